@@ -1,0 +1,41 @@
+"""The errors of the package: what the person at fault reads, and how much of it others may read."""
+
+
+class MucaldError(Exception):
+    """An error with a message for the person who can fix it.
+
+    Args:
+        message: names the file, field or site at fault and tells the fix. It may hold local paths and file
+            names, so it stays on the machine where it was raised.
+        public: what other participants may read. It never holds a file name; the class name by default.
+    """
+
+    def __init__(self, message: str, public: str | None = None):
+        super().__init__(message)
+        self.public = public or type(self).__name__
+
+
+class ConfigError(MucaldError):
+    """A job's configuration is wrong. Its message holds no private data, hence it is public as a whole."""
+
+    def __init__(self, message: str):
+        super().__init__(message, public=message)
+
+
+class DataError(MucaldError):
+    """A site's data file, image or mask is missing, unreadable or inconsistent."""
+
+
+class TrainingError(MucaldError):
+    """Training cannot go on, for example because a loss is not finite."""
+
+
+class WireError(MucaldError):
+    """A message was rejected. Its message names the field at fault and holds no payload."""
+
+    def __init__(self, message: str):
+        super().__init__(message, public=message)
+
+
+class CheckpointError(MucaldError):
+    """A checkpoint is missing, damaged, or belongs to another run."""

@@ -1,0 +1,17 @@
+"""Where a participant keeps what outlives a job: site file, noise secret, cache, checkpoints."""
+
+import os
+from pathlib import Path
+
+HOME_VARIABLE = "MUCALD_HOME"
+
+
+def participant_home(default: Path, participant: str) -> Path:
+    """Return ``$MUCALD_HOME/<participant>``, or ``default`` where the variable is not set."""
+    root = os.environ.get(HOME_VARIABLE)
+    return Path(root).resolve() / participant if root else default
+
+
+def beside(workspace: Path, participant: str) -> Path:
+    """Return the default home in a simulation: the simulator empties its workspace, so it lies beside it."""
+    return workspace.with_name(workspace.name + ".mucald") / participant

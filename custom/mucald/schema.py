@@ -1,0 +1,111 @@
+"""Read JSON into frozen dataclasses, naming the key at fault when it does not fit.
+
+The dataclass is the schema: every field must be present, no other key may be, and the type annotation says
+what is allowed. Supported: ``bool``, ``int``, ``float``, ``str``, ``Literal`` choices, ``X | None``,
+``tuple[X, ...]``, ``dict[str, X]``, nested dataclasses. A field with a default may be left out.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from mucald.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def closest(name: str, known: list[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or an empty string."""
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from ``path``.
+
+    Raises:
+        ConfigError: the file is missing, is not JSON, or does not hold an object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file not found: {path.name}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path.name} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path.name} must hold a JSON object, not {type(value).__name__}")
+    return value
+
+
+def parse(cls: type[T], value: Any, path: str = "") -> T:
+    """Build the dataclass ``cls`` from a JSON object.
+
+    Args:
+        cls: a dataclass.
+        value: the decoded JSON.
+        path: dotted name of ``value`` within the document, for error messages.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value has the wrong type or choice.
+    """
+    if not isinstance(value, dict):
+        raise ConfigError(f"'{path}' must be an object, not {json.dumps(value)}")
+    hints = get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in value:
+        if key not in fields:
+            raise ConfigError(f"unknown key '{_join(path, key)}'{closest(key, list(fields))}")
+    arguments = {}
+    for name, field in fields.items():
+        if name in value:
+            arguments[name] = _convert(hints[name], value[name], _join(path, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"missing key '{_join(path, name)}'")
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise ConfigError(f"'{path}': {error}" if path else str(error)) from None
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, path)
+    if origin is Literal:
+        if value not in arguments:
+            hint_text = closest(str(value), [str(a) for a in arguments])
+            raise ConfigError(
+                f"'{path}' must be one of {list(arguments)}, not {json.dumps(value)}{hint_text}"
+            )
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(arguments[1], item, _join(path, key)) for key, item in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return parse(hint, value, path)  # type: ignore[arg-type]
+    if hint is Any:
+        return value
+    return _convert_scalar(hint, value, path)
+
+
+def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    # bool is a subclass of int, so isinstance alone would let true pass for 1.
+    if type(value) is not hint:
+        name = getattr(hint, "__name__", str(hint))
+        raise ConfigError(f"'{path}' must be of type {name}, not {json.dumps(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"'{path}' must be a finite number")
+    return value
