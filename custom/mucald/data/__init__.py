@@ -1,0 +1,1 @@
+"""A site's data: readers and layouts of image sets, phantoms, proxies, splits."""

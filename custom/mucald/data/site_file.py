@@ -1,0 +1,165 @@
+"""The one file that a hospital edits, ``<home>/site.json``: its task, where its images lie, and its secret.
+
+Example: ``{"task": "kvasir", "root": "/data/kvasir", "layout": "pairs"}`` or, with a MONAI data list,
+``{"task": "kvasir", "datalist": "datalist.json"}``. It never leaves the site.
+"""
+
+import os
+import re
+import secrets
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mucald.errors import ConfigError, DataError
+from mucald.schema import parse, read_json
+from mucald.tasks import get_task
+
+SITE_FILE = "site.json"
+SECRET_FILE = "noise_secret"
+SECRET_BYTES = 32
+SHORTEST_SECRET = 16
+FEWEST_CASES = 3
+
+_PUBLIC = "the site's data file site.json is wrong"
+
+
+@dataclass(frozen=True)
+class SplitFractions:
+    """Shares of the cases that are held out; the rest trains."""
+
+    validation: float = 0.15
+    test: float = 0.2
+
+    def __post_init__(self) -> None:
+        if min(self.validation, self.test) <= 0 or self.validation + self.test >= 1:
+            raise ValueError("validation and test must be positive and leave something to train on")
+
+
+@dataclass(frozen=True)
+class SiteFile:
+    """The content of ``site.json``; every field is one of its keys.
+
+    Args:
+        task: name of the site's task.
+        root: folder of the image set. Either this with ``layout``, or ``datalist``.
+        layout: how the files below ``root`` are named, see :mod:`mucald.data.layouts`.
+        datalist: MONAI data list, a JSON file of image and label paths.
+        images: folder of the images below ``root`` (layouts ``pairs`` and ``isic``).
+        masks: folder of the masks below ``root``.
+        case_pattern: regular expression whose first group, searched in a file's name without its ending,
+            names the patient, so that all images of a patient fall into one split. Without it every file is a
+            case of its own.
+        mask_values: class id for each value stored in the masks, such as ``{"255": 1}``; others stay as they
+            are.
+        split: shares of cases held out, for splits which the layout does not give.
+        max_cases: use no more cases than that.
+        tensorboard_images: whether example images may be written to the site's own run folder.
+        noise_secret: what the private noise is drawn from; made at first use if absent
+            (:func:`noise_secret`).
+
+    Raises:
+        ValueError: fields contradict each other or lie outside their range.
+    """
+
+    task: str
+    root: str | None = None
+    layout: str | None = None
+    datalist: str | None = None
+    images: str = "images"
+    masks: str = "masks"
+    case_pattern: str | None = None
+    mask_values: dict[str, int] = field(default_factory=dict)
+    split: SplitFractions = field(default_factory=SplitFractions)
+    max_cases: int | None = None
+    tensorboard_images: bool = False
+    noise_secret: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        n_classes = get_task(self.task).n_classes
+        if (self.root is None) == (self.datalist is None):
+            raise ValueError("give either 'root' with 'layout', or 'datalist'")
+        if (self.root is None) != (self.layout is None):
+            raise ValueError("'root' and 'layout' go together")
+        for stored, label in self.mask_values.items():
+            if not stored.isdigit() or not 0 <= label < n_classes:
+                raise ValueError(
+                    f"'mask_values.{stored}' must map a number to a class id from 0 to {n_classes - 1}"
+                )
+        if self.case_pattern is not None and not _has_group(self.case_pattern):
+            raise ValueError(
+                "'case_pattern' must be a regular expression with one group, such as '^(d[0-9]+)_'"
+            )
+        if self.max_cases is not None and self.max_cases < FEWEST_CASES:
+            raise ValueError(
+                f"'max_cases' must be at least {FEWEST_CASES}: one each to train, validate and test"
+            )
+        if self.noise_secret is not None and len(self.noise_secret) < SHORTEST_SECRET:
+            raise ValueError(f"'noise_secret' must have at least {SHORTEST_SECRET} characters")
+
+    @property
+    def value_map(self) -> dict[int, int]:
+        """``mask_values`` with its keys as numbers."""
+        return {int(stored): label for stored, label in self.mask_values.items()}
+
+
+def read_site_file(path: Path) -> SiteFile:
+    """Read a site file; paths in it that are not absolute are relative to its folder.
+
+    Raises:
+        DataError: the file is missing or not JSON, a key is unknown (the closest one is named) or missing, or
+            a value has the wrong type or range.
+    """
+    try:
+        content = parse(SiteFile, read_json(path))
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}", public=_PUBLIC) from None
+
+    def resolve(name: str | None) -> str | None:
+        return None if name is None else str(path.resolve().parent / Path(name).expanduser())
+
+    return replace(content, root=resolve(content.root), datalist=resolve(content.datalist))
+
+
+def noise_secret(site_file: SiteFile, home: Path) -> str:
+    """Return what the site's private noise is drawn from.
+
+    It is the site file's own, or else a random one that is made at first use and kept in
+    ``<home>/noise_secret``, readable for its owner alone. The job's seed is known to the server, which could
+    subtract any noise drawn from it.
+
+    Raises:
+        DataError: the kept secret is too short to be one.
+    """
+    if site_file.noise_secret is not None:
+        return site_file.noise_secret
+    path = home / SECRET_FILE
+    if not path.exists():
+        _write_secret(path)
+    secret = path.read_text(encoding="ascii").strip()
+    if len(secret) < SHORTEST_SECRET:
+        raise DataError(
+            f"{path}: too short; delete it and a new one is made", public="the site's noise secret is damaged"
+        )
+    return secret
+
+
+def _write_secret(path: Path) -> None:
+    """Write a new secret, unless another process does so first."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+        stream.write(secrets.token_hex(SECRET_BYTES))
+    try:
+        # Unlike a rename, a link never replaces the secret of a process that was faster.
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+
+
+def _has_group(pattern: str) -> bool:
+    try:
+        return re.compile(pattern).groups == 1
+    except re.error:
+        return False

@@ -1,0 +1,47 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from mucald.data.site_file import read_site_file
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def run(tool: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, TOOLS / tool, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_contact_sheet(tmp_path: Path) -> None:
+    out = tmp_path / "docs/sheet.png"
+    done = run(
+        "contact_sheet.py", "--out", out, "--count", "1", "--size", "24", "--tasks", "kvasir", "blastocyst"
+    )
+    assert done.returncode == 0, done.stderr
+    sheet = Image.open(out).convert("RGB")
+    assert str(sheet.size[0]) in done.stdout
+    # The outlines' colours survive the palette.
+    assert (255, 214, 10) in {colour for _, colour in sheet.getcolors(1 << 16)}
+
+
+def test_site_files(tmp_path: Path) -> None:
+    for name in ("wbc", "hc18", "unknown"):
+        (tmp_path / "sets" / name).mkdir(parents=True)
+    done = run("site_files.py", tmp_path / "sets", "--home", tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.parent.name for path in tmp_path.glob("home/*/site.json")) == ["hc18", "wbc"]
+    site_file = read_site_file(tmp_path / "home/wbc/site.json")
+    assert (site_file.task, site_file.layout) == ("wbc", "pairs")
+    assert site_file.root == str(tmp_path / "sets/wbc")
+    assert "noise_secret" not in json.loads((tmp_path / "home/wbc/site.json").read_text())
+    assert "hc18" in done.stdout
+
+
+def test_site_files_without_known_set(tmp_path: Path) -> None:
+    done = run("site_files.py", tmp_path, "--home", tmp_path / "home")
+    assert done.returncode == 2
+    assert "holds none of kvasir_seg" in done.stderr

@@ -1,0 +1,228 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from image_files import write_pair
+from PIL import Image
+
+from mucald.config import PhantomConfig
+from mucald.data.dataset import SiteData, load_site_data, training_statistics
+from mucald.errors import ConfigError, DataError
+from mucald.randomness import generator
+from mucald.tasks import get_task
+
+COUNTS = PhantomConfig(train=6, validation=2, test=3)
+SPLITS = ("train", "validation", "test")
+
+
+def phantoms(
+    site: str = "embryo", task: str | None = "blastocyst", seed: int = 7, home: Path | None = None
+) -> SiteData:
+    return load_site_data(site, task, 16, COUNTS, seed, home)
+
+
+def own(home: Path, size: int = 16, seed: int = 7) -> SiteData:
+    return load_site_data("hospital", None, size, COUNTS, seed, home)
+
+
+def test_phantom_site() -> None:
+    data = phantoms()
+    assert [len(getattr(data, name)) for name in SPLITS] == [6, 2, 3]
+    batch = data.train.batch([4, 1])
+    assert (batch.images.shape, batch.images.dtype) == ((2, 3, 16, 16), torch.float32)
+    assert (batch.masks.shape, batch.masks.dtype) == ((2, 16, 16), torch.int64)
+    assert (batch.proxies.shape, batch.proxies.dtype) == ((2, 4), torch.float32)
+    assert 0 <= batch.images.min() < batch.images.max() <= 1
+    assert torch.equal(data.train.images[[4, 1]], batch.images)
+    assert torch.equal(data.train.masks[[4, 1]], batch.masks)
+    assert (data.task.name, data.source, data.tensorboard_images) == ("blastocyst", "phantoms", True)
+    assert data.noise_secret == "job seed 7"
+
+
+def test_phantoms_are_keyed_by_seed_site_split_and_index() -> None:
+    image, mask = get_task("blastocyst").phantom(generator(7, "embryo", "phantom", "test", 2), 16)
+    data = phantoms()
+    assert np.array_equal(data.test.pixels[2].permute(1, 2, 0).numpy(), image)
+    assert np.array_equal(data.test.labels[2].numpy(), mask)
+    assert not torch.equal(data.test.pixels, phantoms(site="other").test.pixels)
+    assert not torch.equal(data.test.pixels, phantoms(seed=8).test.pixels)
+    assert not torch.equal(data.test.pixels[0], data.train.pixels[0])
+
+
+def test_proxies_are_scored_with_the_training_statistics() -> None:
+    data = phantoms(task="ham10k")
+    raw = {
+        name: np.array(
+            [
+                [
+                    proxy(p.permute(1, 2, 0).numpy(), m.numpy())
+                    for proxy in (data.task.proxies[n] for n in data.task.graph.nodes)
+                ]
+                for p, m in zip(getattr(data, name).pixels, getattr(data, name).labels, strict=True)
+            ]
+        )
+        for name in SPLITS
+    }
+    mean, deviation = raw["train"].mean(axis=0), raw["train"].std(axis=0, ddof=1)
+    for name in SPLITS:
+        assert np.allclose(getattr(data, name).proxies, (raw[name] - mean) / deviation, atol=1e-4)
+
+
+def test_statistics_skip_undefined_values_and_zero_constant_columns() -> None:
+    nan = np.nan
+    values = np.array(
+        [[1.0, 0.1, nan, nan], [2.0, 0.1, 5.0, nan], [nan, 0.1, nan, nan], [6.0, 0.1, nan, nan]]
+    )
+    mean, deviation = training_statistics(values)
+    assert np.allclose(mean, [3, 0.1, 5, 0])
+    assert np.allclose(deviation, [np.std([1, 2, 6], ddof=1), 0, 0, 0])
+
+
+def test_site_without_task_tells_both_fixes() -> None:
+    with pytest.raises(
+        ConfigError, match=r"site 'embryo' has no task: put a site.json.*or set sites.embryo.task"
+    ):
+        phantoms(task=None)
+
+
+def test_unknown_task_and_empty_phantom_split() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'blastocyst'"):
+        phantoms(task="blastocist")
+    with pytest.raises(ConfigError, match=r"data.phantoms.test must be at least 1, not 0"):
+        load_site_data("embryo", "blastocyst", 16, PhantomConfig(1, 1, 0), 7, None)
+
+
+def test_home_without_site_file_means_phantoms(tmp_path: Path) -> None:
+    assert phantoms(home=tmp_path).source == "phantoms"
+    assert not list(tmp_path.iterdir())
+
+
+def test_own_images(pairs: Path, site: Callable[..., Path]) -> None:
+    home = site(task="kvasir", root=str(pairs), layout="pairs", tensorboard_images=True)
+    data = own(home)
+    assert [len(getattr(data, name)) for name in SPLITS] == [6, 2, 2]
+    assert (data.task.name, data.source, data.tensorboard_images) == ("kvasir", "own images (pairs)", True)
+    assert data.train.masks.unique().tolist() == [0, 1]
+    assert len(data.noise_secret) == 64
+    assert data.noise_secret not in repr(data)
+    assert torch.allclose(data.train.proxies.nan_to_num().mean(dim=0), torch.zeros(4), atol=1e-6)
+
+
+def test_splits_of_own_images_do_not_depend_on_the_seed(pairs: Path, site: Callable[..., Path]) -> None:
+    home = site(task="kvasir", root=str(pairs), layout="pairs")
+    assert torch.equal(own(home, seed=1).test.pixels, own(home, seed=2).test.pixels)
+
+
+def test_resizing_averages_images_and_keeps_mask_values(pairs: Path, site: Callable[..., Path]) -> None:
+    checks = np.indices((64, 64)).sum(axis=0) % 2 * 255
+    for index in range(10):
+        Image.fromarray(checks.astype(np.uint8)).save(pairs / f"images/{index:02}.png")
+        labels = np.zeros((64, 64), np.uint8)
+        labels[:34] = 2
+        Image.fromarray(labels).save(pairs / f"masks/{index:02}.png")
+    data = own(site(task="wbc", root=str(pairs), layout="pairs"))
+    assert (data.train.images[..., 2:-2, 2:-2] - 0.5).abs().max() < 0.05
+    assert data.train.masks.unique().tolist() == [0, 2]
+    assert data.train.masks[:, :8].eq(2).all()
+    assert data.train.masks[:, 9:].eq(0).all()
+
+
+def test_volume_gives_one_sample_per_slice_in_one_split(site: Callable[..., Path], tmp_path: Path) -> None:
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "dataset.json").write_text(
+        '{"labels": {"background": 0, "infection": 1}, "file_ending": ".nii.gz"}'
+    )
+    for case in range(5):
+        volume = np.full((12, 10, case + 1), -900, np.int16)
+        volume[4:8, 3:7] = 100 * (case + 1)
+        labels = (volume > 0).astype(np.uint8)
+        labels[..., 0] = 0
+        for path, array in ((f"imagesTr/c{case}_0000", volume), (f"labelsTr/c{case}", labels)):
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / f"{path}.nii.gz")
+    data = own(site(task="mosmed", root=str(tmp_path), layout="nnunet"))
+    assert sum(len(getattr(data, name)) for name in SPLITS) == 1 + 2 + 3 + 4 + 5
+    empty = sum(int((getattr(data, name).labels.flatten(1).sum(1) == 0).sum()) for name in SPLITS)
+    undefined = sum(int(getattr(data, name).proxies.isnan().all(dim=1).sum()) for name in SPLITS)
+    assert empty == undefined == 5
+
+
+def test_datalist_splits(pairs: Path, site: Callable[..., Path]) -> None:
+    def entries(*numbers: int) -> list[dict[str, str]]:
+        return [{"image": f"images/{n:02}.png", "label": f"masks/{n:02}.png"} for n in numbers]
+
+    sections = {"training": entries(0, 1, 2, 3), "validation": entries(4), "test": entries(5, 6)}
+    (pairs / "list.json").write_text(json.dumps(sections))
+    data = own(site(task="kvasir", datalist=str(pairs / "list.json"), mask_values={"255": 1}))
+    assert [len(getattr(data, name)) for name in SPLITS] == [4, 1, 2]
+    assert data.source == "own images (datalist)"
+
+
+def test_job_and_site_file_must_agree(pairs: Path, site: Callable[..., Path]) -> None:
+    home = site(task="kvasir", root=str(pairs), layout="pairs")
+    assert load_site_data("hospital", "kvasir", 16, COUNTS, 7, home).task.name == "kvasir"
+    with pytest.raises(ConfigError, match=r"site 'hospital' the task 'ham10k', its site.json 'kvasir'"):
+        load_site_data("hospital", "ham10k", 16, COUNTS, 7, home)
+
+
+def test_cache_is_used_and_private(
+    pairs: Path, site: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = site(task="kvasir", root=str(pairs), layout="pairs")
+    fresh = own(home)
+    (kept,) = (home / "cache").iterdir()
+    assert kept.stat().st_mode & 0o077 == 0
+    # Reading an image would now fail.
+    monkeypatch.setattr("mucald.data.dataset.read_record", None)
+    again = own(home)
+    for name in SPLITS:
+        for array in ("pixels", "labels", "proxies"):
+            ours, theirs = getattr(getattr(fresh, name), array), getattr(getattr(again, name), array)
+            assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
+
+
+def test_cache_notices_changes(pairs: Path, site: Callable[..., Path]) -> None:
+    home = site(task="kvasir", root=str(pairs), layout="pairs")
+    own(home)
+    own(home, size=12)
+    assert len(list((home / "cache").iterdir())) == 2
+    for index in range(10):
+        write_pair(pairs / f"images/{index:02}.png", pairs / f"masks/{index:02}.png", index + 100)
+    changed = own(home)
+    assert torch.equal(changed.train.pixels, own(home).train.pixels)
+    os.utime(pairs / "images/00.png", ns=(1, 1))
+    before = {path.name for path in (home / "cache").iterdir()}
+    own(home)
+    after = {path.name for path in (home / "cache").iterdir()}
+    assert len(after) == len(before) == 2
+    assert len(after - before) == 1
+
+
+def test_damaged_cache_is_prepared_anew(pairs: Path, site: Callable[..., Path]) -> None:
+    home = site(task="kvasir", root=str(pairs), layout="pairs")
+    fresh = own(home)
+    (kept,) = (home / "cache").iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert torch.equal(own(home).train.pixels, fresh.train.pixels)
+    assert kept.stat().st_size > 1000
+
+
+def test_errors_of_files_reach_the_caller(pairs: Path, site: Callable[..., Path]) -> None:
+    home = site(task="kvasir", root=str(pairs), layout="pairs")
+    (pairs / "images/03.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"03.png: cannot be read"):
+        own(home)
+    assert not (home / "cache").exists()
+
+
+def test_too_few_images(pairs: Path, site: Callable[..., Path]) -> None:
+    for index in range(2, 10):
+        (pairs / f"images/{index:02}.png").unlink()
+        (pairs / f"masks/{index:02}.png").unlink()
+    with pytest.raises(DataError, match="2 found, at least 3 needed"):
+        own(site(task="kvasir", root=str(pairs), layout="pairs"))

@@ -1,0 +1,67 @@
+"""Run on samples of public sets where they lie beside the repository; nothing of them is part of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mucald.config import PhantomConfig
+from mucald.data.dataset import SiteData, load_site_data
+from mucald.data.layouts import find_records
+from mucald.data.site_file import read_site_file
+from mucald.data.splits import split_records
+
+REPOSITORY = Path(__file__).parents[2]
+REAL = REPOSITORY.parent / "shared" / "data" / "real"
+SETS = {
+    "kvasir_seg": ("kvasir", 111),
+    "ham10000": ("ham10k", 116),
+    "Dataset501_CovidCT": ("mosmed", 64),
+    "wbc": ("wbc", 110),
+    "hc18": ("fetal_head", 16),
+}
+
+pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="no folder shared/data/real beside the repository")
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("homes")
+    command = [sys.executable, REPOSITORY / "tools/site_files.py", REAL, "--home", folder, "--reproducible"]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def load(home: Path) -> SiteData:
+    return load_site_data(home.name, None, 64, PhantomConfig(1, 1, 1), 7, home)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_real_set(homes: Path, name: str) -> None:
+    task, count = SETS[name]
+    data = load(homes / name)
+    assert data.task.name == task
+    assert len(data.train) + len(data.validation) + len(data.test) == count
+    assert data.noise_secret == f"public image set {name}"
+    assert not data.tensorboard_images
+    for split in (data.train, data.validation, data.test):
+        assert split.pixels.shape == (len(split), 3, 64, 64)
+        assert split.labels.shape == (len(split), 64, 64)
+        assert split.labels.unique().tolist() == list(range(data.task.n_classes))
+        assert split.proxies.isfinite().float().mean() > 0.95
+        assert split.pixels.float().std() > 20
+    defined = data.train.proxies
+    assert torch.allclose(defined.nanmean(dim=0), torch.zeros(4), atol=1e-5)
+    for column in defined.T:
+        assert column[column.isfinite()].std() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_real_splits_share_no_case(homes: Path, name: str) -> None:
+    site_file = read_site_file(homes / name / "site.json")
+    parts = split_records(find_records(site_file), site_file)
+    cases = [{record.case for record in part} for part in parts.values()]
+    assert all(cases)
+    assert sum(map(len, cases)) == len(set.union(*cases))

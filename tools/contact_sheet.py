@@ -1,0 +1,77 @@
+"""Draw a few phantoms of each task of the shipped job, beside themselves with their mask's outlines on top.
+
+Run it with ``python tools/contact_sheet.py --out docs/images/phantoms.png``.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from mucald.randomness import generator
+from mucald.tasks import Task, get_task
+
+TASKS = ("blastocyst", "ham10k", "fetal", "mosmed", "kvasir")
+OUTLINES = ((255, 214, 10), (0, 200, 255), (255, 64, 129), (118, 255, 3))
+GAP, TITLE_HEIGHT = 6, 26
+
+
+def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return ``image`` (H x W x 3) with the outline of every foreground class of ``mask`` in its colour."""
+    picture = image.copy()
+    for label in np.unique(mask[mask > 0]):
+        region = mask == label
+        picture[region & ~ndimage.binary_erosion(region)] = OUTLINES[label - 1]
+    return picture
+
+
+def task_row(task: Task, count: int, size: int, seed: int) -> Image.Image:
+    """Return one row of the sheet: the title, and ``count`` phantoms each beside its outlined twin."""
+    row = Image.new("RGB", (2 * count * (size + GAP) + GAP, size + TITLE_HEIGHT + GAP), "white")
+    draw, font = ImageDraw.Draw(row), ImageFont.load_default(size=15)
+    draw.text((GAP, 5), task.title, fill="black", font=font)
+    place = GAP + draw.textlength(task.title, font=font) + 18
+    for name, colour in zip(task.classes[1:], OUTLINES, strict=False):
+        draw.rectangle((place, 9, place + 10, 19), fill=colour)
+        draw.text((place + 15, 5), name, fill="grey", font=font)
+        place += 30 + draw.textlength(name, font=font)
+    for index in range(count):
+        image, mask = task.phantom(generator(seed, "contact sheet", task.name, index), size)
+        for twin, picture in enumerate((image, outlined(image, mask))):
+            row.paste(Image.fromarray(picture), (GAP + (2 * index + twin) * (size + GAP), TITLE_HEIGHT))
+    return row
+
+
+def with_palette(sheet: Image.Image) -> Image.Image:
+    """Reduce to 256 colours, for a third of the file; the outlines keep theirs, though they are rare."""
+    common = sheet.quantize(256 - len(OUTLINES)).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(
+        common[: 3 * (256 - len(OUTLINES))] + [value for colour in OUTLINES for value in colour]
+    )
+    return sheet.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+def main() -> None:
+    """Write the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the PNG file to write")
+    parser.add_argument("--tasks", nargs="+", default=TASKS, help="names of the tasks")
+    parser.add_argument("--count", type=int, default=4, help="phantoms per task")
+    parser.add_argument("--size", type=int, default=112, help="side of each in pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    rows = [task_row(get_task(n), arguments.count, arguments.size, arguments.seed) for n in arguments.tasks]
+    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
+    for index, row in enumerate(rows):
+        sheet.paste(row, (0, index * row.height))
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with_palette(sheet).save(arguments.out, optimize=True)
+    print(f"{arguments.out}: {sheet.width} x {sheet.height}, {arguments.out.stat().st_size // 1000} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Write a site file for every known public set in a folder, so that a job can train on them.
+
+Run it with ``python tools/site_files.py <folder with the sets> --home <folder of the sites>``; the sites are
+named like the sets' folders.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+# Folder of the set: its layout and task.
+KNOWN_SETS = {
+    "kvasir_seg": ("pairs", "kvasir"),
+    "ham10000": ("isic", "ham10k"),
+    "Dataset501_CovidCT": ("nnunet", "mosmed"),
+    "wbc": ("pairs", "wbc"),
+    "hc18": ("hc18", "fetal_head"),
+}
+
+
+def main() -> None:
+    """Write the site files and say which."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sets", type=Path, help="folder that holds the sets")
+    parser.add_argument("--home", type=Path, required=True, help="folder to write <site>/site.json into")
+    parser.add_argument(
+        "--reproducible", action="store_true", help="use a fixed noise secret; for public images only"
+    )
+    arguments = parser.parse_args()
+
+    found = [name for name in KNOWN_SETS if (arguments.sets / name).is_dir()]
+    if not found:
+        parser.error(f"{arguments.sets} holds none of {', '.join(KNOWN_SETS)}")
+    for name in found:
+        layout, task = KNOWN_SETS[name]
+        content = {"task": task, "root": str((arguments.sets / name).resolve()), "layout": layout}
+        if arguments.reproducible:
+            content["noise_secret"] = f"public image set {name}"
+        path = arguments.home / name / "site.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        print(f"{path}: task {task}, layout {layout}")
+
+
+if __name__ == "__main__":
+    main()
