@@ -1,0 +1,133 @@
+"""What every aggregation rule is given and has to return."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mucald.errors import TrainingError
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a site's copy of the shared modules became in a round.
+
+    Args:
+        site: name of the site.
+        state: the copy's floating-point parameters after the round, by name.
+        n_train: number of training images of the site, at least 1.
+        validation_loss: the site's last validation loss; None if it has not validated yet.
+        proxy_mse: mean squared error of the site's proxies (z-scored); None if it has none.
+
+    Raises:
+        TrainingError: a number is out of range or not finite.
+    """
+
+    site: str
+    state: State
+    n_train: int
+    validation_loss: float | None = None
+    proxy_mse: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_train < 1:
+            raise TrainingError(f"n_train of site '{self.site}' is {self.n_train}; it must be at least 1")
+        for name in ("validation_loss", "proxy_mse"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise TrainingError(f"{name} of site '{self.site}' is {value}; it must be finite, at least 0")
+
+
+class Rule(ABC):
+    """A rule of aggregation. Subclasses are frozen dataclasses; their fields are their JSON arguments."""
+
+    def __call__(self, start: Mapping[str, State], contributions: Sequence[Contribution]) -> dict[str, State]:
+        """Return the shared state with which each site begins the next round.
+
+        The result does not depend on the order of ``contributions``.
+
+        Args:
+            start: the state with which each site began this round, by site.
+            contributions: the sites that finished the round; a failed site is not among them.
+
+        Returns:
+            A state for every site of ``start``, whether it contributed or not.
+
+        Raises:
+            TrainingError: there is no contribution, two of one site, one of an unknown site, or their
+                tensors do not agree, are not floating point or not finite.
+        """
+        ordered = sorted(contributions, key=lambda contribution: contribution.site)
+        _check_sites(start, ordered)
+        for contribution in ordered:
+            _check_state(contribution, ordered[0])
+        return self.combine(start, ordered)
+
+    @abstractmethod
+    def combine(self, start: Mapping[str, State], contributions: Sequence[Contribution]) -> dict[str, State]:
+        """Do what :meth:`__call__` promises, for contributions that are checked and in order of site."""
+
+
+class WeightedMean(Rule):
+    """A rule that gives every site the same weighted mean of the contributions."""
+
+    @abstractmethod
+    def weights(self, contributions: Sequence[Contribution]) -> list[float]:
+        """Return one weight per contribution; they sum to 1."""
+
+    def combine(self, start: Mapping[str, State], contributions: Sequence[Contribution]) -> dict[str, State]:
+        """Return the mean, a copy of it for every site of ``start``."""
+        mean = weighted_mean([c.state for c in contributions], self.weights(contributions))
+        return {site: {name: tensor.clone() for name, tensor in mean.items()} for site in start}
+
+
+def normalise(scores: Sequence[float]) -> list[float]:
+    """Return ``scores`` divided by their sum."""
+    total = sum(scores)
+    return [score / total for score in scores]
+
+
+def weighted_mean(states: Sequence[State], weights: Sequence[float]) -> State:
+    """Return the mean of ``states``, summed in float64 and in the given order, in the states' own types."""
+    mean = {}
+    for name, first in states[0].items():
+        total = torch.zeros_like(first, dtype=torch.float64)
+        for state, weight in zip(states, weights, strict=True):
+            total.add_(state[name], alpha=weight)
+        mean[name] = total.to(first.dtype)
+    return mean
+
+
+def _check_sites(start: Mapping[str, State], contributions: Sequence[Contribution]) -> None:
+    sites = [contribution.site for contribution in contributions]
+    if not sites:
+        raise TrainingError("no site contributed to this round; there is nothing to aggregate")
+    for site in sites:
+        if site not in start:
+            raise TrainingError(f"site '{site}' contributed but did not start the round")
+        if sites.count(site) > 1:
+            raise TrainingError(f"site '{site}' contributed {sites.count(site)} times to one round")
+
+
+def _check_state(contribution: Contribution, reference: Contribution) -> None:
+    site, state = contribution.site, contribution.state
+    if odd := sorted(state.keys() ^ reference.state.keys()):
+        raise TrainingError(f"sites '{site}' and '{reference.site}' do not both have the tensor '{odd[0]}'")
+    for name, tensor in state.items():
+        expected = reference.state[name]
+        if not tensor.is_floating_point():
+            raise TrainingError(
+                f"'{name}' of site '{site}' is {tensor.dtype}; only floating point is averaged"
+            )
+        if tensor.shape != expected.shape or tensor.dtype != expected.dtype:
+            raise TrainingError(
+                f"'{name}' is {tensor.dtype} {tuple(tensor.shape)} at site '{site}' "
+                f"but {expected.dtype} {tuple(expected.shape)} at site '{reference.site}'"
+            )
+        if not tensor.isfinite().all():
+            raise TrainingError(f"'{name}' of site '{site}' is not finite")

@@ -1,0 +1,57 @@
+"""The segmentation loss, computed at the site, where the labels are."""
+
+import torch
+import torch.nn.functional as F
+from monai.losses.dice import DiceLoss
+from torch import Tensor, nn
+
+# Keeps 0 / 0 out of a class that is neither in the batch's labels nor predicted.
+DICE_EPSILON = 1e-7
+
+
+class SegmentationLoss(nn.Module):
+    """Dice plus weighted cross-entropy (MuCALD-SplitFed, ICIP 2026, segmentation term).
+
+    The Dice term takes the softmax of the logits, sums over all pixels of the batch, and averages
+    over all C classes, background included. A class that no label of the batch has contributes 0, and so
+    neither loss nor gradient: its Dice score is 0 whatever is predicted, and the cross-entropy already
+    penalises predicting it. The background stays in, since it alone tells the Dice term of false positives
+    in a batch without foreground.
+
+    Args:
+        n_classes: classes C of the task, background included.
+        cross_entropy_weight: factor of the cross-entropy.
+    """
+
+    def __init__(self, n_classes: int, cross_entropy_weight: float = 0.5):
+        super().__init__()
+        self.n_classes = n_classes
+        self.cross_entropy_weight = cross_entropy_weight
+        self._dice = DiceLoss(
+            softmax=True,
+            to_onehot_y=True,
+            batch=True,
+            smooth_nr=0.0,
+            smooth_dr=DICE_EPSILON,
+            reduction="none",
+        )
+
+    def terms(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return the unweighted scalar terms ``dice`` and ``cross_entropy``.
+
+        Args:
+            logits: B x C x H x W.
+            labels: B x H x W, int64, values 0..C-1.
+        """
+        classes = torch.arange(self.n_classes, device=labels.device)
+        present = torch.isin(classes, labels)
+        dice = self._dice(logits, labels[:, None]).flatten()
+        return {"dice": (dice * present).mean(), "cross_entropy": F.cross_entropy(logits, labels)}
+
+    def combine(self, terms: dict[str, Tensor]) -> Tensor:
+        """Return the loss, a scalar, from what :meth:`terms` returned."""
+        return terms["dice"] + self.cross_entropy_weight * terms["cross_entropy"]
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss, a scalar, for logits (B x C x H x W) and labels (B x H x W, int64)."""
+        return self.combine(self.terms(logits, labels))
