@@ -1,0 +1,96 @@
+"""The release: all that happens to a latent and to proxies at the site before they leave.
+
+A latent is standardised and clamped, so that a front end cannot out-shout the noise, and then diffused to one
+level t with noise that only the site can know: x_t = √ᾱ_t x + √(1−ᾱ_t) ε (Ho et al. 2020, eq. 4; cosine
+schedule of Nichol & Dhariwal 2021). Neither ε, nor what it is drawn from, nor x ever leaves.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mucald import randomness
+from mucald.config import ReleaseConfig
+from mucald.crdm.schedule import CosineSchedule
+
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class Released:
+    """What leaves, and what does not.
+
+    Args:
+        latent: x_t (B, L, h, w), differentiable with respect to the front end.
+        level: t (B,), int32; 0 if nothing is noised.
+        noise: ε (B, L, h, w), or None if nothing is noised. It stays at the site, except under ``epsilon``
+            supervision, which exists to show that it then protects nothing.
+    """
+
+    latent: Tensor
+    level: Tensor
+    noise: Tensor | None
+
+
+class Release:
+    """Prepares tensors for leaving the site.
+
+    Args:
+        config: clip, level and proxy noise.
+        secret: the site's own; the noise is unpredictable for whoever does not know it.
+        site: name of the site.
+    """
+
+    def __init__(self, config: ReleaseConfig, secret: str, site: str):
+        self._config = config
+        self._key = (secret, site)
+        self._schedule = CosineSchedule(config.timesteps)
+
+    def latent(self, latent: Tensor, *key: int | str) -> Released:
+        """Release a clean latent.
+
+        The noise is keyed by the latent itself besides ``key``: a repeated step of an unchanged network
+        repeats its message to the bit, but no two different latents ever share their noise, whatever a server
+        asks for. Two releases that share it would differ by a noise-free image of what changed.
+
+        Args:
+            latent: front end's output (B, L, h, w).
+            key: names this release, say (round, step, "train").
+        """
+        bounded = self.bounded(latent)
+        batch = latent.shape[0]
+        if not self._config.noised:
+            return Released(bounded, torch.zeros(batch, dtype=torch.int32), None)
+        level = torch.full((batch,), self._config.t, dtype=torch.int64)
+        content = hashlib.sha256(bounded.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+        noise = randomness.normal(tuple(latent.shape), *self._key, *key, content, device=latent.device)
+        return Released(self._schedule.noised(bounded, level, noise), level.to(torch.int32), noise)
+
+    def bounded(self, latent: Tensor) -> Tensor:
+        """Standardise every sample to mean 0 and variance 1, then clamp to ±clip."""
+        dims = (1, 2, 3)
+        centred = latent - latent.mean(dim=dims, keepdim=True)
+        deviation = centred.square().mean(dim=dims, keepdim=True).add(_EPSILON).sqrt()
+        return (centred / deviation).clamp(-self._config.clip, self._config.clip)
+
+    def proxies(self, proxies: Tensor, *key: int | str) -> tuple[Tensor, Tensor]:
+        """Release the z-scored proxies of a whole split, once for the run.
+
+        A proxy does not change while the network learns, so the same noised value is sent in every epoch:
+        unlike fresh draws, repeating it tells a listener nothing more. A noised target leaves the gradient of
+        a squared error unbiased.
+
+        Args:
+            proxies: (N, n), NaN where missing.
+            key: names the split.
+
+        Returns:
+            the proxies with Gaussian noise of ``proxy_noise_std`` and 0 where missing, and the mask (N, n),
+            uint8, 1 where present.
+        """
+        present = torch.isfinite(proxies)
+        noise = randomness.normal(tuple(proxies.shape), *self._key, *key, "proxies")
+        noised = proxies + self._config.proxy_noise_std * noise
+        return torch.where(present, noised, torch.zeros_like(noised)), present.to(torch.uint8)

@@ -1,0 +1,178 @@
+"""The record of a run: what happened in every round, and ``results.json`` and the table made from it."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mucald import __version__
+from mucald.config import JobConfig
+from mucald.crdm.schedule import CosineSchedule
+
+SCHEMA = 1
+METRICS = ("dice", "iou", "iou_with_background", "precision", "recall", "hd95", "assd")
+
+
+@dataclass
+class History:
+    """Everything that has been reported so far, as plain JSON, so that a checkpoint can hold it.
+
+    Args:
+        rounds: one entry per round: losses and gradient norms per site, discriminators, failures.
+        validation: by site, one entry per validated round.
+        reports: by site, what it said of its data and its test.
+        wire: bytes up, down and in training, by site.
+        seconds: time of each site's tasks, of its requests, and of the server on its behalf.
+        images: training images that went through, by site.
+        failures: every failure: site, round, reason.
+        wall_s: time since the run began, over all its sessions.
+    """
+
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    validation: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    wire: dict[str, dict[str, int]] = field(default_factory=dict)
+    seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    wall_s: float = 0.0
+
+    def add_report(self, report: dict[str, Any], server_seconds: float, epochs: int) -> None:
+        """Add a site's report of one task to the totals."""
+        site = report["site"]
+        kept = ("task", "n_train", "n_validation", "n_test", "test", "dice_per_image", "server_contribution")
+        self.reports.setdefault(site, {}).update({key: report[key] for key in kept if key in report})
+        if "validation" in report:
+            self.validation.setdefault(site, []).append(report["validation"])
+        wire = self.wire.setdefault(site, {"up": 0, "down": 0, "training": 0})
+        for key in wire:
+            wire[key] += report["wire"][key]
+        seconds = self.seconds.setdefault(site, {"task": 0.0, "requests": 0.0, "server": 0.0})
+        seconds["task"] += report["seconds"]
+        seconds["requests"] += report["wire"]["seconds"]
+        seconds["server"] += server_seconds
+        if "losses" in report:
+            self.images[site] = self.images.get(site, 0) + epochs * report["n_train"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the history as JSON."""
+        return asdict(self)
+
+
+def build_results(config: JobConfig, run_id: str, history: History) -> dict[str, Any]:
+    """Return the content of ``results.json``.
+
+    Args:
+        config: the job.
+        run_id: names the run.
+        history: of the whole run.
+    """
+    sites = {site: _site_results(config, site, history) for site in sorted(history.reports)}
+    tests = [site["test"] for site in sites.values() if site["test"] is not None]
+    up, down, training = (
+        sum(wire[key] for wire in history.wire.values()) for key in ("up", "down", "training")
+    )
+    task, requests, server = (
+        sum(seconds[key] for seconds in history.seconds.values()) for key in ("task", "requests", "server")
+    )
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "job": config.name,
+        "run_id": run_id,
+        "seed": config.seed,
+        "config": config.to_dict(),
+        "sites": sites,
+        "mean": {
+            "test": {name: _mean(test[name] for test in tests) for name in METRICS},
+            "server_contribution": _mean(site["server_contribution"] for site in sites.values()),
+        },
+        "rounds": history.rounds,
+        "failures": history.failures,
+        "wire": {
+            "bytes_up": up,
+            "bytes_down": down,
+            "bytes_per_image_step": training / max(sum(history.images.values()), 1),
+        },
+        "timing": {
+            "wall_s": history.wall_s,
+            "site_s": task - requests,
+            "server_s": server,
+            "transport_s": requests - server,
+        },
+        "privacy": _privacy(config),
+    }
+
+
+def _site_results(config: JobConfig, site: str, history: History) -> dict[str, Any]:
+    report = history.reports[site]
+    validation = history.validation.get(site, [])
+    best = [entry["round"] for entry in validation if entry["best"]]
+    return {
+        "task": report["task"],
+        "n_train": report["n_train"],
+        "n_validation": report["n_validation"],
+        "n_test": report["n_test"],
+        "validation": validation,
+        "best_round": best[-1] if best else None,
+        "test": report.get("test"),
+        "dice_per_image": report.get("dice_per_image"),
+        "server_contribution": report.get("server_contribution"),
+        "adversarial_scale": config.site(site).adversarial_scale,
+        "wire": history.wire[site],
+    }
+
+
+def _privacy(config: JobConfig) -> dict[str, Any]:
+    release, noised = config.release, config.release.noised
+    supervision = config.crdm.supervision if config.crdm.denoiser and noised else None
+    epochs = config.training.rounds * config.training.local_epochs
+    return {
+        "noised": noised,
+        "supervision": supervision,
+        # With ε in hand the clean latent is one subtraction away.
+        "latent_recoverable_by_server": not noised or supervision == "epsilon",
+        "t_release": release.t if noised else None,
+        "snr": float(CosineSchedule(release.timesteps).snr(release.t)) if noised else None,
+        "releases_per_sample": {"train": epochs, "validation": config.training.rounds, "test": 1},
+        "proxy_noise_std": release.proxy_noise_std if config.crdm.encoder != "none" else None,
+    }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def results_table(results: dict[str, Any]) -> str:
+    """Return the test results as a table for the console, one line per site and their mean."""
+    header = ("site", "task", "best round", *METRICS, "server adds")
+    rows = [
+        (
+            name,
+            site["task"],
+            "-" if site["best_round"] is None else str(site["best_round"] + 1),
+            *(_number(site["test"][metric], metric) for metric in METRICS),
+            _signed(site["server_contribution"]),
+        )
+        for name, site in results["sites"].items()
+        if site["test"] is not None
+    ]
+    if rows:
+        means = (_number(results["mean"]["test"][metric], metric) for metric in METRICS)
+        rows.append(("mean", "", "", *means, _signed(results["mean"]["server_contribution"])))
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in (header, *rows)
+    ]
+    return "\n".join(lines)
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"
+
+
+def _number(value: float | None, metric: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if metric in ("hd95", "assd") else f"{value:.3f}"

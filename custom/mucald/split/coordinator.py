@@ -1,0 +1,224 @@
+"""The server's side of a run from first round to results, whatever carries the messages."""
+
+import json
+import logging
+import re
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mucald.config import JobConfig, check_site_names
+from mucald.errors import CheckpointError, ConfigError, TrainingError
+from mucald.results import History, build_results, results_table
+from mucald.split.checkpoint import (
+    CheckpointStore,
+    load_checkpoint,
+    save_checkpoint,
+    write_atomically,
+)
+from mucald.split.progress import Progress
+from mucald.split.report import check_report
+from mucald.split.round_end import Discriminators, aggregate
+from mucald.split.server import SplitServer
+from mucald.split.site import SiteTask
+from mucald.split.site_copy import SiteCopy
+from mucald.tasks import get_task
+from mucald.tensorboard import ScalarWriter
+
+log = logging.getLogger(__name__)
+
+KEPT_ROUNDS = 2
+LATEST = "latest"
+
+
+class Coordinator:
+    """Runs the schedule: hands out tasks, takes reports, ends rounds, writes checkpoints and results.
+
+    Args:
+        config: the job.
+        sites: the sites that take part.
+        home: the server's own folder; runs lie in ``home/runs``.
+        run_folder: where results, models and TensorBoard events go.
+        device: where to compute.
+
+    Raises:
+        ConfigError: a site has no task, fewer sites than ``min_sites``, or tasks that cannot share a network.
+        CheckpointError: ``resume_from`` names no complete run of this configuration.
+    """
+
+    def __init__(
+        self, config: JobConfig, sites: list[str], home: Path, run_folder: Path, device: torch.device
+    ):
+        _check_sites(config, sites)
+        self._config, self._sites, self._run_folder = config, sites, run_folder
+        domains = list(config.sites)
+        self.copies = {
+            site: SiteCopy(site, domains.index(site), config, get_task(config.site(site).task), device)
+            for site in sites
+        }
+        self._discriminators = Discriminators(config, device)
+        self.server = SplitServer(config, self.copies, self._discriminators.modules)
+        self._history = History()
+        self._completed = 0
+        # Reports of different sites may come at once.
+        self._lock = threading.Lock()
+        runs = home / "runs"
+        self.run_id = _run_to_resume(config, runs) or time.strftime(f"{config.name}-%Y%m%d-%H%M%S")
+        self._store = CheckpointStore(runs / self.run_id)
+        if config.resume_from is not None:
+            self._resume()
+        self._session_start = time.monotonic() - self._history.wall_s
+        self._progress = Progress(config.training.rounds, len(sites), self._completed)
+        self._writer = ScalarWriter(run_folder / "tb_events", self._history)
+        if self._completed == 0:
+            self._save()
+        log.info("run %s; to go on with it after a stop, set resume_from to %r", self.run_id, self.run_id)
+        if not config.release.noised:
+            log.warning("latents leave WITHOUT noise: the server can see what the front ends see")
+
+    def tasks(self) -> list[SiteTask]:
+        """Return what is left to do, in order."""
+        rounds = self._config.training.rounds
+        train = [SiteTask("train", number, self.run_id) for number in range(self._completed, rounds)]
+        return [*train, SiteTask("test", rounds, self.run_id)]
+
+    def open(self, task: SiteTask) -> None:
+        """Begin a task: accept the sites' messages."""
+        self._round: dict[str, Any] = {"round": task.round, "sites": {}}
+        self.server.open_round(task.round, self._sites)
+
+    def receive(self, site: str, report: Any) -> None:
+        """Take a site's report of the open task.
+
+        Raises:
+            WireError: it is not a report of this site and round.
+        """
+        self.server.close(site)
+        check_report(report, site, self._round["round"])
+        record = self.copies[site].record
+        with self._lock:
+            self._history.add_report(report, record.seconds, self._config.training.local_epochs)
+            self._round["sites"][site] = {
+                "losses": report.get("losses", {}) | record.losses.means(),
+                "gradients": report.get("gradients", {}) | record.gradients.means(),
+                "proxy_mse": record.proxy_error.mean(self._config.release.proxy_noise_std**2),
+            }
+            log.info(self._progress.line(report))
+
+    def fail(self, site: str, reason: str) -> None:
+        """Leave a site out of the open task: its copy goes back to where the round began."""
+        self.server.close(site)
+        round_number = self._round["round"]
+        with self._lock:
+            self._history.failures.append({"site": site, "round": round_number, "reason": reason})
+            self._progress.skip()
+        log.error("site '%s' is left out of round %d: %s", site, round_number + 1, reason)
+        if round_number < self._config.training.rounds:
+            self.copies[site].load_state(*load_checkpoint(self._store.path(round_number, site)))
+
+    def close(self, task: SiteTask) -> None:
+        """End the task: between rounds, train discriminators, aggregate and write the checkpoint.
+
+        Raises:
+            TrainingError: fewer than ``min_sites`` sites did the task.
+        """
+        # In the job's order, whoever came first.
+        done = [site for site in self._sites if site in self._round["sites"]]
+        self._round["sites"] = {site: self._round["sites"][site] for site in done}
+        if len(done) < self._config.min_sites:
+            raise TrainingError(
+                f"{len(done)} sites finished round {task.round + 1}, but min_sites is "
+                f"{self._config.min_sites}; the run stops after {self._completed} complete rounds"
+            )
+        if task.kind == "test":
+            return
+        contributors = [self.copies[site] for site in done]
+        self._round["discriminators"] = self._discriminators.train(contributors, task.round)
+        contributions = {
+            site: (self._history.reports[site]["n_train"], self._last_validation_loss(site)) for site in done
+        }
+        aggregate(self._config, list(self.copies.values()), contributions)
+        self._history.rounds.append(self._round)
+        self._completed = task.round + 1
+        self._history.wall_s = time.monotonic() - self._session_start
+        self._save()
+        self._writer.write_round(self._round, self._config)
+
+    def _last_validation_loss(self, site: str) -> float | None:
+        validation = self._history.validation.get(site)
+        return validation[-1]["loss"] if validation else None
+
+    def finish(self) -> dict[str, Any]:
+        """Write results, models and events; return the results."""
+        self._history.wall_s = time.monotonic() - self._session_start
+        results = build_results(self._config, self.run_id, self._history)
+        data = json.dumps(results, indent=2).encode()
+        write_atomically(self._run_folder / "results.json", data)
+        for site, copy in self.copies.items():
+            state = {"site": site, "task": copy.task.name, "config": self._config.to_dict()}
+            save_checkpoint(
+                self._run_folder / "models" / f"{site}.safetensors", copy.segments.state_dict(), state
+            )
+        self._writer.close(results)
+        log.info("test results, each site with its best round:\n%s", results_table(results))
+        log.info("results: %s", self._run_folder / "results.json")
+        return results
+
+    def _save(self) -> None:
+        for site, copy in self.copies.items():
+            save_checkpoint(self._store.path(self._completed, site), *copy.state())
+        state = {
+            "config": self._config.to_dict(),
+            "digest": self._config.digest(),
+            "sites": self._sites,
+            "history": self._history.to_dict(),
+        }
+        # Written last, so that its presence says that the round is complete.
+        save_checkpoint(self._store.path(self._completed, "server"), self._discriminators.state(), state)
+        self._store.prune(self._store.rounds("server")[-KEPT_ROUNDS:])
+
+    def _resume(self) -> None:
+        rounds = self._store.rounds("server")
+        if not rounds:
+            raise CheckpointError(f"resume_from: {self._store.folder} holds no complete round")
+        self._completed = rounds[-1]
+        tensors, state = load_checkpoint(self._store.path(self._completed, "server"))
+        if state["digest"] != self._config.digest():
+            changed = _difference(state["config"], self._config.to_dict())
+            raise CheckpointError(f"resume_from: run {self.run_id} had another configuration: {changed}")
+        if sorted(state["sites"]) != sorted(self._sites):
+            raise CheckpointError(f"resume_from: run {self.run_id} had the sites {', '.join(state['sites'])}")
+        self._discriminators.load_state(tensors)
+        self._history = History(**state["history"])
+        for site, copy in self.copies.items():
+            copy.load_state(*load_checkpoint(self._store.path(self._completed, site)))
+        log.info("going on with run %s after %d complete rounds", self.run_id, self._completed)
+
+
+def _check_sites(config: JobConfig, sites: list[str]) -> None:
+    check_site_names(sites)
+    if len(sites) < config.min_sites:
+        raise ConfigError(f"{len(sites)} sites take part, but min_sites is {config.min_sites}")
+    counts = {site: len(get_task(config.site(site).task).graph.nodes) for site in sites}
+    if config.crdm.encoder != "none" and len(set(counts.values())) > 1:
+        raise ConfigError(f"tasks that share an encoder need equally many causal variables, not {counts}")
+
+
+def _run_to_resume(config: JobConfig, runs: Path) -> str | None:
+    if config.resume_from is None:
+        return None
+    if not re.fullmatch(r"[\w.-]+", config.resume_from):
+        raise ConfigError("resume_from must be the name of a run, as printed when it began, or 'latest'")
+    if config.resume_from != LATEST:
+        return config.resume_from
+    earlier = sorted(path.name for path in runs.glob(f"{config.name}-*"))
+    if not earlier:
+        raise CheckpointError(f"resume_from: there is no earlier run of '{config.name}' in {runs}")
+    return earlier[-1]
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    return ", ".join(sorted(key for key in old | new if old.get(key) != new.get(key))) + " changed"

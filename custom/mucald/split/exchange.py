@@ -1,0 +1,62 @@
+"""A site's half of the protocol: what it asks of the server in one round, step by step."""
+
+import torch
+from torch import Tensor
+
+from mucald.config import JobConfig
+from mucald.privacy.release import Released
+from mucald.split.link import Link
+from mucald.split.messages import Field, Phase
+
+NoisedProxies = tuple[Tensor, Tensor]
+"""Noised proxies (N, n), float32, and the mask of those present (N, n), uint8."""
+
+
+class Exchange:
+    """Talks to the server during one round.
+
+    Args:
+        link: the wire.
+        config: the job.
+        round_number: number of complete rounds before this one.
+    """
+
+    def __init__(self, link: Link, config: JobConfig, round_number: int):
+        self._link, self._round = link, round_number
+        self._sends_noise = config.crdm.supervision == "epsilon"
+
+    def train_forward(self, step: int, released: Released, proxies: NoisedProxies | None) -> Tensor:
+        """Send a training release and return x̂2 (B, L, h, w)."""
+        fields = _release_fields(released, proxies)
+        phase = Phase.TRAIN_FORWARD
+        if self._sends_noise and released.noise is not None:
+            phase = Phase.TRAIN_FORWARD_WITH_NOISE
+            fields[Field.NOISE] = released.noise
+        return self._request(phase, step, fields)[Field.FEATURES]
+
+    def train_backward(self, step: int, gradient: Tensor) -> Tensor:
+        """Send ∂L/∂x̂2 and return ∂L/∂x_t, both (B, L, h, w)."""
+        fields = self._request(Phase.TRAIN_BACKWARD, step, {Field.FEATURE_GRADIENT: gradient})
+        return fields[Field.LATENT_GRADIENT]
+
+    def evaluate(
+        self, phase: Phase, step: int, released: Released, proxies: NoisedProxies | None = None
+    ) -> Tensor:
+        """Send a release to be evaluated in ``VALIDATE`` or ``TEST`` and return x̂2 (B, L, h, w)."""
+        return self._request(phase, step, _release_fields(released, proxies))[Field.FEATURES]
+
+    def report(self, dice: float | None, loss: float) -> bool:
+        """Send the validation scores and return whether they are the site's best so far."""
+        # A validation in which no class counts can never be the best.
+        counters = torch.tensor([-1.0 if dice is None else dice, loss], dtype=torch.float64)
+        return bool(self._request(Phase.REPORT, 0, {Field.COUNTERS: counters})[Field.COUNTERS][0])
+
+    def _request(self, phase: Phase, step: int, fields: dict[Field, Tensor]) -> dict[Field, Tensor]:
+        return self._link.request(phase, self._round, step, fields).fields
+
+
+def _release_fields(released: Released, proxies: NoisedProxies | None) -> dict[Field, Tensor]:
+    fields = {Field.LATENT: released.latent, Field.LEVEL: released.level}
+    if proxies is not None:
+        fields |= {Field.PROXIES: proxies[0], Field.PROXY_MASK: proxies[1]}
+    return fields

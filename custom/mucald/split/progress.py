@@ -1,0 +1,51 @@
+"""One console line per site and round, with the time passed and an estimate of the time left."""
+
+import time
+from typing import Any
+
+
+def clock(seconds: float) -> str:
+    """Return ``m:ss``, or ``h:mm:ss`` from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """Counts the sites' tasks of a run.
+
+    Args:
+        rounds: rounds of the run; a test follows them.
+        sites: number of sites.
+        completed: rounds that were complete before this session.
+    """
+
+    def __init__(self, rounds: int, sites: int, completed: int):
+        self._rounds = rounds
+        self._left = (rounds - completed + 1) * sites
+        self._done = 0
+        self._start = time.monotonic()
+
+    def skip(self) -> None:
+        """Count a task that failed."""
+        self._done += 1
+        self._left -= 1
+
+    def line(self, report: dict[str, Any]) -> str:
+        """Count a task that is done and describe it."""
+        self.skip()
+        elapsed = time.monotonic() - self._start
+        if "test" in report:
+            dice = report["test"]["dice"]
+            what = f"test      {report['site']:<12} {'':<11} test Dice {_number(dice)}"
+        else:
+            validation = report.get("validation")
+            dice = f"validation Dice {_number(validation['dice'])}" if validation else "first round"
+            number = f"round {report['round'] + 1}/{self._rounds}"
+            what = f"{number:<9} {report['site']:<12} loss {report['losses']['segmentation']:.3f}  {dice}"
+        left = elapsed / self._done * self._left
+        return f"{what:<58} | {clock(elapsed)} passed, about {clock(left)} left"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,62 @@
+"""A site's report of one task: an allow-list of plain numbers, which the server checks before use."""
+
+import math
+from typing import Any
+
+from mucald.errors import WireError
+from mucald.results import METRICS
+
+_ALWAYS = {"site", "task", "round", "n_train", "n_validation", "n_test", "wire", "seconds"}
+_TRAIN = {"losses", "gradients", "steps"}
+_TEST = {"test", "dice_per_image", "server_contribution"}
+_OPTIONAL = {"validation"}
+_MAX_TEXT = 100
+
+
+def check_report(report: Any, site: str, round_number: int) -> None:
+    """Check that a report is complete, of this site and round, and holds nothing but numbers and short names.
+
+    Raises:
+        WireError: naming what is wrong.
+    """
+    if not isinstance(report, dict):
+        raise WireError(f"site '{site}' sent no report")
+    kind = _TEST if "test" in report else _TRAIN
+    if unknown := set(report) - _ALWAYS - kind - _OPTIONAL:
+        raise WireError(f"the report of site '{site}' has an unknown field '{min(map(str, unknown))}'")
+    if missing := (_ALWAYS | kind) - set(report):
+        raise WireError(f"the report of site '{site}' lacks '{min(missing)}'")
+    if report["site"] != site or report["round"] != round_number:
+        raise WireError(f"site '{site}' sent a report of another site or round")
+    if not isinstance(report["n_train"], int) or report["n_train"] < 1:
+        raise WireError(f"the report of site '{site}' has no training images")
+    _check_part(report, site, "wire", {"up", "down", "training", "seconds"})
+    if kind is _TRAIN:
+        _check_part(report, site, "losses", {"segmentation"})
+    else:
+        _check_part(report, site, "test", set(METRICS))
+    if "validation" in report:
+        _check_part(report, site, "validation", {"round", "dice", "loss", "best"})
+    _check_values(report, site)
+
+
+def _check_part(report: dict[str, Any], site: str, name: str, needed: set[str]) -> None:
+    part = report[name]
+    if not isinstance(part, dict) or (missing := needed - set(part)):
+        what = f"{name}.{min(missing)}" if isinstance(part, dict) else name
+        raise WireError(f"the report of site '{site}' lacks '{what}'")
+
+
+def _check_values(value: Any, site: str) -> None:
+    if isinstance(value, dict):
+        _check_values(list(value), site)
+        _check_values(list(value.values()), site)
+    elif isinstance(value, list):
+        for item in value:
+            _check_values(item, site)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise WireError(f"the report of site '{site}' holds a number that is not finite")
+    elif isinstance(value, str) and len(value) > _MAX_TEXT:
+        raise WireError(f"the report of site '{site}' holds a text of {len(value)} characters")
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise WireError(f"the report of site '{site}' holds a {type(value).__name__}")

@@ -1,0 +1,196 @@
+"""The server's end of the wire: identity, order, duplicates, and one lock per site.
+
+Handlers of different sites may run at once. Within a round nothing is shared but the frozen discriminators,
+so neither their order nor their number changes a result.
+"""
+
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mucald.config import JobConfig
+from mucald.daca import Discriminator
+from mucald.errors import MucaldError, WireError
+from mucald.nets import build_backbone
+from mucald.split.link import server_payload_types
+from mucald.split.messages import Field, Kind, Message, Phase, decode
+from mucald.split.site_copy import SiteCopy
+
+log = logging.getLogger(__name__)
+
+_ORDER = {
+    Phase.VALIDATE: 0,
+    Phase.REPORT: 1,
+    Phase.TRAIN_FORWARD: 2,
+    Phase.TRAIN_FORWARD_WITH_NOISE: 2,
+    Phase.TRAIN_BACKWARD: 2,
+    Phase.TEST: 3,
+}
+
+
+@dataclass
+class _Session:
+    """One site's place in the protocol."""
+
+    copy: SiteCopy
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    open: bool = False
+    position: tuple[int, int, int] = (-1, 0, 0)
+    last_request: tuple[int, int, Phase, int] | None = None
+    last_reply: bytes = b""
+
+
+class SplitServer:
+    """Answers the sites' messages.
+
+    Args:
+        config: the job.
+        copies: the server's networks by site.
+        discriminators: one per split, frozen within a round.
+    """
+
+    def __init__(
+        self, config: JobConfig, copies: dict[str, SiteCopy], discriminators: Sequence[Discriminator]
+    ):
+        self._config = config
+        self._sessions = {site: _Session(copy) for site, copy in copies.items()}
+        self._discriminators = discriminators
+        self._types = server_payload_types(config.wire)
+        network = config.network
+        self._latent_shape = build_backbone(
+            network.backbone,
+            features=network.features,
+            cut=network.cut,
+            latent_channels=network.latent_channels,
+            norm=network.norm,
+        ).latent_shape(config.data.image_size)
+        self._round = -1
+
+    def open_round(self, round_number: int, sites: Sequence[str]) -> None:
+        """Accept messages of ``round_number`` from ``sites``, and no others."""
+        for site, session in self._sessions.items():
+            with session.lock:
+                session.open = site in sites
+                session.copy.begin_round()
+        self._round = round_number
+
+    def close(self, site: str) -> None:
+        """Accept nothing more of ``site`` in this round; returns when its last step is done."""
+        session = self._sessions[site]
+        with session.lock:
+            session.open = False
+
+    def handle(self, site: str, request: bytes | bytearray | memoryview) -> bytes:
+        """Answer one message.
+
+        Args:
+            site: the sender as the transport has authenticated it.
+            request: the raw message.
+
+        Returns:
+            the reply, or a rejection with its reason. A message can neither raise nor stop the server.
+        """
+        try:
+            message = decode(request)
+        except WireError as error:
+            return self._reject(site, Message(Kind.REJECTION, Phase.VALIDATE, 0, 0, {}), str(error))
+        session = self._sessions.get(site)
+        if session is None:
+            return self._reject(site, message, f"unknown site '{site}'")
+        with session.lock:
+            start = time.perf_counter()
+            try:
+                return self._answer(session, message, zlib.crc32(request))
+            except MucaldError as error:
+                return self._reject(site, message, error.public)
+            except Exception as error:
+                log.exception("step of site %s failed", site)
+                return self._reject(site, message, f"internal error ({type(error).__name__})")
+            finally:
+                session.copy.record.seconds += time.perf_counter() - start
+
+    def _reject(self, site: str, message: Message, reason: str) -> bytes:
+        log.warning("rejected a message of site '%s': %s", site, reason)
+        return Message(Kind.REJECTION, message.phase, message.round, message.step, {}, reason).encode()
+
+    def _answer(self, session: _Session, message: Message, checksum: int) -> bytes:
+        request = (message.round, message.step, message.phase, checksum)
+        if request == session.last_request:
+            return session.last_reply
+        self._check(session, message)
+        fields = self._dispatch(session.copy, message)
+        reply = Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(self._types)
+        session.position = _position(message)
+        session.last_request, session.last_reply = request, reply
+        return reply
+
+    def _check(self, session: _Session, message: Message) -> None:
+        if message.kind is not Kind.REQUEST:
+            raise WireError("the server takes requests only")
+        if message.round != self._round or not session.open:
+            raise WireError(f"round {message.round} is not open for this site (current round {self._round})")
+        if _position(message) <= session.position:
+            raise WireError(f"{message.phase.name} step {message.step} is out of order")
+        wants_noise = self._config.crdm.supervision == "epsilon" and self._config.release.noised
+        if message.phase is (Phase.TRAIN_FORWARD if wants_noise else Phase.TRAIN_FORWARD_WITH_NOISE):
+            raise WireError(f"{message.phase.name} does not fit supervision {self._config.crdm.supervision}")
+        self._check_shapes(session.copy, message.fields)
+
+    def _check_shapes(self, copy: SiteCopy, fields: dict[Field, Tensor]) -> None:
+        batch = self._config.training.batch_size
+        if (latent := fields.get(Field.LATENT)) is not None:
+            batch = latent.shape[0]
+            if batch > self._config.training.batch_size:
+                raise WireError(f"batch of {batch}, at most {self._config.training.batch_size} allowed")
+        image = (batch, *self._latent_shape)
+        proxies = (batch, len(copy.task.graph.nodes))
+        expected: dict[Field, tuple[int, ...]] = {
+            Field.LATENT: image,
+            Field.NOISE: image,
+            Field.LEVEL: (batch,),
+            Field.PROXIES: proxies,
+            Field.PROXY_MASK: proxies,
+            Field.COUNTERS: (2,),
+        }
+        for name, tensor in fields.items():
+            if name in expected and tuple(tensor.shape) != expected[name]:
+                raise WireError(f"{name.name} has shape {tuple(tensor.shape)}, not {expected[name]}")
+        level = fields.get(Field.LEVEL)
+        if level is not None and not bool(((level >= 0) & (level < self._config.release.timesteps)).all()):
+            raise WireError(f"LEVEL must lie in [0, {self._config.release.timesteps - 1}]")
+
+    def _dispatch(self, copy: SiteCopy, message: Message) -> dict[Field, Tensor]:
+        fields, phase, step = message.fields, message.phase, message.step
+        if phase is Phase.REPORT:
+            dice = float(fields[Field.COUNTERS][0])
+            return {Field.COUNTERS: torch.tensor([float(copy.keep_if_best(dice))], dtype=torch.float64)}
+        if phase is Phase.TRAIN_BACKWARD:
+            return {Field.LATENT_GRADIENT: copy.train_backward(step, fields[Field.FEATURE_GRADIENT])}
+        latent, level = fields[Field.LATENT], fields[Field.LEVEL].to(torch.int64)
+        proxies = None
+        if Field.PROXIES in fields and Field.PROXY_MASK in fields:
+            proxies = (fields[Field.PROXIES], fields[Field.PROXY_MASK])
+        if phase is Phase.VALIDATE:
+            features = copy.evaluate(message.round, step, "validation", latent, level, proxies)
+        elif phase is Phase.TEST:
+            if step == 0:
+                copy.load_best()
+            features = copy.evaluate(message.round, step, "test", latent, level)
+        else:
+            noise = fields.get(Field.NOISE)
+            features = copy.train_forward(
+                message.round, step, latent, level, proxies, noise, self._discriminators
+            )
+        return {Field.FEATURES: features}
+
+
+def _position(message: Message) -> tuple[int, int, int]:
+    """Return where in the protocol a message stands; it may only move forward."""
+    step = 2 * message.step + (message.phase is Phase.TRAIN_BACKWARD)
+    return message.round, _ORDER[message.phase], step

@@ -1,0 +1,280 @@
+"""One site's copy of the server's networks: its optimiser, its best weights, and one step of training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mucald.config import JobConfig, Ramp
+from mucald.daca import Discriminator, FeatureBuffer
+from mucald.errors import TrainingError
+from mucald.split.checkpoint import (
+    load_optimiser_tensors,
+    optimiser_tensors,
+    with_prefix,
+    without_prefix,
+)
+from mucald.split.server_segments import SPLITS, ForwardPass, Key, ServerSegments
+from mucald.split.statistics import Averages, gradient_norm, total_norm
+from mucald.tasks import Task
+
+
+@dataclass
+class Pending:
+    """A training step between its forward and its backward message."""
+
+    step: int
+    run: ForwardPass
+    total: Tensor
+
+
+@dataclass
+class ProxyError:
+    """Running sum of a validation's squared proxy errors at split 1."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def mean(self, noise_variance: float) -> float | None:
+        """Return the mean squared error, less what the noise on the targets adds; None without targets."""
+        return max(self.total / self.count - noise_variance, 0.0) if self.count else None
+
+
+@dataclass
+class RoundRecord:
+    """What the server notes of one site within a round."""
+
+    losses: Averages = field(default_factory=Averages)
+    gradients: Averages = field(default_factory=Averages)
+    proxy_error: ProxyError = field(default_factory=ProxyError)
+    seconds: float = 0.0
+
+
+class SiteCopy:
+    """The server's segments for one site and everything that goes with them.
+
+    Args:
+        site: name of the site.
+        domain: the site's number for the discriminators.
+        config: the job.
+        task: the site's task.
+        device: where to compute.
+    """
+
+    def __init__(self, site: str, domain: int, config: JobConfig, task: Task, device: torch.device):
+        self.site, self.domain, self.task = site, domain, task
+        self._config, self._device = config, device
+        self._terms = config.site(site)
+        self.segments = ServerSegments(config, task).to(device)
+        self._groups = self.segments.groups()
+        self.optimiser = torch.optim.AdamW(self._parameter_groups(), fused=True)
+        self.reference: list[Tensor] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_dice = -1.0
+        self.record = RoundRecord()
+        self.features = [FeatureBuffer(config.daca.buffer) for _ in SPLITS]
+        self._pending: Pending | None = None
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        optimiser = self._config.optimiser
+        rates = {"middle": optimiser.segmentation, "denoiser": optimiser.denoiser}
+        return [
+            {
+                "params": parameters,
+                "lr": rates.get(name.rstrip("_12"), optimiser.causal),
+                "weight_decay": optimiser.weight_decay,
+            }
+            for name, parameters in self._groups.items()
+        ]
+
+    def begin_round(self) -> None:
+        """Start a round: an empty record, and the middle network's weights as the proximal reference."""
+        self.record = RoundRecord()
+        self.features = [FeatureBuffer(self._config.daca.buffer) for _ in SPLITS]
+        self._pending = None
+        self.reference = [parameter.detach().clone() for parameter in self._groups["middle"]]
+
+    def _key(self, *key: int | str) -> Key:
+        return (self._config.seed, "server", self.site, *key)
+
+    def train_forward(
+        self,
+        round_number: int,
+        step: int,
+        latent: Tensor,
+        level: Tensor,
+        proxies: tuple[Tensor, Tensor] | None,
+        noise: Tensor | None,
+        discriminators: Sequence[Discriminator],
+    ) -> Tensor:
+        """Run a training step up to x̂2 and keep its graph for :meth:`train_backward`.
+
+        Args:
+            round_number, step: name the step.
+            latent: x_t (B, L, h, w).
+            level: t (B,), int64.
+            proxies: noised proxies and mask (B, n), or None without a causal part.
+            noise: ε, under ``epsilon`` supervision alone.
+            discriminators: one per split.
+
+        Returns:
+            x̂2 (B, L, h, w), detached.
+
+        Raises:
+            TrainingError: a loss term is not finite.
+        """
+        self.segments.train()
+        key = self._key(round_number, step, "train")
+        run = self.segments(latent.to(self._device).requires_grad_(), level.to(self._device), key)
+        terms = self._terms_of(run, round_number, key, proxies, noise, discriminators)
+        total = torch.zeros((), device=self._device)
+        for name, (weight, value) in terms.items():
+            if not bool(torch.isfinite(value)):
+                raise TrainingError(f"loss term '{name}' of site '{self.site}' is not finite at step {step}")
+            self.record.losses.add(name, value.item())
+            total = total + weight * value
+        if self._config.daca.enabled:
+            for buffer, output in zip(self.features, (run.first, run.second), strict=True):
+                buffer.append(output.denoised)
+        self._pending = Pending(step, run, total)
+        return run.second.denoised.detach()
+
+    def _terms_of(
+        self,
+        run: ForwardPass,
+        round_number: int,
+        key: Key,
+        proxies: tuple[Tensor, Tensor] | None,
+        noise: Tensor | None,
+        discriminators: Sequence[Discriminator],
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return weight and value of every loss term; a term of weight 0 is neither computed nor named."""
+        losses, progress = self._config.losses, self._config.progress(round_number)
+
+        def weigh(ramp: Ramp, scale: float = 1.0) -> float:
+            return scale * ramp.at(progress)
+
+        groups: list[tuple[dict[str, float], partial[dict[str, Tensor]]]] = []
+        if proxies is not None:
+            causal = {
+                "proxy": weigh(losses.proxy, self._terms.proxy_scale),
+                "kl_exogenous": weigh(losses.kl_exogenous),
+                "kl_causal": weigh(losses.kl_causal),
+            }
+            values, present = (tensor.to(self._device) for tensor in proxies)
+            groups.append((causal, partial(self.segments.causal_losses, run, values, present.bool())))
+        noise = noise.to(self._device) if noise is not None else None
+        diffusion = {"diffusion": weigh(losses.diffusion)}
+        groups.append((diffusion, partial(self.segments.diffusion_losses, run, key, noise)))
+        if self._config.daca.enabled:
+            hide = {"adversarial": weigh(losses.adversarial, self._terms.adversarial_scale)}
+            groups.append((hide, partial(self.segments.adversarial_losses, run, discriminators, self.domain)))
+        terms = {}
+        for weights, compute in groups:
+            if any(weights.values()):
+                for name, value in compute().items():
+                    if weight := weights[name.rstrip("_12")]:
+                        terms[name] = (weight, value)
+        return terms
+
+    def train_backward(self, step: int, gradient: Tensor) -> Tensor:
+        """Finish a training step: backward, clip, and one optimiser step.
+
+        Args:
+            step: the step that :meth:`train_forward` began.
+            gradient: ∂L/∂x̂2 (B, L, h, w) of the site's own loss.
+
+        Returns:
+            ∂L/∂x_t (B, L, h, w) of the whole loss.
+
+        Raises:
+            TrainingError: no forward pass of this step is waiting, or the gradient's shape is not x̂2's.
+        """
+        pending = self._pending
+        if pending is None or pending.step != step:
+            raise TrainingError(f"no forward pass of step {step} is waiting for its gradient")
+        output = pending.run.second.denoised
+        if gradient.shape != output.shape:
+            raise TrainingError(f"gradient has shape {tuple(gradient.shape)}, not {tuple(output.shape)}")
+        self._pending = None
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = pending.total + (output * gradient.to(self._device)).sum()
+        loss.backward()
+        self._add_proximal_gradient()
+        for name, parameters in self._groups.items():
+            self.record.gradients.add(name, gradient_norm(parameters))
+        everything = [parameter for parameters in self._groups.values() for parameter in parameters]
+        torch.nn.utils.clip_grad_norm_(everything, self._config.optimiser.clip_norm)
+        self.optimiser.step()
+        latent_gradient = pending.run.latent.grad
+        assert latent_gradient is not None
+        return latent_gradient
+
+    def _add_proximal_gradient(self) -> None:
+        """Add the gradient of ½ μ ‖θ − θ_round‖² on the middle network (FedProx; Li et al., 2020, eq. 2)."""
+        mu = self._config.losses.proximal
+        if not mu:
+            return
+        parameters = self._groups["middle"]
+        with torch.no_grad():
+            offsets = [p - start for p, start in zip(parameters, self.reference, strict=True)]
+            value = 0.5 * mu * total_norm(offsets) ** 2
+            for parameter, offset in zip(parameters, offsets, strict=True):
+                if parameter.grad is not None:
+                    parameter.grad.add_(offset, alpha=mu)
+        self.record.losses.add("proximal", value)
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        round_number: int,
+        step: int,
+        purpose: str,
+        latent: Tensor,
+        level: Tensor,
+        proxies: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Return x̂2 (B, L, h, w) in evaluation mode, with noise that ``purpose`` and ``step`` fix.
+
+        With noised proxies (B, n) and their mask, the error of the causal variables at split 1 is noted.
+        """
+        self.segments.eval()
+        key = self._key(round_number, step, purpose)
+        run = self.segments(latent.to(self._device), level.to(self._device), key)
+        if proxies is not None and run.first.z is not None:
+            values, present = (tensor.to(self._device) for tensor in proxies)
+            errors = (run.first.z - values).square()[present.bool()]
+            self.record.proxy_error.total += float(errors.sum())
+            self.record.proxy_error.count += errors.numel()
+        return run.second.denoised
+
+    def keep_if_best(self, dice: float) -> bool:
+        """Keep the present weights if ``dice`` beats every earlier validation; return whether it did."""
+        if dice <= self.best_dice:
+            return False
+        self.best_dice = dice
+        self.best = {name: tensor.detach().clone() for name, tensor in self.segments.state_dict().items()}
+        return True
+
+    def load_best(self) -> None:
+        """Put the best round's weights in place."""
+        if self.best:
+            self.segments.load_state_dict(self.best)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return everything that a checkpoint of this copy holds."""
+        tensors = with_prefix("segments", self.segments.state_dict())
+        tensors |= with_prefix("optimiser", optimiser_tensors(self.optimiser))
+        tensors |= with_prefix("best", self.best)
+        return tensors, {"best_dice": self.best_dice, "task": self.task.name}
+
+    def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Restore what :meth:`state` returned."""
+        self.segments.load_state_dict(without_prefix("segments", tensors))
+        load_optimiser_tensors(self.optimiser, without_prefix("optimiser", tensors))
+        self.best = {name: t.to(self._device) for name, t in without_prefix("best", tensors).items()}
+        self.best_dice = state["best_dice"]
+        self._pending = None

@@ -1,0 +1,165 @@
+"""The site's segments: front end, release, back end, and the loss against labels that never leave."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mucald import randomness
+from mucald.config import JobConfig
+from mucald.errors import TrainingError
+from mucald.losses import SegmentationLoss
+from mucald.nets import build_backbone
+from mucald.privacy.release import Release, Released
+from mucald.split.checkpoint import load_optimiser_tensors, optimiser_tensors, with_prefix, without_prefix
+from mucald.split.statistics import gradient_norm
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Mean losses of one training step and the two segments' gradient norms before clipping."""
+
+    losses: dict[str, float]
+    gradients: dict[str, float]
+
+
+class SiteSegments:
+    """The networks of one site.
+
+    Args:
+        config: the job.
+        site: name of the site; its first weights depend on it.
+        n_classes: classes of its task, background included.
+        release: what happens to a latent before it leaves.
+        device: where to compute.
+    """
+
+    def __init__(self, config: JobConfig, site: str, n_classes: int, release: Release, device: torch.device):
+        self._config, self._site, self._release, self._device = config, site, release, device
+        self._weight = config.site(site).segmentation_weight
+        network = config.network
+        backbone = build_backbone(
+            network.backbone,
+            features=network.features,
+            cut=network.cut,
+            latent_channels=network.latent_channels,
+            norm=network.norm,
+        )
+        backbone.check_image_size(config.data.image_size)
+        with randomness.seeded_initialisation(config.seed, "front_end"):
+            self.front_end = backbone.front_end().to(device)
+        with randomness.seeded_initialisation(config.seed, "back_end", n_classes):
+            self.back_end = backbone.back_end(n_classes).to(device)
+        self.loss = SegmentationLoss(n_classes, config.losses.cross_entropy)
+        self.optimiser = torch.optim.AdamW(
+            [*self.front_end.parameters(), *self.back_end.parameters()],
+            lr=config.optimiser.segmentation,
+            weight_decay=config.optimiser.weight_decay,
+            fused=True,
+        )
+        self.best: dict[str, Tensor] = {}
+
+    def train_step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        key: tuple[int | str, ...],
+        forward: Callable[[Released], Tensor],
+        backward: Callable[[Tensor], Tensor],
+    ) -> StepResult:
+        """Train on one mini-batch.
+
+        Args:
+            images: (B, 3, H, W).
+            labels: class numbers (B, H, W).
+            key: names the release's noise; never used twice.
+            forward: sends a release, returns x̂2.
+            backward: sends ∂L/∂x̂2, returns ∂L/∂x_t.
+
+        Raises:
+            TrainingError: the latent or the loss is not finite.
+        """
+        self.front_end.train()
+        self.back_end.train()
+        latent, skips = self.front_end(images.to(self._device))
+        released = self._release.latent(latent, *key)
+        self._check_finite(released.latent, "latent", key)
+        features = forward(released).to(self._device).requires_grad_()
+        # The skips are cut, so that the front end is differentiated once, when both its gradients are known.
+        local = [skip.detach().requires_grad_() for skip in skips]
+        logits = self.back_end(features, local)
+        terms = self.loss.terms(logits, labels.to(self._device))
+        segmentation = self.loss.combine(terms)
+        self._check_finite(segmentation, "segmentation loss", key)
+        self.optimiser.zero_grad(set_to_none=True)
+        (self._weight * segmentation).backward()
+        assert features.grad is not None
+        latent_gradient = backward(features.grad).to(self._device)
+        skip_gradients = [torch.zeros_like(s) if s.grad is None else s.grad for s in local]
+        torch.autograd.backward([released.latent, *skips], [latent_gradient, *skip_gradients])
+        gradients = {
+            "front_end": gradient_norm(self.front_end.parameters()),
+            "back_end": gradient_norm(self.back_end.parameters()),
+        }
+        parameters = [*self.front_end.parameters(), *self.back_end.parameters()]
+        torch.nn.utils.clip_grad_norm_(parameters, self._config.optimiser.clip_norm)
+        self.optimiser.step()
+        losses = {name: value.item() for name, value in {**terms, "segmentation": segmentation}.items()}
+        return StepResult(losses, gradients)
+
+    def _check_finite(self, tensor: Tensor, term: str, key: tuple[int | str, ...]) -> None:
+        if not bool(torch.isfinite(tensor).all()):
+            message = f"{term} of site '{self._site}' is not finite at round/step {key[0]}/{key[1]}"
+            raise TrainingError(f"{message}; lower the learning rate or check the images", public=message)
+
+    @torch.no_grad()
+    def predict(
+        self, images: Tensor, key: tuple[int | str, ...], forward: Callable[[Released], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits (B, C, H, W), and those that the site gets without the server: with x̂2 put to zero.
+
+        Args:
+            images: (B, 3, H, W).
+            key: names the release's noise.
+            forward: sends a release, returns x̂2.
+        """
+        self.front_end.eval()
+        self.back_end.eval()
+        latent, skips = self.front_end(images.to(self._device))
+        features = forward(self._release.latent(latent, *key)).to(self._device)
+        return self.back_end(features, skips), self.back_end(torch.zeros_like(features), skips)
+
+    def keep_best(self) -> None:
+        """Keep the present weights as the best."""
+        self.best = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
+
+    def load_best(self) -> None:
+        """Put the best round's weights in place."""
+        if self.best:
+            self._load_weights(self.best)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights of both segments, named ``front_end.…`` and ``back_end.…``."""
+        parts: dict[str, nn.Module] = {"front_end": self.front_end, "back_end": self.back_end}
+        return {
+            name: t
+            for part, module in parts.items()
+            for name, t in with_prefix(part, module.state_dict()).items()
+        }
+
+    def _load_weights(self, tensors: dict[str, Tensor]) -> None:
+        self.front_end.load_state_dict(without_prefix("front_end", tensors))
+        self.back_end.load_state_dict(without_prefix("back_end", tensors))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that a checkpoint of the site holds."""
+        tensors = with_prefix("weights", self.weights())
+        tensors |= with_prefix("optimiser", optimiser_tensors(self.optimiser))
+        return tensors | with_prefix("best", self.best)
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state` returned."""
+        self._load_weights(without_prefix("weights", tensors))
+        load_optimiser_tensors(self.optimiser, without_prefix("optimiser", tensors))
+        self.best = {name: t.to(self._device) for name, t in without_prefix("best", tensors).items()}
