@@ -1,0 +1,95 @@
+"""The private cell channel that carries the split protocol's bytes.
+
+FLARE's own messages of tensors (aux, Collab) are some ten times slower: they open a download transaction per
+tensor and format the whole message for a debug line. The core cell sends bytes as they are; beyond
+:data:`STREAM_FROM` the cell's streaming takes over. One handler serves both.
+"""
+
+import time
+from collections.abc import Callable
+
+from nvflare.apis.signal import Signal
+from nvflare.fuel.f3.cellnet.cell import Cell
+from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey, ReturnCode
+from nvflare.fuel.f3.cellnet.fqcn import FQCN
+from nvflare.fuel.f3.message import Message
+
+from mucald.errors import WireError
+
+CHANNEL = "mucald"
+TOPIC = "step"
+STREAM_FROM = 8 * 1024 * 1024
+ATTEMPTS = 3
+_RETRY_PAUSE_S = 1.0
+
+Handler = Callable[[str, bytes | bytearray | memoryview], bytes]
+"""Answers a request: name of the authenticated site and raw message to raw reply."""
+
+
+def serve(cell: Cell, job_id: str, handler: Handler) -> None:
+    """Answer requests of this job's sites with ``handler``.
+
+    A site is who the transport says that the message came from (its origin, bound to the connection's token),
+    not who the message says it is.
+    """
+
+    def answer(message: Message) -> Message:
+        origin = FQCN.split(message.get_header(MessageHeaderKey.ORIGIN, ""))
+        if (
+            len(origin) < 2
+            or origin[1] != job_id
+            or not isinstance(message.payload, bytes | bytearray | memoryview)
+        ):
+            return Message({MessageHeaderKey.RETURN_CODE: ReturnCode.INVALID_REQUEST}, b"")
+        return Message({MessageHeaderKey.RETURN_CODE: ReturnCode.OK}, handler(origin[0], message.payload))
+
+    cell.register_request_cb(channel=CHANNEL, topic=TOPIC, cb=answer)
+
+
+class ChannelSender:
+    """Sends a site's requests to the server, again if an answer does not come: steps are idempotent.
+
+    Args:
+        cell: the site's job cell.
+        server: fully qualified name of the server's job cell.
+        timeout_s: how long to wait for one answer.
+        abort: FLARE's signal that the job is to end.
+    """
+
+    def __init__(self, cell: Cell, server: str, timeout_s: float, abort: Signal):
+        self._cell, self._server, self._timeout, self._abort = cell, server, timeout_s, abort
+
+    def __call__(self, request: bytes) -> bytes:
+        """Send one request and return its reply.
+
+        Raises:
+            WireError: the job was aborted, or the server did not answer in any attempt.
+        """
+        reason = ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(_RETRY_PAUSE_S)
+            if self._abort.triggered:
+                raise WireError("the job was aborted")
+            reply = self._send(request)
+            code = reply.get_header(MessageHeaderKey.RETURN_CODE)
+            if code == ReturnCode.OK:
+                return reply.payload
+            reason = f"{code} {reply.get_header(MessageHeaderKey.ERROR, '')}".strip()
+        raise WireError(f"the server did not answer in {ATTEMPTS} attempts of {self._timeout:g} s: {reason}")
+
+    def _send(self, request: bytes) -> Message:
+        # A new message each time, because the cell writes into its headers.
+        message = Message({}, request)
+        if len(request) < STREAM_FROM:
+            return self._cell.core_cell.send_request(
+                CHANNEL, TOPIC, self._server, message, timeout=self._timeout
+            )
+        return self._cell.send_request(
+            channel=CHANNEL,
+            topic=TOPIC,
+            target=self._server,
+            request=message,
+            timeout=self._timeout,
+            abort_signal=self._abort,
+        )

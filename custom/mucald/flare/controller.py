@@ -1,0 +1,109 @@
+"""The FLARE workflow: hands the coordinator's tasks to the sites and their reports back."""
+
+import torch
+from nvflare.apis.client import Client
+from nvflare.apis.controller_spec import ClientTask, Task
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.impl.controller import Controller
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
+
+from mucald.errors import MucaldError, WireError
+from mucald.flare.channel import serve
+from mucald.flare.protocol import REASON, REPORT, task_to_shareable
+from mucald.flare.workspace import home_folder, job_config, run_folder
+from mucald.split.coordinator import Coordinator
+from mucald.split.site import SiteTask
+
+
+class SplitFedController(Controller):
+    """Runs a split-federated job: one task per site and round, and the steps over the cell channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._coordinator: Coordinator | None = None
+
+    def start_controller(self, fl_ctx: FLContext) -> None:
+        """Build the server's networks and open the channel; a wrong job ends with its reason."""
+        engine = fl_ctx.get_engine()
+        try:
+            config = job_config(fl_ctx)
+            torch.set_num_threads(config.runtime.threads)
+            self._task_timeout = config.runtime.task_timeout_s
+            # The order of the job, not of registration, so that the numbers do not depend on who came first.
+            present = {client.name for client in engine.get_clients()}
+            sites = [name for name in config.sites if name in present]
+            sites += sorted(present - set(sites))
+            self._coordinator = Coordinator(
+                config, sites, home_folder(fl_ctx), run_folder(fl_ctx), torch.device("cpu")
+            )
+        except MucaldError as error:
+            self.system_panic(str(error), fl_ctx)
+            return
+        serve(engine.get_cell(), fl_ctx.get_job_id(), self._coordinator.server.handle)
+
+    def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        """Run all rounds and the test."""
+        coordinator = self._coordinator
+        if coordinator is None:
+            return
+        try:
+            for task in coordinator.tasks():
+                self._run(coordinator, task, abort_signal, fl_ctx)
+                if abort_signal.triggered:
+                    return
+                coordinator.close(task)
+            coordinator.finish()
+        except MucaldError as error:
+            self.system_panic(str(error), fl_ctx)
+
+    def _run(self, coordinator: Coordinator, task: SiteTask, abort: Signal, fl_ctx: FLContext) -> None:
+        """Broadcast one task and wait until every site has answered, failed, or run out of time."""
+        coordinator.open(task)
+        waiting = set(coordinator.copies)
+
+        def received(client_task: ClientTask, fl_ctx: FLContext) -> None:  # noqa: ARG001 - FLARE names it
+            site = client_task.client.name
+            waiting.discard(site)
+            self._take(coordinator, site, client_task.result)
+
+        self.broadcast_and_wait(
+            Task(
+                name=task.kind,
+                data=task_to_shareable(task, fl_ctx.get_engine().get_cell().get_fqcn()),
+                timeout=self._task_timeout,
+                result_received_cb=received,
+            ),
+            fl_ctx,
+            targets=sorted(waiting),
+            min_responses=len(waiting),
+            abort_signal=abort,
+        )
+        if not abort.triggered:
+            for site in sorted(waiting):
+                coordinator.fail(site, f"no answer within {self._task_timeout} s")
+
+    @staticmethod
+    def _take(coordinator: Coordinator, site: str, result: Shareable) -> None:
+        if result.get_return_code() != ReturnCode.OK:
+            coordinator.fail(site, str(result.get_header(REASON, result.get_return_code())))
+            return
+        try:
+            coordinator.receive(site, result.get(REPORT))
+        except WireError as error:
+            coordinator.fail(site, str(error))
+
+    def stop_controller(self, fl_ctx: FLContext) -> None:
+        """Nothing is left open: checkpoints are written at the end of each round."""
+
+    def process_result_of_unknown_task(
+        self,
+        client: Client,
+        task_name: str,
+        client_task_id: str,  # noqa: ARG002
+        result: Shareable,  # noqa: ARG002
+        fl_ctx: FLContext,
+    ) -> None:
+        """Ignore a report that comes after its task has ended; the site was left out of that round."""
+        self.log_warning(fl_ctx, f"late report of site '{client.name}' for {task_name} is ignored")

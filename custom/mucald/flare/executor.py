@@ -1,0 +1,68 @@
+"""The FLARE executor: runs a site's task, with its steps over the cell channel."""
+
+import re
+
+import torch
+from nvflare.apis.executor import Executor
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
+
+from mucald.errors import MucaldError, WireError
+from mucald.flare.channel import ChannelSender
+from mucald.flare.protocol import failure_to_shareable, report_to_shareable, task_from_shareable
+from mucald.flare.workspace import home_folder, job_config, run_folder
+from mucald.split.link import Link
+from mucald.split.participant import create_site, save_site_outputs
+from mucald.split.site import SplitSite
+
+
+class SplitFedExecutor(Executor):
+    """Runs one site.
+
+    The simulator may start a new process for every task, so all state between tasks is on disk; a process
+    that lives on keeps it in memory too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sites: dict[str, SplitSite] = {}
+
+    def execute(
+        self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
+    ) -> Shareable:
+        """Do one task; a failure is logged here in full and reported without private details."""
+        try:
+            return self._execute(task_name, shareable, fl_ctx, abort_signal)
+        except MucaldError as error:
+            self.log_error(fl_ctx, str(error))
+            return failure_to_shareable(error)
+        except Exception as error:  # noqa: BLE001 - its text may hold a path, so FLARE must not forward it
+            self.log_exception(fl_ctx, f"task '{task_name}' failed")
+            return failure_to_shareable(error)
+
+    def _execute(
+        self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
+    ) -> Shareable:
+        config = job_config(fl_ctx)
+        torch.set_num_threads(config.runtime.threads)
+        task, server = task_from_shareable(task_name, shareable)
+        site = self._site(task.run_id, fl_ctx)
+        cell = fl_ctx.get_engine().get_cell()
+        sender = ChannelSender(cell, server, config.runtime.step_timeout_s, abort_signal)
+        report = site.run(task, Link(sender, config.wire))
+        if task.kind == "test":
+            save_site_outputs(site, config, run_folder(fl_ctx))
+        return report_to_shareable(report)
+
+    def _site(self, run_id: str, fl_ctx: FLContext) -> SplitSite:
+        if not re.fullmatch(r"[\w.-]+", run_id):
+            raise WireError("the server sent a run id that is not a plain name")
+        if run_id not in self._sites:
+            name = fl_ctx.get_identity_name()
+            self._sites = {
+                run_id: create_site(
+                    name, job_config(fl_ctx), home_folder(fl_ctx), run_id, torch.device("cpu")
+                )
+            }
+        return self._sites[run_id]
