@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 
@@ -49,3 +51,14 @@ def test_the_generator_has_more_than_32_bits_of_key():
     state = randomness.generator(7, "x").bit_generator.state["state"]["key"]
     assert state.dtype == np.uint64
     assert all(word >= 2**32 for word in state)
+
+
+def test_threads_that_initialise_at_once_do_not_disturb_each_other():
+    def weights(key: int) -> torch.Tensor:
+        with randomness.seeded_initialisation("thread", key):
+            return torch.cat([torch.nn.Linear(8, 8).weight for _ in range(20)])
+
+    expected = [weights(key) for key in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(weights, range(16)))
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))

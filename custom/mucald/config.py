@@ -7,6 +7,7 @@ default: what a job does can be read from its file alone.
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +19,19 @@ CONFIG_FILE = "mucald.json"
 
 PayloadType = Literal["float32", "bfloat16", "int8"]
 
+INDECISIVE = frozenset({"description", "resume_from", "runtime"})
+"""The keys that leave a run's numbers as they are."""
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _require_at_least(minimum: int, section: Any, *names: str) -> None:
+    for name in names:
+        wanted = f"be at least {minimum}" if minimum else "not be negative"
+        _require(getattr(section, name) >= minimum, f"{name} must {wanted}")
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,7 @@ class TrainingConfig:
     batch_size: int
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "local_epochs", "batch_size"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1")
+        _require_at_least(1, self, "rounds", "local_epochs", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ class ReleaseConfig:
     def __post_init__(self) -> None:
         _require(0 <= self.t < self.timesteps, f"t must lie in [0, {self.timesteps - 1}], not {self.t}")
         _require(self.clip > 0, "clip must be positive")
-        _require(self.proxy_noise_std >= 0, "proxy_noise_std must not be negative")
+        _require_at_least(0, self, "proxy_noise_std")
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,10 @@ class DacaConfig:
     batch_per_site: int
     learning_rate: float
 
+    def __post_init__(self) -> None:
+        _require_at_least(1, self, "width", "buffer", "batch_per_site")
+        _require_at_least(0, self, "steps", "learning_rate")
+
 
 @dataclass(frozen=True)
 class Ramp:
@@ -133,7 +146,7 @@ class Ramp:
     ramp: float
 
     def __post_init__(self) -> None:
-        _require(self.weight >= 0, "weight must not be negative")
+        _require_at_least(0, self, "weight")
         _require(0 <= self.warm_up <= 1 and 0 <= self.ramp <= 1, "warm_up and ramp are fractions of the run")
 
     def at(self, progress: float) -> float:
@@ -155,6 +168,9 @@ class LossConfig:
     adversarial: Ramp
     proximal: float
 
+    def __post_init__(self) -> None:
+        _require_at_least(0, self, "cross_entropy", "proximal")
+
 
 @dataclass(frozen=True)
 class OptimiserConfig:
@@ -165,6 +181,10 @@ class OptimiserConfig:
     denoiser: float
     weight_decay: float
     clip_norm: float
+
+    def __post_init__(self) -> None:
+        _require_at_least(0, self, "segmentation", "causal", "denoiser", "weight_decay")
+        _require(self.clip_norm > 0, "clip_norm must be positive")
 
 
 @dataclass(frozen=True)
@@ -197,6 +217,11 @@ class RuntimeConfig:
     step_timeout_s: float
     task_timeout_s: int
 
+    def __post_init__(self) -> None:
+        _require_at_least(1, self, "threads")
+        _require(self.step_timeout_s > 0, "step_timeout_s must be positive")
+        _require_at_least(0, self, "task_timeout_s")
+
 
 @dataclass(frozen=True)
 class JobConfig:
@@ -225,10 +250,19 @@ class JobConfig:
     runtime: RuntimeConfig
 
     def __post_init__(self) -> None:
-        _require(self.min_sites >= 1, "min_sites must be at least 1")
+        _require_at_least(1, self, "min_sites")
+        # Runs and their folders carry the name.
+        _require(
+            re.fullmatch(r"[\w.-]+", self.name) is not None,
+            f"name must consist of letters, digits, '_', '-' and '.', not {self.name!r}",
+        )
         _require(
             0 <= self.crdm.t_split2 < self.release.timesteps,
             f"crdm.t_split2 must lie in [0, {self.release.timesteps - 1}]",
+        )
+        _require(
+            self.crdm.supervision != "ambient" or self.release.t < self.release.timesteps - 1,
+            f"supervision ambient adds noise, so release.t must be below {self.release.timesteps - 1}",
         )
 
     def site(self, name: str) -> SiteConfig:
@@ -253,9 +287,7 @@ class JobConfig:
 
     def digest(self) -> str:
         """Return a hash of all that decides the numbers of a run; a checkpoint only fits its own."""
-        decisive = self.to_dict()
-        for key in ("description", "resume_from", "runtime"):
-            del decisive[key]
+        decisive = {key: value for key, value in self.to_dict().items() if key not in INDECISIVE}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

@@ -27,7 +27,10 @@ class DataError(MucaldError):
 
 
 class TrainingError(MucaldError):
-    """Training cannot go on, for example because a loss is not finite."""
+    """Training cannot go on, for example because a loss is not finite. Its message is public as a whole."""
+
+    def __init__(self, message: str):
+        super().__init__(message, public=message)
 
 
 class WireError(MucaldError):

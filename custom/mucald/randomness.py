@@ -9,6 +9,7 @@ server could try all of those to find the noise that hides a latent.
 """
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,12 +42,16 @@ def signs(shape: tuple[int, ...], *key: int | str, device: torch.device | None =
     return torch.from_numpy(draws).to(torch.float32).mul_(2).sub_(1).to(device)
 
 
+# torch's global generator is one for all threads, and sites of one process are built in several.
+_initialising = threading.RLock()
+
+
 @contextmanager
 def seeded_initialisation(*key: int | str) -> Iterator[None]:
     """Seed torch's global generator, which PyTorch's layers draw their first weights from, and restore it.
 
-    Not for use beside other threads that draw from the global generator; nothing in this project does.
+    One thread at a time; nothing else in this project draws from the global generator.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _initialising, torch.random.fork_rng(devices=[]):
         torch.manual_seed(int.from_bytes(_digest(key)[:8], "little"))
         yield

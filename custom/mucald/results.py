@@ -10,6 +10,9 @@ from mucald.crdm.schedule import CosineSchedule
 
 SCHEMA = 1
 METRICS = ("dice", "iou", "iou_with_background", "precision", "recall", "hd95", "assd")
+_DATA = ("task", "source", "n_train", "n_validation", "n_test")
+_TEST = ("test", "dice_per_image", "server_contribution")
+_KEPT = (*_DATA, *_TEST)
 
 
 @dataclass
@@ -39,8 +42,7 @@ class History:
     def add_report(self, report: dict[str, Any], server_seconds: float, epochs: int) -> None:
         """Add a site's report of one task to the totals."""
         site = report["site"]
-        kept = ("task", "n_train", "n_validation", "n_test", "test", "dice_per_image", "server_contribution")
-        self.reports.setdefault(site, {}).update({key: report[key] for key in kept if key in report})
+        self.reports.setdefault(site, {}).update({key: report[key] for key in _KEPT if key in report})
         if "validation" in report:
             self.validation.setdefault(site, []).append(report["validation"])
         wire = self.wire.setdefault(site, {"up": 0, "down": 0, "training": 0})
@@ -108,15 +110,10 @@ def _site_results(config: JobConfig, site: str, history: History) -> dict[str, A
     validation = history.validation.get(site, [])
     best = [entry["round"] for entry in validation if entry["best"]]
     return {
-        "task": report["task"],
-        "n_train": report["n_train"],
-        "n_validation": report["n_validation"],
-        "n_test": report["n_test"],
+        **{key: report[key] for key in _DATA},
         "validation": validation,
         "best_round": best[-1] if best else None,
-        "test": report.get("test"),
-        "dice_per_image": report.get("dice_per_image"),
-        "server_contribution": report.get("server_contribution"),
+        **{key: report.get(key) for key in _TEST},
         "adversarial_scale": config.site(site).adversarial_scale,
         "wire": history.wire[site],
     }
@@ -145,11 +142,12 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def results_table(results: dict[str, Any]) -> str:
     """Return the test results as a table for the console, one line per site and their mean."""
-    header = ("site", "task", "best round", *METRICS, "server adds")
+    header = ("site", "task", "data", "best round", *METRICS, "server adds")
     rows = [
         (
             name,
             site["task"],
+            site["source"],
             "-" if site["best_round"] is None else str(site["best_round"] + 1),
             *(_number(site["test"][metric], metric) for metric in METRICS),
             _signed(site["server_contribution"]),
@@ -159,7 +157,7 @@ def results_table(results: dict[str, Any]) -> str:
     ]
     if rows:
         means = (_number(results["mean"]["test"][metric], metric) for metric in METRICS)
-        rows.append(("mean", "", "", *means, _signed(results["mean"]["server_contribution"])))
+        rows.append(("mean", "", "", "", *means, _signed(results["mean"]["server_contribution"])))
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -28,10 +28,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from ``path``.
 
     Raises:
-        ConfigError: the file is missing, is not JSON, or does not hold an object.
+        ConfigError: the file is missing, is not JSON, does not hold an object, or names a key twice.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
     except FileNotFoundError:
         raise ConfigError(f"configuration file not found: {path.name}") from None
     except ValueError as error:
@@ -39,6 +39,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{path.name} must hold a JSON object, not {type(value).__name__}")
     return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key '{next(key for key in keys if keys.count(key) > 1)}' occurs twice")
+    return content
 
 
 def parse(cls: type[T], value: Any, path: str = "") -> T:

@@ -33,6 +33,7 @@ def test_int8_errs_by_half_a_level_of_each_plane_at_most(tensor):
 
 def test_int8_keeps_extremes_and_zero_planes(tensor):
     tensor[0, 0] = 0
+    tensor[0, 1] *= 1e-45
     decoded = round_trip("int8", tensor)
     assert torch.equal(decoded[0, 0], tensor[0, 0])
     torch.testing.assert_close(decoded.abs().amax(dim=(2, 3)), tensor.abs().amax(dim=(2, 3)))
@@ -74,3 +75,10 @@ def test_numbers_that_are_not_finite_are_refused(name, tensor):
     tensor[0, 0, 0, 0] = float("nan")
     with pytest.raises(WireError, match="not finite"):
         round_trip(name, tensor)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_int8_does_not_hide_a_number_that_is_not_finite(value, tensor):
+    tensor[1, 2, 3, 4] = value
+    with pytest.raises(WireError, match="scale is not a finite"):
+        round_trip("int8", tensor)

@@ -64,8 +64,9 @@ class Release:
         if not self._config.noised:
             return Released(bounded, torch.zeros(batch, dtype=torch.int32), None)
         level = torch.full((batch,), self._config.t, dtype=torch.int64)
-        content = hashlib.sha256(bounded.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-        noise = randomness.normal(tuple(latent.shape), *self._key, *key, content, device=latent.device)
+        noise = randomness.normal(
+            tuple(latent.shape), *self._key, *key, _content(bounded), device=latent.device
+        )
         return Released(self._schedule.noised(bounded, level, noise), level.to(torch.int32), noise)
 
     def bounded(self, latent: Tensor) -> Tensor:
@@ -79,8 +80,10 @@ class Release:
         """Release the z-scored proxies of a whole split, once for the run.
 
         A proxy does not change while the network learns, so the same noised value is sent in every epoch:
-        unlike fresh draws, repeating it tells a listener nothing more. A noised target leaves the gradient of
-        a squared error unbiased.
+        unlike fresh draws, repeating it tells a listener nothing more. Like a latent's, the noise is keyed by
+        the proxies themselves: one image more or less moves the z-scores of all, and under shared noise the
+        difference of two runs would show by how much. A noised target leaves the gradient of a squared error
+        unbiased.
 
         Args:
             proxies: (N, n), NaN where missing.
@@ -91,6 +94,10 @@ class Release:
             uint8, 1 where present.
         """
         present = torch.isfinite(proxies)
-        noise = randomness.normal(tuple(proxies.shape), *self._key, *key, "proxies")
+        noise = randomness.normal(tuple(proxies.shape), *self._key, *key, "proxies", _content(proxies))
         noised = proxies + self._config.proxy_noise_std * noise
         return torch.where(present, noised, torch.zeros_like(noised)), present.to(torch.uint8)
+
+
+def _content(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()

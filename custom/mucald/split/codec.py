@@ -55,7 +55,9 @@ def _encode_int8(tensor: Tensor) -> bytes:
     """Round to the nearest of 255 levels; the scale is the largest magnitude of a sample's channel."""
     planes = tensor.detach().to("cpu", torch.float32).reshape(_scale_count(tuple(tensor.shape)), -1)
     largest = planes.abs().amax(dim=1, keepdim=True)
-    scales = torch.where(largest > 0, largest / INT8_LIMIT, torch.ones_like(largest))
+    scales = largest / INT8_LIMIT
+    # A plane of zeros, or too small for a scale. A NaN has to stay one, so that the other side refuses it.
+    scales = torch.where(scales == 0, torch.ones_like(scales), scales)
     levels = (planes / scales).round_().clamp_(-INT8_LIMIT, INT8_LIMIT).to(torch.int8)
     return scales.numpy().tobytes() + levels.numpy().tobytes()
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from mucald.config import JobConfig, check_site_names
+from mucald.aggregation import make_rule
+from mucald.config import INDECISIVE, JobConfig, check_site_names
 from mucald.errors import CheckpointError, ConfigError, TrainingError
 from mucald.results import History, build_results, results_table
 from mucald.split.checkpoint import (
@@ -53,6 +54,7 @@ class Coordinator:
         self, config: JobConfig, sites: list[str], home: Path, run_folder: Path, device: torch.device
     ):
         _check_sites(config, sites)
+        make_rule(config.aggregation.rule, config.aggregation.args)
         self._config, self._sites, self._run_folder = config, sites, run_folder
         domains = list(config.sites)
         self.copies = {
@@ -66,7 +68,7 @@ class Coordinator:
         # Reports of different sites may come at once.
         self._lock = threading.Lock()
         runs = home / "runs"
-        self.run_id = _run_to_resume(config, runs) or time.strftime(f"{config.name}-%Y%m%d-%H%M%S")
+        self.run_id = _run_to_resume(config, runs) or _new_run(config, runs)
         self._store = CheckpointStore(runs / self.run_id)
         if config.resume_from is not None:
             self._resume()
@@ -207,6 +209,12 @@ def _check_sites(config: JobConfig, sites: list[str]) -> None:
         raise ConfigError(f"tasks that share an encoder need equally many causal variables, not {counts}")
 
 
+def _new_run(config: JobConfig, runs: Path) -> str:
+    name = time.strftime(f"{config.name}-%Y%m%d-%H%M%S")
+    taken = sum(path.name.startswith(name) for path in runs.glob(f"{config.name}-*"))
+    return f"{name}-{taken}" if taken else name
+
+
 def _run_to_resume(config: JobConfig, runs: Path) -> str | None:
     if config.resume_from is None:
         return None
@@ -221,4 +229,5 @@ def _run_to_resume(config: JobConfig, runs: Path) -> str | None:
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    return ", ".join(sorted(key for key in old | new if old.get(key) != new.get(key))) + " changed"
+    changed = {key for key in old | new if old.get(key) != new.get(key)} - INDECISIVE
+    return ", ".join(sorted(changed)) + " changed"

@@ -6,7 +6,7 @@ from typing import Any
 from mucald.errors import WireError
 from mucald.results import METRICS
 
-_ALWAYS = {"site", "task", "round", "n_train", "n_validation", "n_test", "wire", "seconds"}
+_ALWAYS = {"site", "task", "source", "round", "n_train", "n_validation", "n_test", "wire", "seconds"}
 _TRAIN = {"losses", "gradients", "steps"}
 _TEST = {"test", "dice_per_image", "server_contribution"}
 _OPTIONAL = {"validation"}

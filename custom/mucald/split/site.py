@@ -95,7 +95,12 @@ class SplitSite:
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
         exchange = Exchange(link, self._config, task.round)
-        report: dict[str, Any] = {"site": self.name, "task": self.task.name, "round": task.round}
+        report: dict[str, Any] = {
+            "site": self.name,
+            "task": self.task.name,
+            "source": self._data.source,
+            "round": task.round,
+        }
         for name in ("train", "validation", "test"):
             report[f"n_{name}"] = len(getattr(self._data, name))
         if task.round > 0:

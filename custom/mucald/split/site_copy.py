@@ -1,5 +1,6 @@
 """One site's copy of the server's networks: its optimiser, its best weights, and one step of training."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -191,7 +192,8 @@ class SiteCopy:
             ∂L/∂x_t (B, L, h, w) of the whole loss.
 
         Raises:
-            TrainingError: no forward pass of this step is waiting, or the gradient's shape is not x̂2's.
+            TrainingError: no forward pass of this step is waiting, the gradient's shape is not x̂2's, or a
+                module's gradient is not finite.
         """
         pending = self._pending
         if pending is None or pending.step != step:
@@ -205,7 +207,11 @@ class SiteCopy:
         loss.backward()
         self._add_proximal_gradient()
         for name, parameters in self._groups.items():
-            self.record.gradients.add(name, gradient_norm(parameters))
+            norm = gradient_norm(parameters)
+            if not math.isfinite(norm):
+                # One step on such a gradient would leave no weight finite.
+                raise TrainingError(f"gradient of '{name}' of site '{self.site}' is not finite at step {step}")
+            self.record.gradients.add(name, norm)
         everything = [parameter for parameters in self._groups.values() for parameter in parameters]
         torch.nn.utils.clip_grad_norm_(everything, self._config.optimiser.clip_norm)
         self.optimiser.step()

@@ -78,7 +78,7 @@ class SiteSegments:
             backward: sends ∂L/∂x̂2, returns ∂L/∂x_t.
 
         Raises:
-            TrainingError: the latent or the loss is not finite.
+            TrainingError: the latent, the loss or a gradient is not finite.
         """
         self.front_end.train()
         self.back_end.train()
@@ -102,6 +102,9 @@ class SiteSegments:
             "front_end": gradient_norm(self.front_end.parameters()),
             "back_end": gradient_norm(self.back_end.parameters()),
         }
+        # One step on such a gradient would leave no weight finite.
+        for name, norm in gradients.items():
+            self._check_finite(torch.tensor(norm), f"gradient of the {name}", key)
         parameters = [*self.front_end.parameters(), *self.back_end.parameters()]
         torch.nn.utils.clip_grad_norm_(parameters, self._config.optimiser.clip_norm)
         self.optimiser.step()
@@ -110,8 +113,10 @@ class SiteSegments:
 
     def _check_finite(self, tensor: Tensor, term: str, key: tuple[int | str, ...]) -> None:
         if not bool(torch.isfinite(tensor).all()):
-            message = f"{term} of site '{self._site}' is not finite at round/step {key[0]}/{key[1]}"
-            raise TrainingError(f"{message}; lower the learning rate or check the images", public=message)
+            raise TrainingError(
+                f"{term} of site '{self._site}' is not finite at round/step {key[0]}/{key[1]}; "
+                "lower the learning rate or check the images"
+            )
 
     @torch.no_grad()
     def predict(

@@ -1,0 +1,116 @@
+"""Whole FLARE runs in the simulator, each in processes of its own."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from mucald.config import load_job
+from mucald.split.local import run_in_process
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+# What may differ between two runs of the same numbers.
+INCIDENTAL = ("run_id", "timing")
+
+
+def results(folder: Path) -> dict[str, Any]:
+    content = json.loads((folder / "results.json").read_text())
+    return {key: value for key, value in content.items() if key not in INCIDENTAL}
+
+
+def models(*folders: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{path.name}:{name}": tensor
+        for folder in folders
+        for path in sorted((folder / "models").glob("*.safetensors"))
+        for name, tensor in safetensors.torch.load_file(path).items()
+    }
+
+
+def test_one_process_five_at_once_and_in_turn_give_equal_numbers(tmp_path, make_job, simulate):
+    job = make_job()
+    config, sites = load_job(job)
+    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)
+    expected = results(tmp_path / "local/server")
+    weights = models(tmp_path / "local/server", *(tmp_path / "local" / site for site in sites))
+    assert expected["mean"]["test"]["dice"] is not None
+    for workspace, arguments in (("bare", ()), ("parallel", ("-t", "3"))):
+        done = simulate(job, workspace, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        root = tmp_path / workspace
+        assert results(root / "server/simulate_job") == expected, workspace
+        runs = [root / name / "simulate_job" for name in ("server", *sites)]
+        found = models(*runs)
+        assert found.keys() == weights.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in weights.items()), workspace
+        assert "server adds" in done.stdout + done.stderr
+
+
+def test_a_site_without_its_images_is_left_out_and_the_others_go_on(
+    tmp_path, make_job, simulate, monkeypatch
+):
+    monkeypatch.setenv("MUCALD_HOME", str(tmp_path / "home"))
+    (tmp_path / "home/skin").mkdir(parents=True)
+    site_file = {"task": "ham10k", "root": "patients", "layout": "pairs"}
+    (tmp_path / "home/skin/site.json").write_text(json.dumps(site_file))
+    done = simulate(make_job(), "workspace", "-t", "3")
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    found = results(tmp_path / "workspace/server/simulate_job")
+    assert sorted(found["sites"]) == ["embryo", "polyp"]
+    assert {failure["site"] for failure in found["failures"]} == {"skin"}
+    # The site's own log names the folder; what the server learns does not.
+    assert all("patients" not in failure["reason"] for failure in found["failures"])
+    assert "patients" in (tmp_path / "workspace/skin/log.txt").read_text()
+    assert "patients" not in (tmp_path / "workspace/server/log.txt").read_text()
+
+
+def test_too_few_sites_stop_the_job_with_the_reason(tmp_path, make_job, simulate, monkeypatch):
+    monkeypatch.setenv("MUCALD_HOME", str(tmp_path / "home"))
+    for site in ("skin", "polyp"):
+        (tmp_path / "home" / site).mkdir(parents=True)
+        (tmp_path / "home" / site / "site.json").write_text("{}")
+    done = simulate(make_job(), "workspace", "-t", "3")
+    assert done.returncode != 0
+    assert "1 sites finished round 1, but min_sites is 2" in done.stdout + done.stderr
+
+
+def test_a_misspelt_key_stops_the_job_with_its_name(make_job, simulate):
+    done = simulate(make_job(traning={}), "workspace", "-t", "3")
+    assert done.returncode != 0
+    assert "unknown key 'traning'; did you mean 'training'?" in done.stdout + done.stderr
+
+
+def test_a_stopped_run_goes_on_and_ends_with_the_numbers_of_one_never_stopped(
+    tmp_path, make_job, simulate, monkeypatch
+):
+    monkeypatch.setenv("MUCALD_HOME", str(tmp_path / "home"))
+    job = make_job()
+    config, sites = load_job(job)
+    run_in_process(config, sites, tmp_path / "whole", lambda name: tmp_path / "whole.home" / name, workers=2)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop_at_round_2(record: logging.LogRecord) -> bool:
+        if "round 2/2" in record.getMessage():
+            raise StoppedError
+        return True
+
+    log = logging.getLogger("mucald.split.coordinator")
+    log.addFilter(stop_at_round_2)
+    log.setLevel(logging.INFO)
+    with pytest.raises(StoppedError):
+        run_in_process(config, sites, tmp_path / "half", lambda name: tmp_path / "home" / name, workers=1)
+    log.removeFilter(stop_at_round_2)
+    done = simulate(make_job("again", resume_from="latest"), "rest", "-t", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on with run" in done.stdout + done.stderr
+    expected, found = results(tmp_path / "whole/server"), results(tmp_path / "rest/server/simulate_job")
+    expected["config"]["resume_from"] = "latest"
+    assert found == expected
