@@ -1,7 +1,7 @@
 """A job's configuration: one JSON file, ``mucald.json``, that server and sites read alike.
 
-Every field below is a key of that file; README.md describes them in a table. Nothing here has a hidden
-default: what a job does can be read from its file alone.
+Every field below is a key of that file; docs/configuration.md describes them in a table. Nothing here has a
+hidden default: what a job does can be read from its file alone.
 """
 
 import dataclasses

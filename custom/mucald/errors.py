@@ -42,3 +42,7 @@ class WireError(MucaldError):
 
 class CheckpointError(MucaldError):
     """A checkpoint is missing, damaged, or belongs to another run."""
+
+
+class ReportError(MucaldError):
+    """Results are missing, damaged, or cannot be set side by side."""

@@ -96,6 +96,18 @@ def dice_per_image(batches: Sequence[Mapping[str, Tensor]]) -> list[float | None
     return [None if math.isnan(value) else value for value in dice.tolist()]
 
 
+def telling_images(dice: Sequence[float | None]) -> list[int]:
+    """Return the numbers of the images with the best, the median and the worst Dice, as far as they differ.
+
+    Args:
+        dice: what :func:`dice_per_image` returned; images with None are left out.
+    """
+    known = [index for index, value in enumerate(dice) if value is not None]
+    ranked = sorted(known, key=lambda index: -(dice[index] or 0.0))
+    chosen = (ranked[place] for place in (0, len(ranked) // 2, -1)) if ranked else ()
+    return list(dict.fromkeys(chosen))
+
+
 def _masks(labels: Tensor, n_classes: int) -> Tensor:
     return F.one_hot(labels, n_classes).movedim(-1, 1).bool()
 
@@ -133,15 +145,13 @@ def _surface_scores(predicted: Tensor, reference: Tensor) -> Scores:
 
     # Each pair of masks that has both surfaces, as a batch of images with a single class.
     pair = predicted[in_both][:, None], reference[in_both][:, None]
-    with warnings.catch_warnings():
-        # MONAI calls a function of its own with an argument that it has deprecated.
-        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
-        distances = {
-            "hd95": compute_hausdorff_distance(
-                *pair, include_background=True, percentile=HAUSDORFF_PERCENTILE
-            ),
-            "assd": compute_average_surface_distance(*pair, include_background=True, symmetric=True),
-        }
+    # MONAI calls a function of its own with an argument that it has deprecated. The filter stays in place,
+    # because taking it back is not safe while other threads score.
+    warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+    distances = {
+        "hd95": compute_hausdorff_distance(*pair, include_background=True, percentile=HAUSDORFF_PERCENTILE),
+        "assd": compute_average_surface_distance(*pair, include_background=True, symmetric=True),
+    }
     scores = {}
     for name, values in distances.items():
         scores[name] = torch.full(in_both.shape, torch.nan, dtype=torch.float64)

@@ -21,6 +21,7 @@ _PALETTE = torch.tensor(
     [[0, 0, 0], [230, 75, 53], [77, 187, 213], [0, 160, 135], [243, 155, 127]], dtype=torch.float32
 )
 _OPACITY = 0.5
+PREVIEW_TAG = "image, labels, prediction/{site}"
 
 
 def _writer(folder: Path) -> "SummaryWriter":
@@ -35,14 +36,16 @@ class ScalarWriter:
 
     Args:
         folder: where the events go.
+        config: the job.
         history: rounds of earlier sessions, which are written again so that the curves are whole.
     """
 
-    def __init__(self, folder: Path, history: History):
-        self._writer = _writer(folder)
-        self._history = history
+    def __init__(self, folder: Path, config: JobConfig, history: History):
+        self._writer, self._config = _writer(folder), config
+        for record in history.rounds:
+            self.write_round(record)
 
-    def write_round(self, record: dict[str, Any], config: JobConfig) -> None:
+    def write_round(self, record: dict[str, Any]) -> None:
         """Write one round: loss terms, gradient norms, validation Dice, discriminators, learning rates."""
         step = record["round"] + 1
         for site, entry in record["sites"].items():
@@ -53,7 +56,7 @@ class ScalarWriter:
         for name, value in record["discriminators"].items():
             self._writer.add_scalar(f"discriminator/{name}", value, step)
         for name in ("segmentation", "causal", "denoiser"):
-            self._writer.add_scalar(f"learning_rate/{name}", getattr(config.optimiser, name), step)
+            self._writer.add_scalar(f"learning_rate/{name}", getattr(self._config.optimiser, name), step)
         self._writer.flush()
 
     def close(self, results: dict[str, Any]) -> None:
@@ -62,7 +65,7 @@ class ScalarWriter:
             for validation in entry["validation"]:
                 if validation["dice"] is not None:
                     self._writer.add_scalar(
-                        f"validation_dice/{site}", validation["dice"], validation["round"] + 1
+                        f"dice_validation/{site}", validation["dice"], validation["round"] + 1
                     )
             for metric in METRICS:
                 if entry["test"] is not None and entry["test"][metric] is not None:
@@ -86,7 +89,7 @@ def write_previews(folder: Path, site: str, previews: "Previews", step: int) -> 
         )
     ]
     writer = _writer(folder)
-    writer.add_image(f"image, labels, prediction/{site}", torch.cat(rows, dim=1), step)
+    writer.add_image(PREVIEW_TAG.format(site=site), torch.cat(rows, dim=1), step)
     writer.close()
 
 

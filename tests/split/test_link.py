@@ -60,7 +60,9 @@ def test_a_refusal_is_raised_with_its_reason():
 
 
 @pytest.mark.parametrize(
-    "answer", [reply(round_number=2), reply(step=4), reply(phase=Phase.VALIDATE)], ids=["round", "step", "phase"]
+    "answer",
+    [reply(round_number=2), reply(step=4), reply(phase=Phase.VALIDATE)],
+    ids=["round", "step", "phase"],
 )
 def test_an_answer_to_another_request_is_refused(answer):
     with pytest.raises(WireError, match="answered another request than TEST 3/5"):

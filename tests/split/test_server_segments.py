@@ -190,5 +190,9 @@ def test_the_adversarial_terms_reach_both_splits_and_spare_the_discriminators():
     expected = -torch.log_softmax(logits, dim=1)[:, 2].mean()
     torch.testing.assert_close(terms["adversarial_2"], expected)
     terms["adversarial_1"].backward(retain_graph=True)
-    assert {n for n, p in model.groups().items() if has_gradient(p)} == {"encoder_1", "causal_1", "denoiser_1"}
+    assert {n for n, p in model.groups().items() if has_gradient(p)} == {
+        "encoder_1",
+        "causal_1",
+        "denoiser_1",
+    }
     assert all(p.grad is None for module in modules for p in module.parameters())

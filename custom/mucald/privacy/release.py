@@ -44,6 +44,7 @@ class Release:
     """
 
     def __init__(self, config: ReleaseConfig, secret: str, site: str):
+        self.secret = secret
         self._config = config
         self._key = (secret, site)
         self._schedule = CosineSchedule(config.timesteps)

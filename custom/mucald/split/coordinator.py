@@ -74,7 +74,7 @@ class Coordinator:
             self._resume()
         self._session_start = time.monotonic() - self._history.wall_s
         self._progress = Progress(config.training.rounds, len(sites), self._completed)
-        self._writer = ScalarWriter(run_folder / "tb_events", self._history)
+        self._writer = ScalarWriter(run_folder / "tb_events", config, self._history)
         if self._completed == 0:
             self._save()
         log.info("run %s; to go on with it after a stop, set resume_from to %r", self.run_id, self.run_id)
@@ -147,7 +147,7 @@ class Coordinator:
         self._completed = task.round + 1
         self._history.wall_s = time.monotonic() - self._session_start
         self._save()
-        self._writer.write_round(self._round, self._config)
+        self._writer.write_round(self._round)
 
     def _last_validation_loss(self, site: str) -> float | None:
         validation = self._history.validation.get(site)
@@ -222,7 +222,8 @@ def _run_to_resume(config: JobConfig, runs: Path) -> str | None:
         raise ConfigError("resume_from must be the name of a run, as printed when it began, or 'latest'")
     if config.resume_from != LATEST:
         return config.resume_from
-    earlier = sorted(path.name for path in runs.glob(f"{config.name}-*"))
+    # The date tells this job's runs from those of another whose name only begins alike.
+    earlier = sorted(path.name for path in runs.glob(f"{config.name}-{'[0-9]' * 8}-*"))
     if not earlier:
         raise CheckpointError(f"resume_from: there is no earlier run of '{config.name}' in {runs}")
     return earlier[-1]

@@ -1,6 +1,7 @@
 """A site's report of one task: an allow-list of plain numbers, which the server checks before use."""
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from mucald.errors import WireError
@@ -10,6 +11,7 @@ _ALWAYS = {"site", "task", "source", "round", "n_train", "n_validation", "n_test
 _TRAIN = {"losses", "gradients", "steps"}
 _TEST = {"test", "dice_per_image", "server_contribution"}
 _OPTIONAL = {"validation"}
+_NO_NUMBERS = {"best", "per_class"}
 _MAX_TEXT = 100
 
 
@@ -30,21 +32,36 @@ def check_report(report: Any, site: str, round_number: int) -> None:
         raise WireError(f"site '{site}' sent a report of another site or round")
     if not isinstance(report["n_train"], int) or report["n_train"] < 1:
         raise WireError(f"the report of site '{site}' has no training images")
+    if not _is_number(report["seconds"]):
+        raise WireError(f"'seconds' in the report of site '{site}' is not a number")
     _check_part(report, site, "wire", {"up", "down", "training", "seconds"})
     if kind is _TRAIN:
         _check_part(report, site, "losses", {"segmentation"})
+        _check_part(report, site, "gradients", set())
     else:
-        _check_part(report, site, "test", set(METRICS))
+        _check_part(report, site, "test", set(METRICS), unknown=set(METRICS))
     if "validation" in report:
-        _check_part(report, site, "validation", {"round", "dice", "loss", "best"})
+        _check_part(report, site, "validation", {"round", "dice", "loss", "best"}, unknown={"dice"})
+        if report["validation"]["loss"] < 0:
+            raise WireError(f"'validation.loss' in the report of site '{site}' is negative")
     _check_values(report, site)
 
 
-def _check_part(report: dict[str, Any], site: str, name: str, needed: set[str]) -> None:
+def _check_part(
+    report: dict[str, Any], site: str, name: str, needed: set[str], unknown: Collection[str] = ()
+) -> None:
+    """Check that a part holds what is ``needed``, and numbers; those that may be ``unknown`` may be None."""
     part = report[name]
     if not isinstance(part, dict) or (missing := needed - set(part)):
         what = f"{name}.{min(missing)}" if isinstance(part, dict) else name
         raise WireError(f"the report of site '{site}' lacks '{what}'")
+    for key, value in part.items():
+        if key not in _NO_NUMBERS and not _is_number(value) and not (value is None and key in unknown):
+            raise WireError(f"'{name}.{key}' in the report of site '{site}' is not a number")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_values(value: Any, site: str) -> None:

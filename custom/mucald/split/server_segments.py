@@ -1,8 +1,8 @@
 """The server's segments for one site: CRDM-1, the middle network, CRDM-2, and their losses.
 
-MuCALD-SplitFed (ICIP 2026, arXiv 2605.04108), with three departures that README.md gives reasons for: the
-exogenous encoder and the SCM read the noised latent, the denoiser learns without the site's noise, and the
-causal variables are not cut off from the task's gradient.
+MuCALD-SplitFed (ICIP 2026, arXiv 2605.04108), with three departures that docs/method.md gives reasons for:
+the exogenous encoder and the SCM read the noised latent, the denoiser learns without the site's noise, and
+the causal variables are not cut off from the task's gradient.
 """
 
 from collections.abc import Sequence

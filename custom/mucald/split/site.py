@@ -1,5 +1,6 @@
 """A site: it validates the model it was given, trains for a round, or tests its best round's model."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from torch import Tensor
 from mucald import metrics, randomness
 from mucald.config import JobConfig
 from mucald.data.dataset import Batch, SiteData, Split
-from mucald.errors import CheckpointError
+from mucald.errors import CheckpointError, TrainingError
 from mucald.privacy.release import Release
 from mucald.split.checkpoint import CheckpointStore, load_checkpoint, save_checkpoint
 from mucald.split.exchange import Exchange, NoisedProxies
@@ -23,7 +24,6 @@ from mucald.split.statistics import Averages
 from mucald.tasks import Task
 
 KEPT_ROUNDS = 2
-N_PREVIEWS = 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,10 @@ class SiteTask:
 
 @dataclass(frozen=True)
 class Previews:
-    """Test images (N, 3, H, W), labels and predictions (N, H, W), for the site's own eyes."""
+    """The best, median and worst test image: images (N, 3, H, W), labels and predictions (N, H, W).
+
+    For the site's own eyes.
+    """
 
     images: Tensor
     labels: Tensor
@@ -194,7 +197,12 @@ class SplitSite:
                 partial(exchange.evaluate, Phase.VALIDATE, step, proxies=_rows(proxies, rows)),
             )
             scores.append(metrics.image_scores(logits, batch.masks, self.task.n_classes, surface=False))
-            loss += len(rows) / len(split) * float(self._segments.loss(logits, batch.masks.to(logits.device)))
+            batch_loss = float(self._segments.loss(logits, batch.masks.to(logits.device)))
+            if not math.isfinite(batch_loss):
+                raise TrainingError(
+                    f"validation loss of site '{self.name}' is not finite at round/step {round_number}/{step}"
+                )
+            loss += len(rows) / len(split) * batch_loss
         dice = metrics.mean_dice(scores)
         if best := exchange.report(dice, loss):
             self._segments.keep_best()
@@ -212,14 +220,15 @@ class SplitSite:
             scores.append(metrics.image_scores(logits, batch.masks, len(classes), surface=True))
             without_server.append(metrics.image_scores(alone, batch.masks, len(classes), surface=False))
             predictions.append(logits.argmax(dim=1).cpu())
-        if self._data.tensorboard_images:
-            shown = split.batch(range(min(N_PREVIEWS, len(split))))
-            self.previews = Previews(shown.images, shown.masks, torch.cat(predictions)[:N_PREVIEWS])
+        dice_per_image = metrics.dice_per_image(scores)
+        if self._data.tensorboard_images and (telling := metrics.telling_images(dice_per_image)):
+            shown = split.batch(telling)
+            self.previews = Previews(shown.images, shown.masks, torch.cat(predictions)[telling])
         summary, alone_dice = metrics.summarise(scores, classes), metrics.mean_dice(without_server)
         known = summary["dice"] is not None and alone_dice is not None
         return {
             "test": summary,
-            "dice_per_image": metrics.dice_per_image(scores),
+            "dice_per_image": dice_per_image,
             "server_contribution": summary["dice"] - alone_dice if known else None,
         }
 

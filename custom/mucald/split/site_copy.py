@@ -3,13 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mucald.config import JobConfig, Ramp
+from mucald.config import JobConfig
 from mucald.daca import Discriminator, FeatureBuffer
 from mucald.errors import TrainingError
 from mucald.split.checkpoint import (
@@ -18,6 +17,7 @@ from mucald.split.checkpoint import (
     with_prefix,
     without_prefix,
 )
+from mucald.split.objective import Objective, family
 from mucald.split.server_segments import SPLITS, ForwardPass, Key, ServerSegments
 from mucald.split.statistics import Averages, gradient_norm, total_norm
 from mucald.tasks import Task
@@ -68,7 +68,7 @@ class SiteCopy:
     def __init__(self, site: str, domain: int, config: JobConfig, task: Task, device: torch.device):
         self.site, self.domain, self.task = site, domain, task
         self._config, self._device = config, device
-        self._terms = config.site(site)
+        self._objective = Objective(config, site, domain)
         self.segments = ServerSegments(config, task).to(device)
         self._groups = self.segments.groups()
         self.optimiser = torch.optim.AdamW(self._parameter_groups(), fused=True)
@@ -85,7 +85,7 @@ class SiteCopy:
         return [
             {
                 "params": parameters,
-                "lr": rates.get(name.rstrip("_12"), optimiser.causal),
+                "lr": rates.get(family(name), optimiser.causal),
                 "weight_decay": optimiser.weight_decay,
             }
             for name, parameters in self._groups.items()
@@ -130,7 +130,11 @@ class SiteCopy:
         self.segments.train()
         key = self._key(round_number, step, "train")
         run = self.segments(latent.to(self._device).requires_grad_(), level.to(self._device), key)
-        terms = self._terms_of(run, round_number, key, proxies, noise, discriminators)
+        weights = self._objective.weights(round_number)
+        if proxies is not None:
+            proxies = proxies[0].to(self._device), proxies[1].to(self._device).bool()
+        noise = noise.to(self._device) if noise is not None else None
+        terms = self._objective.terms(self.segments, run, weights, key, proxies, noise, discriminators)
         total = torch.zeros((), device=self._device)
         for name, (weight, value) in terms.items():
             if not bool(torch.isfinite(value)):
@@ -142,44 +146,6 @@ class SiteCopy:
                 buffer.append(output.denoised)
         self._pending = Pending(step, run, total)
         return run.second.denoised.detach()
-
-    def _terms_of(
-        self,
-        run: ForwardPass,
-        round_number: int,
-        key: Key,
-        proxies: tuple[Tensor, Tensor] | None,
-        noise: Tensor | None,
-        discriminators: Sequence[Discriminator],
-    ) -> dict[str, tuple[float, Tensor]]:
-        """Return weight and value of every loss term; a term of weight 0 is neither computed nor named."""
-        losses, progress = self._config.losses, self._config.progress(round_number)
-
-        def weigh(ramp: Ramp, scale: float = 1.0) -> float:
-            return scale * ramp.at(progress)
-
-        groups: list[tuple[dict[str, float], partial[dict[str, Tensor]]]] = []
-        if proxies is not None:
-            causal = {
-                "proxy": weigh(losses.proxy, self._terms.proxy_scale),
-                "kl_exogenous": weigh(losses.kl_exogenous),
-                "kl_causal": weigh(losses.kl_causal),
-            }
-            values, present = (tensor.to(self._device) for tensor in proxies)
-            groups.append((causal, partial(self.segments.causal_losses, run, values, present.bool())))
-        noise = noise.to(self._device) if noise is not None else None
-        diffusion = {"diffusion": weigh(losses.diffusion)}
-        groups.append((diffusion, partial(self.segments.diffusion_losses, run, key, noise)))
-        if self._config.daca.enabled:
-            hide = {"adversarial": weigh(losses.adversarial, self._terms.adversarial_scale)}
-            groups.append((hide, partial(self.segments.adversarial_losses, run, discriminators, self.domain)))
-        terms = {}
-        for weights, compute in groups:
-            if any(weights.values()):
-                for name, value in compute().items():
-                    if weight := weights[name.rstrip("_12")]:
-                        terms[name] = (weight, value)
-        return terms
 
     def train_backward(self, step: int, gradient: Tensor) -> Tensor:
         """Finish a training step: backward, clip, and one optimiser step.
@@ -210,7 +176,9 @@ class SiteCopy:
             norm = gradient_norm(parameters)
             if not math.isfinite(norm):
                 # One step on such a gradient would leave no weight finite.
-                raise TrainingError(f"gradient of '{name}' of site '{self.site}' is not finite at step {step}")
+                raise TrainingError(
+                    f"gradient of '{name}' of site '{self.site}' is not finite at step {step}"
+                )
             self.record.gradients.add(name, norm)
         everything = [parameter for parameters in self._groups.values() for parameter in parameters]
         torch.nn.utils.clip_grad_norm_(everything, self._config.optimiser.clip_norm)
@@ -246,6 +214,9 @@ class SiteCopy:
         """Return x̂2 (B, L, h, w) in evaluation mode, with noise that ``purpose`` and ``step`` fix.
 
         With noised proxies (B, n) and their mask, the error of the causal variables at split 1 is noted.
+
+        Raises:
+            TrainingError: that error is not finite.
         """
         self.segments.eval()
         key = self._key(round_number, step, purpose)
@@ -253,6 +224,8 @@ class SiteCopy:
         if proxies is not None and run.first.z is not None:
             values, present = (tensor.to(self._device) for tensor in proxies)
             errors = (run.first.z - values).square()[present.bool()]
+            if not bool(torch.isfinite(errors).all()):
+                raise TrainingError(f"proxy error of site '{self.site}' is not finite at step {step}")
             self.record.proxy_error.total += float(errors.sum())
             self.record.proxy_error.count += errors.numel()
         return run.second.denoised

@@ -29,9 +29,9 @@ class SiteSegments:
 
     Args:
         config: the job.
-        site: name of the site; its first weights depend on it.
+        site: name of the site.
         n_classes: classes of its task, background included.
-        release: what happens to a latent before it leaves.
+        release: what happens to a latent before it leaves; its secret also seeds the first weights.
         device: where to compute.
     """
 
@@ -47,9 +47,10 @@ class SiteSegments:
             norm=network.norm,
         )
         backbone.check_image_size(config.data.image_size)
-        with randomness.seeded_initialisation(config.seed, "front_end"):
+        # The job's seed alone would tell the server the first weights, and with them how to invert a latent.
+        with randomness.seeded_initialisation(config.seed, release.secret, "front_end"):
             self.front_end = backbone.front_end().to(device)
-        with randomness.seeded_initialisation(config.seed, "back_end", n_classes):
+        with randomness.seeded_initialisation(config.seed, release.secret, "back_end", n_classes):
             self.back_end = backbone.back_end(n_classes).to(device)
         self.loss = SegmentationLoss(n_classes, config.losses.cross_entropy)
         self.optimiser = torch.optim.AdamW(
@@ -128,11 +129,16 @@ class SiteSegments:
             images: (B, 3, H, W).
             key: names the release's noise.
             forward: sends a release, returns x̂2.
+
+        Raises:
+            TrainingError: the latent is not finite.
         """
         self.front_end.eval()
         self.back_end.eval()
         latent, skips = self.front_end(images.to(self._device))
-        features = forward(self._release.latent(latent, *key)).to(self._device)
+        released = self._release.latent(latent, *key)
+        self._check_finite(released.latent, "latent", key)
+        features = forward(released).to(self._device)
         return self.back_end(features, skips), self.back_end(torch.zeros_like(features), skips)
 
     def keep_best(self) -> None:

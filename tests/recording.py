@@ -1,0 +1,65 @@
+"""Runs a job with listeners: everything that crosses, and what must not cross."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_job import Run, run_job
+from torch import Tensor
+
+from mucald.config import JobConfig
+from mucald.privacy.release import Release, Released
+from mucald.split.coordinator import Coordinator
+from mucald.split.server import SplitServer
+
+
+@dataclass
+class Recording:
+    """A finished run, and what was said in it.
+
+    Args:
+        run: the run.
+        messages: (site, request, reply) as raw bytes.
+        reports: what the sites reported at the end of each task.
+        clean: clean, bounded latents that were released.
+        released: what was released of them.
+    """
+
+    run: Run
+    messages: list[tuple[str, bytes, bytes]] = field(default_factory=list)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    clean: list[Tensor] = field(default_factory=list)
+    released: list[Released] = field(default_factory=list)
+
+
+def record_run(config: JobConfig, folder: Path) -> Recording:
+    """Run a job with listeners on the functions that carry messages and reports and that release latents."""
+    recording = Recording(Run(folder, {}))
+    handle, receive = SplitServer.handle, Coordinator.receive
+    bounded, latent = Release.bounded, Release.latent
+
+    def listening_handle(self: SplitServer, site: str, request: bytes) -> bytes:
+        reply = handle(self, site, request)
+        recording.messages.append((site, bytes(request), reply))
+        return reply
+
+    def listening_receive(self: Coordinator, site: str, report: Any) -> None:
+        recording.reports.append(report)
+        receive(self, site, report)
+
+    def listening_bounded(self: Release, x: Tensor) -> Tensor:
+        recording.clean.append(bounded(self, x))
+        return recording.clean[-1]
+
+    def listening_latent(self: Release, x: Tensor, *key: int | str) -> Released:
+        recording.released.append(latent(self, x, *key))
+        return recording.released[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SplitServer, "handle", listening_handle)
+        patch.setattr(Coordinator, "receive", listening_receive)
+        patch.setattr(Release, "bounded", listening_bounded)
+        patch.setattr(Release, "latent", listening_latent)
+        recording.run = run_job(config, folder)
+    return recording

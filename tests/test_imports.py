@@ -1,0 +1,60 @@
+"""Who may import whom: FLARE stays behind its adapters, and the mathematics knows no protocol."""
+
+import ast
+
+import pytest
+from tiny_job import REPOSITORY
+
+PACKAGE = REPOSITORY / "custom" / "mucald"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MATHEMATICS = (
+    "aggregation",
+    "crdm",
+    "daca",
+    "data",
+    "losses",
+    "metrics",
+    "nets",
+    "privacy",
+    "tasks",
+    "randomness",
+)
+
+
+def imported(path) -> set[str]:
+    """Return the full names of all that a module imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    forbidden = []
+    if part != "flare":
+        forbidden += ["nvflare", "mucald.flare"]
+    if part in MATHEMATICS:
+        forbidden += ["mucald.split"]
+    for name in imported(path):
+        assert not any(f"{name}.".startswith(f"{root}.") for root in forbidden), f"{path.name} imports {name}"
+
+
+def test_the_adapters_are_the_ones_that_import_flare():
+    users = {path.parent.name for path in MODULES if any(n.startswith("nvflare.") for n in imported(path))}
+    assert users == {"flare"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_is_unpickled(path):
+    assert not imported(path) & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+    calls = [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+    ]
+    names = {ast.unparse(call.func) for call in calls}
+    assert not names & {"torch.load", "pickle.loads", "eval", "exec"}

@@ -1,0 +1,295 @@
+"""A job so small that a whole run takes half a second, and what the tests need to drive it by hand."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mucald.config import JobConfig
+from mucald.errors import MucaldError
+from mucald.schema import parse
+from mucald.split.checkpoint import load_checkpoint
+from mucald.split.coordinator import Coordinator
+from mucald.split.link import Link, Send
+from mucald.split.local import run_in_process
+from mucald.split.messages import Field, Kind, Message, Phase
+from mucald.split.participant import create_site
+from mucald.split.site import SiteTask, SplitSite
+from mucald.split.site_copy import SiteCopy
+from mucald.tasks import get_task
+
+REPOSITORY = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+BATCH = 2
+LATENT = (BATCH, 4, 8, 8)
+AT_ONCE = {"warm_up": 0.0, "ramp": 0.0}
+
+CONTENT: dict[str, Any] = {
+    "name": "tiny",
+    "description": "every part of MuCALD, as small as it gets",
+    "seed": 7,
+    "min_sites": 2,
+    "resume_from": None,
+    "sites": {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}, "west": {"task": "kvasir"}},
+    "data": {"image_size": 16, "phantoms": {"train": 4, "validation": 2, "test": 2}},
+    "training": {"rounds": 2, "local_epochs": 1, "batch_size": BATCH},
+    "network": {
+        "backbone": "unet",
+        "features": [8, 16, 32],
+        "cut": 1,
+        "latent_channels": LATENT[1],
+        "norm": "instance",
+    },
+    "release": {
+        "mode": "fresh",
+        "noised": True,
+        "clip": 3.0,
+        "timesteps": 400,
+        "t": 300,
+        "proxy_noise_std": 0.5,
+    },
+    "crdm": {
+        "encoder": "scm",
+        "encoder_width": 8,
+        "causal_hidden": 8,
+        "denoiser": True,
+        "denoiser_width": 8,
+        "prediction": "v",
+        "supervision": "sure",
+        "t_split2": 100,
+    },
+    "daca": {
+        "enabled": True,
+        "width": 8,
+        "buffer": 4,
+        "steps": 3,
+        "batch_per_site": 2,
+        "learning_rate": 0.001,
+    },
+    "losses": {
+        "cross_entropy": 0.5,
+        "proxy": {"weight": 0.4, **AT_ONCE},
+        "diffusion": {"weight": 0.4, **AT_ONCE},
+        "kl_exogenous": {"weight": 0.0001, **AT_ONCE},
+        "kl_causal": {"weight": 0.0001, **AT_ONCE},
+        "adversarial": {"weight": 0.1, **AT_ONCE},
+        "proximal": 0.001,
+    },
+    "optimiser": {
+        "segmentation": 0.001,
+        "causal": 0.0005,
+        "denoiser": 0.001,
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+    },
+    "aggregation": {"rule": "equal", "statistics": False, "args": {}},
+    "wire": {
+        "latent": "int8",
+        "features": "bfloat16",
+        "feature_gradient": "bfloat16",
+        "latent_gradient": "bfloat16",
+    },
+    "runtime": {"threads": 1, "step_timeout_s": 60.0, "task_timeout_s": 0},
+}
+EXACT_WIRE = dict.fromkeys(CONTENT["wire"], "float32")
+PLAIN: dict[str, Any] = {
+    "release": {"noised": False},
+    "crdm": {"encoder": "none", "denoiser": False},
+    "daca": {"enabled": False},
+    "losses": {"proximal": 0.0},
+    "wire": EXACT_WIRE,
+}
+"""What makes the job a plain split network; also for tests that need no more, for it takes half the time."""
+
+
+def tiny_content(*changes: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the job's JSON with ``changes`` merged into it, key by key; ``sites`` is replaced as a whole."""
+    content = copy.deepcopy(CONTENT)
+    for change in (*changes, more):
+        _merge(content, copy.deepcopy(change))
+    return content
+
+
+def _merge(content: dict[str, Any], change: dict[str, Any]) -> None:
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(content.get(key), dict) and key != "sites":
+            _merge(content[key], value)
+        else:
+            content[key] = value
+
+
+def tiny_config(*changes: dict[str, Any], **more: Any) -> JobConfig:
+    """Return the job with ``changes`` merged into it."""
+    return parse(JobConfig, tiny_content(*changes, **more))
+
+
+@dataclass
+class Run:
+    """A finished run: its results and where it left its files."""
+
+    folder: Path
+    results: dict[str, Any]
+
+    @property
+    def server(self) -> Path:
+        return self.folder / "results" / "server"
+
+    def models(self) -> dict[str, dict[str, Tensor]]:
+        """Return the weights of all model files, by path."""
+        files = sorted(self.folder.glob("results/*/models/*.safetensors"))
+        return {str(path.relative_to(self.folder)): load_checkpoint(path)[0] for path in files}
+
+    def checkpoint(self, participant: str, completed: int) -> dict[str, Tensor]:
+        """Return the tensors that ``participant`` wrote after ``completed`` rounds."""
+        run = self.folder / "home" / participant / "runs" / self.results["run_id"]
+        name = "server" if participant == "server" else "site"
+        return load_checkpoint(run / f"round-{completed:03d}" / f"{name}.safetensors")[0]
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the results without what may differ between equal runs: names, times, and the resumption."""
+        numbers = {key: value for key, value in self.results.items() if key not in ("run_id", "timing")}
+        numbers["config"] = numbers["config"] | {"resume_from": None}
+        return numbers
+
+
+def run_job(config: JobConfig, folder: Path, workers: int = 1, sites: Sequence[str] | None = None) -> Run:
+    """Run a job in this process; a second call with the same folder finds the first one's checkpoints."""
+    results = run_in_process(
+        config, sites or list(config.sites), folder / "results", lambda name: folder / "home" / name, workers
+    )
+    return Run(folder, results)
+
+
+def equal_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Return whether two dictionaries hold the same names and, bit for bit, the same tensors."""
+    return one.keys() == other.keys() and all(
+        torch.equal(tensor, other[name]) for name, tensor in one.items()
+    )
+
+
+def equal_models(one: Run, other: Run) -> bool:
+    """Return whether two runs left the same models, bit for bit."""
+    first, second = one.models(), other.models()
+    return first.keys() == second.keys() and all(equal_tensors(first[name], second[name]) for name in first)
+
+
+@dataclass
+class Federation:
+    """Server and sites of a job, task by task, so that a test can look at them in between.
+
+    Args:
+        config: the job.
+        folder: where everything is written.
+        new_process: build every site anew for each task, as the simulator with a single thread does.
+        carrier: wraps the function that carries a site's requests; given the site's name and that function.
+    """
+
+    config: JobConfig
+    folder: Path
+    new_process: bool = False
+    carrier: Callable[[str, Send], Send] | None = None
+    sites: dict[str, SplitSite] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        torch.set_num_threads(self.config.runtime.threads)
+        self.coordinator = Coordinator(
+            self.config, list(self.config.sites), self.folder / "home/server", self.folder / "results", CPU
+        )
+
+    @property
+    def copies(self) -> dict[str, SiteCopy]:
+        """The server's networks by site."""
+        return self.coordinator.copies
+
+    def parameters(self, site: str) -> dict[str, Tensor]:
+        """Return clones of the present parameters of the server's copy for ``site``."""
+        segments = self.copies[site].segments
+        return {name: p.detach().clone() for name, p in segments.named_parameters()}
+
+    def work(self, name: str, task: SiteTask) -> dict[str, Any]:
+        """Let one site do the open task."""
+        if self.new_process or name not in self.sites:
+            home = self.folder / "home" / name
+            self.sites[name] = create_site(name, self.config, home, task.run_id, CPU)
+        send: Send = partial(self.coordinator.server.handle, name)
+        send = self.carrier(name, send) if self.carrier else send
+        return self.sites[name].run(task, Link(send, self.config.wire))
+
+    def run_sites(self, task: SiteTask) -> None:
+        """Open a task and let all sites do it, without closing it."""
+        self.coordinator.open(task)
+        for name in self.config.sites:
+            try:
+                self.coordinator.receive(name, self.work(name, task))
+            except MucaldError as error:
+                self.coordinator.fail(name, str(error))
+
+    def run(self, tasks: int | None = None) -> None:
+        """Do the next ``tasks`` tasks, or all."""
+        for task in self.coordinator.tasks()[:tasks]:
+            self.run_sites(task)
+            self.coordinator.close(task)
+
+
+def make_copy(config: JobConfig, site: str = "north") -> SiteCopy:
+    """Return the server's networks for ``site``, ready for a round."""
+    domain = list(config.sites).index(site)
+    site_copy = SiteCopy(site, domain, config, get_task(config.site(site).task), CPU)
+    site_copy.begin_round()
+    return site_copy
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    """Return standard normal numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def request(phase: Phase, step: int = 0, round_number: int = 0, **changes: Tensor | None) -> bytes:
+    """Return a valid request of the tiny job as bytes; ``changes`` replace its fields or drop them (None)."""
+    fields: dict[Field, Tensor] = {}
+    if phase is Phase.TRAIN_BACKWARD:
+        fields[Field.FEATURE_GRADIENT] = draw(*LATENT, seed=100 + step) / 10
+    elif phase is Phase.REPORT:
+        fields[Field.COUNTERS] = torch.tensor([0.5, 1.0], dtype=torch.float64)
+    else:
+        fields[Field.LATENT] = draw(*LATENT, seed=step)
+        fields[Field.LEVEL] = torch.full((BATCH,), 300, dtype=torch.int32)
+        if phase is not Phase.TEST:
+            fields[Field.PROXIES] = draw(BATCH, 4, seed=200 + step)
+            fields[Field.PROXY_MASK] = torch.ones(BATCH, 4, dtype=torch.uint8)
+    if phase is Phase.TRAIN_FORWARD_WITH_NOISE:
+        fields[Field.NOISE] = draw(*LATENT, seed=300 + step)
+    for name, tensor in changes.items():
+        if tensor is None:
+            del fields[Field[name.upper()]]
+        else:
+            fields[Field[name.upper()]] = tensor
+    message = Message(Kind.REQUEST, phase, round_number, step, fields)
+    return message.encode({Field.LATENT: "float32", Field.FEATURE_GRADIENT: "float32"})
+
+
+def flat_numbers(value: Any) -> Iterator[float]:
+    """Yield every number in nested JSON."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from flat_numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def write_job(folder: Path, content: dict[str, Any], participants: list[str] | None = None) -> Path:
+    """Write a job folder as FLARE expects it and return it."""
+    config = folder / "app" / "config"
+    config.mkdir(parents=True)
+    (config / "mucald.json").write_text(json.dumps(content))
+    names = ["server", *content["sites"]] if participants is None else participants
+    (folder / "meta.json").write_text(json.dumps({"name": content["name"], "deploy_map": {"app": names}}))
+    return folder
