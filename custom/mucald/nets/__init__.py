@@ -9,7 +9,9 @@ from typing import Protocol
 from torch import nn
 
 from mucald.errors import ConfigError
+from mucald.nets.swin_unet import SwinUNet
 from mucald.nets.unet import UNet
+from mucald.nets.unet3plus import UNet3Plus
 from mucald.schema import closest
 
 
@@ -32,7 +34,11 @@ class Backbone(Protocol):
         """Return (L, h, w) of what crosses for square images of this side (pixels)."""
 
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {"unet": UNet}
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "unet": UNet,
+    "unet3plus": UNet3Plus,
+    "swin_unet": SwinUNet,
+}
 
 
 def build_backbone(
