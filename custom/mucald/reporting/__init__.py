@@ -1,0 +1,1 @@
+"""What is done with many runs: carrying them out, and one report on all of them."""

@@ -1,0 +1,107 @@
+"""Run jobs with several seeds, each run in a process of its own, and go on where it stopped.
+
+Usage: ``python tools/experiments.py --jobs jobs/mucald jobs/baseline_splitfed --seeds 7 8 9 --out runs``
+
+Every run leaves ``runs/<job>/seed-<n>/results.json``. A run that is finished, in this very configuration, is
+not made again; one that was stopped goes on after its last complete round; one of another configuration moves
+to ``runs/.replaced``. Sites draw phantoms, or with ``--home`` read the images that their
+``HOME/<site>/site.json`` names. ``python tools/report.py runs --out report`` makes a report of all runs.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mucald.errors import ConfigError, MucaldError
+from mucald.reporting.experiments import Experiment, plan_job
+from mucald.reporting.runner import run_all
+from new_job import new_job
+
+STOPPED = 130
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--jobs", type=Path, nargs="+", required=True, help="job folders")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="7 by default")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of all runs")
+    parser.add_argument("--home", type=Path, help="folder of the sites' own folders, for real images")
+    parser.add_argument("--simulator", action="store_true", help="run NVFLARE's simulator; the same numbers")
+    parser.add_argument("--threads", type=int, help="sites that run at once")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="values of mucald.json, for all jobs"
+    )
+    return parser.parse_args(argv)
+
+
+def changes(texts: Sequence[str]) -> dict[str, Any]:
+    """Return ``KEY=VALUE`` texts as a dictionary; a value that is not JSON is a text.
+
+    Raises:
+        ValueError: a text has no value.
+    """
+    found = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"--set {text}: write KEY=VALUE, for example training.rounds=2")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
+
+
+def plan(arguments: argparse.Namespace, made: Path) -> tuple[list[Experiment], int]:
+    """Return all experiments, and how many jobs are wrong; each of those is said on the console.
+
+    Args:
+        arguments: the command line.
+        made: a folder for job folders that are made for the sites of ``--home``.
+    """
+    experiments: list[Experiment] = []
+    wrong = 0
+    for number, job in enumerate(dict.fromkeys(path.resolve() for path in arguments.jobs)):
+        try:
+            source = job
+            if arguments.home is not None and job.is_dir():
+                source = made / str(number) / job.name
+                new_job(job, arguments.home, source)
+            values = changes(arguments.set)
+            planned = plan_job(source, arguments.seeds, values, arguments.out, arguments.home)
+            if planned[0].folder in (other.folder for other in experiments):
+                raise ConfigError(f"another of these jobs is called '{planned[0].config.name}' too")
+        except (MucaldError, ValueError) as error:
+            wrong += 1
+            print(f"error: {job.name}: {error}", file=sys.stderr, flush=True)
+        else:
+            experiments += planned
+    return experiments, wrong
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    arguments = _arguments(argv)
+    # Ending this process ends the run that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
+    with tempfile.TemporaryDirectory() as made:
+        experiments, failed = plan(arguments, Path(made))
+        try:
+            failed += run_all(experiments, arguments.simulator, arguments.threads)
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            return STOPPED
+    if failed:
+        print(f"{failed} failed; the same command tries them again", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

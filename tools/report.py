@@ -1,0 +1,50 @@
+"""Turn result folders into one report: a table per site, tests, curves, costs, privacy, examples.
+
+Usage: ``python tools/report.py runs --out report``
+
+Reads every ``results.json`` at or below the given folders, also those downloaded from real sites, and writes
+``report/report.md`` (its figures beside it) and ``report/report.html``, which needs no other file.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mucald.errors import ReportError
+from mucald.reporting.comparability import choose_reference
+from mucald.reporting.report import Report, write_report
+from mucald.reporting.runs import find_runs, group_runs
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, nargs="+", help="folders with results.json files")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--reference", help="the job to compare with; mucald by default")
+    parser.add_argument(
+        "--allow-different-budgets",
+        action="store_true",
+        help="accept runs with other data, rounds, epochs or image size, and mark them",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    arguments = _arguments(argv)
+    try:
+        methods = group_runs(find_runs(arguments.results))
+        reference = choose_reference(methods, arguments.reference)
+        report = Report(methods, reference, arguments.allow_different_budgets)
+        write_report(report.document(), arguments.out)
+    except ReportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{arguments.out / 'report.html'}, {arguments.out / 'report.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
