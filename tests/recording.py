@@ -23,6 +23,7 @@ class Recording:
         messages: (site, request, reply) as raw bytes.
         reports: what the sites reported at the end of each task.
         clean: clean, bounded latents that were released.
+        proxies: noised proxies that were released, a tensor for every split and task.
         released: what was released of them.
     """
 
@@ -31,13 +32,14 @@ class Recording:
     reports: list[dict[str, Any]] = field(default_factory=list)
     clean: list[Tensor] = field(default_factory=list)
     released: list[Released] = field(default_factory=list)
+    proxies: list[Tensor] = field(default_factory=list)
 
 
 def record_run(config: JobConfig, folder: Path) -> Recording:
     """Run a job with listeners on the functions that carry messages and reports and that release latents."""
     recording = Recording(Run(folder, {}))
     handle, receive = SplitServer.handle, Coordinator.receive
-    bounded, latent = Release.bounded, Release.latent
+    bounded, latent, proxies = Release.bounded, Release.latent, Release.proxies
 
     def listening_handle(self: SplitServer, site: str, request: bytes) -> bytes:
         reply = handle(self, site, request)
@@ -56,10 +58,16 @@ def record_run(config: JobConfig, folder: Path) -> Recording:
         recording.released.append(latent(self, x, *key))
         return recording.released[-1]
 
+    def listening_proxies(self: Release, values: Tensor, *key: int | str) -> tuple[Tensor, Tensor]:
+        noised, present = proxies(self, values, *key)
+        recording.proxies.append(noised)
+        return noised, present
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SplitServer, "handle", listening_handle)
         patch.setattr(Coordinator, "receive", listening_receive)
         patch.setattr(Release, "bounded", listening_bounded)
         patch.setattr(Release, "latent", listening_latent)
+        patch.setattr(Release, "proxies", listening_proxies)
         recording.run = run_job(config, folder)
     return recording

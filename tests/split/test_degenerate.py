@@ -10,6 +10,7 @@ from mucald.nets import build_backbone
 from mucald.split.checkpoint import load_checkpoint, without_prefix
 
 ONE_STEP = {
+    "min_sites": 1,
     "training": {"rounds": 1},
     "data": {"phantoms": {"train": 2, "validation": 1, "test": 1}},
     "aggregation": {"rule": "local"},
@@ -35,7 +36,7 @@ def test_with_everything_off_a_step_is_that_of_a_plain_network(cut, tmp_path):
     """Front end, standardise and clamp, middle, back end: one PyTorch network, one AdamW."""
     network = {"network": {"cut": cut, "latent_channels": 4}, "release": {"clip": 1.5}}
     config = tiny_config(PLAIN, ONE_STEP, network, optimiser={"clip_norm": 1e9})
-    run = run_job(config, tmp_path)
+    run = run_job(config, tmp_path, sites=["north"])
     data = load_site_data("north", "kvasir", 16, config.data.phantoms, config.seed, None)
     plan = build_backbone("unet", features=(8, 16, 32), cut=cut, latent_channels=4, norm="instance")
     parts = {"front_end": plan.front_end(), "middle": plan.middle(), "back_end": plan.back_end(2)}

@@ -1,10 +1,13 @@
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from tiny_job import equal_models, equal_tensors, run_job, tiny_config
 
 from mucald.errors import ConfigError
+from mucald.randomness import seeded_initialisation
 from mucald.split.checkpoint import load_checkpoint
 
 
@@ -32,6 +35,25 @@ def test_nothing_reads_or_moves_the_global_random_state(tmp_path, full):
     again = run_job(tiny_config(), tmp_path)
     assert torch.equal(torch.rand(3), expected)
     assert again.numbers() == full.run.numbers()
+
+
+def test_the_first_weights_do_not_depend_on_other_threads():
+    """Sites of one process are built in several; torch's global generator is one for all."""
+
+    def build(number: int) -> torch.Tensor:
+        with seeded_initialisation(7, "threads", number % 4):
+            layers = [torch.nn.Linear(16, 16) for _ in range(10)]
+        return torch.cat([layer.weight.detach() for layer in layers])
+
+    expected = [build(number) for number in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(build, range(40)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(torch.equal(weight, expected[number % 4]) for number, weight in enumerate(found))
 
 
 def test_results_and_models_lie_in_the_run_folder(full):

@@ -157,7 +157,8 @@ def test_the_diffusion_terms_train_the_crdms_and_no_one_elses_network(supervisio
 
 def test_the_causal_terms_train_what_they_name():
     model = segments()
-    run = model(draw(*LATENT).requires_grad_(), LEVEL, KEY)
+    x = draw(*LATENT).requires_grad_()
+    run = model(x, LEVEL, KEY)
     terms = model.causal_losses(run, draw(BATCH, 4), torch.ones(BATCH, 4, dtype=torch.bool))
     assert {name for name in terms if name.endswith("_1")} == {"proxy_1", "kl_exogenous_1", "kl_causal_1"}
     expected = {
@@ -167,8 +168,10 @@ def test_the_causal_terms_train_what_they_name():
     }
     for name, groups in expected.items():
         model.zero_grad()
+        x.grad = None
         terms[name].backward(retain_graph=True)
         assert {n for n, parameters in model.groups().items() if has_gradient(parameters)} == groups, name
+        assert bool((x.grad != 0).any()), "and the front end"
 
 
 def test_missing_proxies_take_no_part():

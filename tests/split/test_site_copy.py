@@ -228,9 +228,11 @@ def test_features_of_both_splits_are_buffered_for_the_discriminators():
     assert [len(buffer) for buffer in off.features] == [0, 0]
 
 
-def test_evaluation_repeats_and_changes_nothing():
-    config = tiny_config()
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_evaluation_repeats_and_changes_nothing(norm):
+    config = tiny_config(network={"norm": norm})
     copy = make_copy(config)
+    learn(copy, config)
     before = {name: tensor.clone() for name, tensor in copy.state()[0].items()}
     x = draw(*LATENT)
     first, again = (copy.evaluate(1, 0, "validation", x, LEVEL) for _ in range(2))
@@ -241,13 +243,13 @@ def test_evaluation_repeats_and_changes_nothing():
 
 
 def test_the_proxy_error_is_that_of_the_causal_variables_less_the_noise():
-    copy = make_copy(tiny_config())
+    copy, model = make_copy(tiny_config()), make_copy(tiny_config()).segments.eval()
     present = torch.tensor([[1, 0, 1, 1], [1, 1, 0, 1]], dtype=torch.uint8)
     total, count = 0.0, 0
     for step in range(2):
         x, y = draw(*LATENT, seed=step), draw(BATCH, 4, seed=50 + step)
         copy.evaluate(1, step, "validation", x, LEVEL, (y, present))
-        z = copy.segments(x, LEVEL, (7, "server", "north", 1, step, "validation")).first.z.detach()
+        z = model(x, LEVEL, (7, "server", "north", 1, step, "validation")).first.z.detach()
         total += float(((z - y) ** 2 * present).sum())
         count += int(present.sum())
     assert copy.record.proxy_error.mean(0.0) == pytest.approx(total / count, rel=1e-5)
@@ -272,9 +274,11 @@ def test_the_best_weights_come_back():
 def test_a_restored_copy_goes_on_as_if_nothing_had_happened():
     config = tiny_config()
     whole, stopped, resumed = make_copy(config), make_copy(config), make_copy(config)
+    best = {}
     for copy in (whole, stopped):
         learn(copy, config, 0)
         copy.keep_if_best(0.5)
+        best = {name: tensor.clone() for name, tensor in copy.segments.state_dict().items()}
         copy.begin_round()
     learn(whole, config, 1, 1)
     tensors, state = stopped.state()
@@ -284,3 +288,6 @@ def test_a_restored_copy_goes_on_as_if_nothing_had_happened():
     assert equal_tensors(whole.state()[0], resumed.state()[0])
     assert whole.state()[1] == resumed.state()[1]
     assert whole.record.losses.means() == resumed.record.losses.means()
+    assert not resumed.keep_if_best(0.4)
+    resumed.load_best()
+    assert equal_tensors(resumed.segments.state_dict(), best)

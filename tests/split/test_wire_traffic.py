@@ -179,6 +179,12 @@ def test_no_tensor_equals_a_clean_latent_or_its_noise(recording):
                     assert not torch.allclose(tensor, secret, atol=0.05, rtol=0.05)
 
 
+def test_what_crosses_as_proxies_is_what_was_released(recording):
+    released = {tuple(row) for tensor in recording.proxies for row in tensor.tolist()}
+    sent = [m.fields[Field.PROXIES].tolist() for _, m, _ in decoded(recording) if Field.PROXIES in m.fields]
+    assert {tuple(row) for rows in sent for row in rows} == released
+
+
 def test_proxies_cross_noised_and_the_same_every_time(recording):
     data = load_site_data(
         "north", "kvasir", 16, tiny_config().data.phantoms, 7, recording.run.folder / "home/north"
