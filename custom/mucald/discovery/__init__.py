@@ -1,0 +1,1 @@
+"""Causal graph discovery: learn a directed acyclic graph over the proxies of a task (NOTEARS)."""

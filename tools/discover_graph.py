@@ -1,0 +1,152 @@
+"""Learn a causal graph over a task's proxies, and compare it with the one that is built in.
+
+Usage: ``python tools/discover_graph.py --task ham10k [--nonlinear] [--home HOME/<site>]``
+
+It is learnt from training rows alone: of phantoms, or of a site's own images, given the folder with its
+``site.json``. Prepared images are kept in that folder's cache, as in training; rows are written nowhere.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mucald.config import PhantomConfig
+from mucald.data.dataset import load_site_data
+from mucald.data.site_file import SITE_FILE
+from mucald.discovery.bootstrap import bootstrap, learn
+from mucald.discovery.drawing import svg
+from mucald.discovery.findings import Findings, Method
+from mucald.discovery.nonlinear import NonlinearNotears
+from mucald.discovery.notears import LinearNotears
+from mucald.discovery.report import text_report
+from mucald.discovery.rows import ROWS_PER_NODE, Rows, complete_rows
+from mucald.errors import ConfigError, DataError, MucaldError
+from mucald.split.progress import clock
+from mucald.tasks import Task, get_task
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+def training_rows(options: argparse.Namespace) -> tuple[Task, Rows, str]:
+    """Return task, rows and their source.
+
+    Raises:
+        MucaldError: the task is unknown or missing, the site file or an image is wrong, or rows are too few.
+    """
+    if options.home is None:
+        _announce_phantoms(options)
+    elif not (options.home / SITE_FILE).exists():
+        raise DataError(f"{options.home} has no {SITE_FILE}; give the folder of one site, HOME/<site>")
+    site = options.home.name if options.home else options.task
+    phantoms = PhantomConfig(train=options.phantoms, validation=1, test=1)
+    data = load_site_data(site, options.task, options.image_size, phantoms, options.seed, options.home)
+    rows = complete_rows(data.task.graph.nodes, data.train.proxies.numpy().astype(np.float64))
+    of_size = f" of {options.image_size} pixels" if options.home is None else ""
+    return data.task, rows, data.source + of_size
+
+
+def _announce_phantoms(options: argparse.Namespace) -> None:
+    if options.task is None:
+        raise ConfigError("give --task to draw phantoms of it, or --home for the images of a site")
+    needed = ROWS_PER_NODE * len(get_task(options.task).graph.nodes)
+    if options.phantoms < needed:
+        raise ConfigError(f"--phantoms must be at least {needed} for {options.task}, not {options.phantoms}")
+    print(f"drawing {options.phantoms} phantoms of {options.image_size} pixels", file=sys.stderr)
+
+
+def progress_lines(resamples: int) -> Callable[[int], None]:
+    """Return a function that is told of each resample and prints a line now and then."""
+    start = shown = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown < SECONDS_BETWEEN_LINES and done < resamples:
+            return
+        shown, passed = now, now - start
+        left = passed / done * (resamples - done)
+        times = f"{clock(passed)} passed, about {clock(left)} left"
+        print(f"resample {done}/{resamples} | {times}", file=sys.stderr)
+
+    return report
+
+
+def discover(options: argparse.Namespace) -> Findings:
+    """Learn the graph and its stability.
+
+    Raises:
+        MucaldError: see :func:`training_rows`.
+    """
+    task, rows, source = training_rows(options)
+    method: Method = NonlinearNotears() if options.nonlinear else LinearNotears()
+    strengths = learn(rows, method, options.threshold, options.seed)
+    stability = None
+    if options.bootstrap:
+        show = progress_lines(options.bootstrap)
+        stability = bootstrap(rows, method, options.threshold, options.bootstrap, options.seed, show)
+    settings = options.seed, rows, method, options.threshold
+    return Findings(task, source, options.home is None, *settings, strengths, stability)
+
+
+def _number(least: float, kind: type[int] | type[float]) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = kind(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {text}")
+        return value
+
+    return number
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", help="name of the task; with --home that of its site file by default")
+    parser.add_argument("--home", type=Path, help="folder of a site with own images, HOME/<site>")
+    parser.add_argument("--phantoms", type=_number(1, int), default=1000, help="training phantoms to draw")
+    parser.add_argument(
+        "--image-size",
+        type=_number(16, int),
+        default=128,
+        help="side of the phantoms in pixels; proxies of own images are taken at full resolution",
+    )
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--nonlinear", action="store_true", help="networks in place of weighted sums")
+    parser.add_argument("--bootstrap", type=_number(0, int), default=50, help="resamples; 0 for none")
+    parser.add_argument("--threshold", type=_number(0, float), default=0.1, help="least strength of an edge")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there as JSON")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw both graphs there")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    options = parse_arguments(argv)
+    try:
+        findings = discover(options)
+    except MucaldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(text_report(findings), end="")
+    if options.json:
+        _write(options.json, json.dumps(findings.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    if options.svg:
+        _write(options.svg, svg(findings))
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(f"wrote {path}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
