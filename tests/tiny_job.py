@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,7 @@ class Federation:
 
     def run(self, tasks: int | None = None) -> None:
         """Do the next ``tasks`` tasks, or all."""
-        for task in self.coordinator.tasks()[:tasks]:
+        for task in islice(self.coordinator.tasks(), tasks):
             self.run_sites(task)
             self.coordinator.close(task)
 

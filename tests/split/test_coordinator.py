@@ -52,7 +52,7 @@ def test_runs_of_one_second_have_names_of_their_own(tmp_path):
 def test_a_site_whose_line_is_cut_is_left_out_rolled_back_and_comes_back(requests, tmp_path, caplog):
     config = tiny_config(PLAIN, THREE_ROUNDS)
     federation = Federation(config, tmp_path, carrier=cut_after("south", requests))
-    tasks = federation.coordinator.tasks()
+    tasks = list(federation.coordinator.tasks())
     failed = 0 if requests < 4 else 1
     if failed:
         federation.run(1)
@@ -121,7 +121,7 @@ def test_a_loss_that_is_not_finite_is_named_with_site_step_and_term(tmp_path):
         federation.copies["south"].segments.prior.heads.weight.fill_(math.nan)
         federation.sites["west"]._segments.back_end.classify.bias.fill_(math.nan)
         federation.sites["north"]._segments.front_end.to_latent.bias.fill_(math.nan)
-    task = federation.coordinator.tasks()[0]
+    task = next(federation.coordinator.tasks())
     federation.run_sites(task)
     with pytest.raises(TrainingError, match="0 sites finished round 2, but min_sites is 2"):
         federation.coordinator.close(task)
@@ -146,7 +146,7 @@ def test_after_a_loss_that_was_not_finite_the_site_comes_back_in_order(tmp_path)
 def test_a_report_that_does_not_fit_leaves_its_site_out(tmp_path):
     federation = Federation(tiny_config(PLAIN), tmp_path)
     before = state(federation, "south")
-    task = federation.coordinator.tasks()[0]
+    task = next(federation.coordinator.tasks())
     federation.coordinator.open(task)
     reports = {name: federation.work(name, task) for name in federation.config.sites}
     with pytest.raises(WireError, match="unknown field 'images'"):
@@ -161,7 +161,7 @@ def test_a_report_that_does_not_fit_leaves_its_site_out(tmp_path):
 
 def test_after_its_report_a_site_can_change_nothing_more_in_that_round(tmp_path):
     federation = Federation(tiny_config(PLAIN), tmp_path)
-    task = federation.coordinator.tasks()[0]
+    task = next(federation.coordinator.tasks())
     federation.run_sites(task)
     before = state(federation, "north")
     reply = decode(federation.coordinator.server.handle("north", request(Phase.TRAIN_FORWARD, 9)))
@@ -217,7 +217,7 @@ def test_the_discriminators_learn_between_rounds(tmp_path):
     federation = Federation(tiny_config(), tmp_path)
     modules = federation.coordinator._discriminators.modules
     before = [p.detach().clone() for module in modules for p in module.parameters()]
-    task = federation.coordinator.tasks()[0]
+    task = next(federation.coordinator.tasks())
     federation.run_sites(task)
     within = [p for module in modules for p in module.parameters()]
     assert all(torch.equal(p, start) for p, start in zip(within, before, strict=True)), "frozen in a round"

@@ -75,7 +75,7 @@ def test_a_round_is_validated_trained_and_reported(tmp_path, heard):
 def test_the_report_of_a_round_holds_what_happened(tmp_path, heard):
     federation = Federation(tiny_config(PLAIN), tmp_path, carrier=listen(heard))
     federation.run(1)
-    task = federation.coordinator.tasks()[0]
+    task = next(federation.coordinator.tasks())
     federation.coordinator.open(task)
     report = federation.work("south", task)
     assert json.loads(json.dumps(report)) == report
@@ -98,7 +98,7 @@ def test_validation_scores_the_predictions_on_the_validation_images(tmp_path):
     config = tiny_config(PLAIN, data={"phantoms": {"validation": 5}})
     federation = Federation(config, tmp_path)
     federation.run(1)
-    task = federation.coordinator.tasks()[0]
+    task = next(federation.coordinator.tasks())
     federation.coordinator.open(task)
     segments = federation.sites["south"]._segments
     copy = federation.copies["south"]
@@ -135,12 +135,12 @@ def test_a_site_that_missed_rounds_goes_on_from_its_last_one(tmp_path):
     before = {name: tensor.clone() for name, tensor in site.weights().items()}
     federation.coordinator.open(SiteTask("train", 5, federation.coordinator.run_id))
     site._completed = None
-    site._restore(5)
+    site._restore(5, newcomer=False)
     assert equal_tensors(site.weights(), before)
 
 
 def site_of(federation: Federation, name: str = "north") -> SplitSite:
-    task = federation.coordinator.tasks()[0]
+    task = next(federation.coordinator.tasks())
     federation.coordinator.open(task)
     federation.work(name, task)
     return federation.sites[name]
@@ -154,6 +154,23 @@ def test_a_site_without_its_checkpoint_does_not_start_over_in_the_middle(tmp_pat
     ) as error:
         federation.work("north", SiteTask("train", 1, "lost"))
     assert str(tmp_path) not in error.value.public
+
+
+def test_a_site_that_has_not_finished_a_round_yet_begins_in_the_middle(tmp_path):
+    federation = Federation(tiny_config(PLAIN), tmp_path, new_process=True)
+    tasks = federation.coordinator.tasks()
+    first = next(tasks)
+    federation.coordinator.open(first)
+    for site in ("north", "west"):
+        federation.coordinator.receive(site, federation.work(site, first))
+    federation.coordinator.fail("south", "its images could not be read")
+    federation.coordinator.close(first)
+    second = next(tasks)
+    assert second.newcomers == ("south",)
+    federation.run_sites(second)
+    federation.coordinator.close(second)
+    assert next(tasks).newcomers == ()
+    assert set(federation.coordinator.finish()["rounds"][1]["sites"]) == {"north", "south", "west"}
 
 
 def test_a_checkpoint_of_another_configuration_or_a_damaged_one_is_refused(tmp_path):
@@ -175,7 +192,7 @@ def test_a_task_that_fails_leaves_the_site_at_its_last_complete_round(tmp_path):
     failing, again, calm = (Federation(config, tmp_path / name) for name in ("failing", "again", "calm"))
     for federation in (failing, again, calm):
         federation.run(1)
-        federation.coordinator.open(federation.coordinator.tasks()[0])
+        federation.coordinator.open(next(federation.coordinator.tasks()))
     calls = iter(range(100))
 
     def breaking(data: bytes) -> bytes:
@@ -183,12 +200,12 @@ def test_a_task_that_fails_leaves_the_site_at_its_last_complete_round(tmp_path):
             raise WireError("the line is cut")
         return failing.coordinator.server.handle("north", data)
 
-    site, task = failing.sites["north"], failing.coordinator.tasks()[0]
+    site, task = failing.sites["north"], next(failing.coordinator.tasks())
     with pytest.raises(WireError, match="the line is cut"):
         site.run(task, Link(breaking, config.wire))
     assert not equal_tensors(site.weights(), calm.sites["north"].weights()), "it had trained a step"
     report = site.run(task, Link(partial(again.coordinator.server.handle, "north"), config.wire))
-    assert report["losses"] == calm.work("north", calm.coordinator.tasks()[0])["losses"]
+    assert report["losses"] == calm.work("north", next(calm.coordinator.tasks()))["losses"]
     assert equal_tensors(site.weights(), calm.sites["north"].weights())
 
 
@@ -207,7 +224,7 @@ def test_the_test_uses_the_best_rounds_weights_of_both_sides(tmp_path):
     config = tiny_config(PLAIN, training={"local_epochs": 8}, optimiser={"segmentation": 0.01})
     federation = Federation(config, tmp_path)
     federation.run(1)
-    task = federation.coordinator.tasks()[0]
+    task = next(federation.coordinator.tasks())
     federation.coordinator.open(task)
     assert federation.work("south", task)["validation"]["best"]
     best_site = {name: t.clone() for name, t in federation.sites["south"]._segments.best.items()}
@@ -231,7 +248,7 @@ def test_the_servers_contribution_is_the_dice_less_that_with_its_features_zeroed
     heard: dict = {}
     federation = Federation(config, tmp_path, carrier=listen(heard))
     federation.run(2)
-    task = federation.coordinator.tasks()[0]
+    task = next(federation.coordinator.tasks())
     federation.coordinator.open(task)
     heard.clear()
     report = federation.work("south", task)

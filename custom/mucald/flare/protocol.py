@@ -10,20 +10,23 @@ from mucald.split.site import SiteTask
 
 REPORT = "report"
 REASON = "mucald_reason"
-_ROUND, _RUN, _SERVER = "round", "run_id", "server"
+_ROUND, _RUN, _NEWCOMERS, _SERVER = "round", "run_id", "newcomers", "server"
 
 
 def task_to_shareable(task: SiteTask, server: str) -> Shareable:
     """Return the task's data; ``server`` is the name of the cell that answers the steps."""
     shareable = Shareable()
-    shareable.update({_ROUND: task.round, _RUN: task.run_id, _SERVER: server})
+    content = {_ROUND: task.round, _RUN: task.run_id, _NEWCOMERS: list(task.newcomers), _SERVER: server}
+    shareable.update(content)
     return shareable
 
 
 def task_from_shareable(name: str, shareable: Shareable) -> tuple[SiteTask, str]:
     """Return the task called ``name`` and the name of the server's cell."""
     kind: Literal["train", "test"] = "train" if name == "train" else "test"
-    return SiteTask(kind, int(shareable[_ROUND]), str(shareable[_RUN])), str(shareable[_SERVER])
+    newcomers = tuple(map(str, shareable[_NEWCOMERS]))
+    task = SiteTask(kind, int(shareable[_ROUND]), str(shareable[_RUN]), newcomers)
+    return task, str(shareable[_SERVER])
 
 
 def report_to_shareable(report: dict[str, object]) -> Shareable:

@@ -5,8 +5,9 @@ import logging
 import re
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -81,11 +82,15 @@ class Coordinator:
         if not config.release.noised:
             log.warning("latents leave WITHOUT noise: the server can see what the front ends see")
 
-    def tasks(self) -> list[SiteTask]:
-        """Return what is left to do, in order."""
-        rounds = self._config.training.rounds
-        train = [SiteTask("train", number, self.run_id) for number in range(self._completed, rounds)]
-        return [*train, SiteTask("test", rounds, self.run_id)]
+    def tasks(self) -> Iterator[SiteTask]:
+        """Yield what is left to do, in order; each task must be closed before the next is asked for."""
+        for number in range(self._completed, self._config.training.rounds):
+            yield self._task("train", number)
+        yield self._task("test", self._config.training.rounds)
+
+    def _task(self, kind: Literal["train", "test"], round_number: int) -> SiteTask:
+        newcomers = tuple(site for site in self._sites if site not in self._history.reports)
+        return SiteTask(kind, round_number, self.run_id, newcomers)
 
     def open(self, task: SiteTask) -> None:
         """Begin a task: accept the sites' messages."""

@@ -34,11 +34,13 @@ class SiteTask:
         kind: ``train`` for one round, or ``test`` after the last.
         round: number of complete rounds before this task, which numbers the round.
         run_id: names the run, hence its checkpoints.
+        newcomers: sites that have not finished any round yet, and may begin with their first weights.
     """
 
     kind: Literal["train", "test"]
     round: int
     run_id: str
+    newcomers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class SplitSite:
             MucaldError: see the steps; the next task then begins with the last complete round.
         """
         start = time.perf_counter()
-        self._restore(task.round)
+        self._restore(task.round, task.round == 0 or self.name in task.newcomers)
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
         exchange = Exchange(link, self._config, task.round)
@@ -117,13 +119,13 @@ class SplitSite:
         report["seconds"] = time.perf_counter() - start
         return report
 
-    def _restore(self, completed: int) -> None:
+    def _restore(self, completed: int, newcomer: bool) -> None:
         """Go to the state after ``completed`` rounds, or to the latest before it if the site missed some."""
         if completed == self._completed:
             return
         earlier = [number for number in self._store.rounds("site") if number <= completed]
         if not earlier:
-            self._restore_initial(completed)
+            self._begin(completed, newcomer)
             return
         tensors, state = load_checkpoint(self._store.path(earlier[-1], "site"))
         if state["config"] != self._config.digest():
@@ -133,10 +135,10 @@ class SplitSite:
             )
         self._segments.load_state(tensors)
 
-    def _restore_initial(self, completed: int) -> None:
-        """Accept the first weights, which a site has that has done nothing yet."""
-        if completed == 0:
-            self._save(0)
+    def _begin(self, completed: int, newcomer: bool) -> None:
+        """Begin with the first weights, unless the site had others and has lost them."""
+        if newcomer:
+            self._save(completed)
             return
         public = f"site '{self.name}' has no checkpoint to go on from round {completed}"
         raise CheckpointError(f"{public} in {self._store.folder}", public=public)
