@@ -1,11 +1,17 @@
-"""One run of the tiny job that many tests look at."""
+"""One thread for every test, and one run of the tiny job that many tests look at."""
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 if TYPE_CHECKING:
     from recording import Recording
+
+# Tensors of a few numbers only wait for each other's threads; processes that tests start inherit the variable.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from mucald.config import PhantomConfig
 from mucald.data.dataset import load_site_data
@@ -129,6 +130,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     options = parse_arguments(argv)
+    # The matrices are tiny: more threads would only wait for each other.
+    torch.set_num_threads(1)
     try:
         findings = discover(options)
     except MucaldError as error:
