@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from recording import Recording
 
-# Tensors of a few numbers only wait for each other's threads; processes that tests start inherit the variable.
+# The threads of tiny tensors mostly wait for each other. Processes that tests start inherit the variable.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
