@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import nn
 
+from mucald.config import NetworkConfig
 from mucald.errors import ConfigError
 from mucald.nets.swin_unet import SwinUNet
 from mucald.nets.unet import UNet
@@ -59,6 +60,21 @@ def build_backbone(
     if name not in BACKBONES:
         raise ConfigError(f"unknown backbone '{name}'{closest(name, list(BACKBONES))}")
     return BACKBONES[name](features=features, cut=cut, latent_channels=latent_channels, norm=norm)
+
+
+def backbone_of(network: NetworkConfig) -> Backbone:
+    """Return the plan of the split network that a job asks for.
+
+    Raises:
+        ConfigError: see :func:`build_backbone`.
+    """
+    return build_backbone(
+        network.backbone,
+        features=network.features,
+        cut=network.cut,
+        latent_channels=network.latent_channels,
+        norm=network.norm,
+    )
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 from mucald.config import JobConfig
 from mucald.daca import Discriminator
 from mucald.errors import MucaldError, WireError
-from mucald.nets import build_backbone
+from mucald.nets import backbone_of
 from mucald.split.link import server_payload_types
 from mucald.split.messages import Field, Kind, Message, Phase, decode
 from mucald.split.site_copy import SiteCopy
@@ -62,14 +62,7 @@ class SplitServer:
         self._sessions = {site: _Session(copy) for site, copy in copies.items()}
         self._discriminators = discriminators
         self._types = server_payload_types(config.wire)
-        network = config.network
-        self._latent_shape = build_backbone(
-            network.backbone,
-            features=network.features,
-            cut=network.cut,
-            latent_channels=network.latent_channels,
-            norm=network.norm,
-        ).latent_shape(config.data.image_size)
+        self._latent_shape = backbone_of(config.network).latent_shape(config.data.image_size)
         self._round = -1
 
     def open_round(self, round_number: int, sites: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from mucald.crdm.schedule import CosineSchedule
 from mucald.crdm.scm import NeuralSCM, PlainEncoder
 from mucald.crdm.supervision import SUPERVISION, Observation, supervised
 from mucald.daca import Discriminator, adversarial_loss
-from mucald.nets import build_backbone
+from mucald.nets import backbone_of
 from mucald.tasks import CausalGraph, Task
 
 SPLITS = (1, 2)
@@ -69,14 +69,7 @@ class ServerSegments(nn.Module):
         super().__init__()
         self._config = config
         self.schedule = CosineSchedule(config.release.timesteps)
-        network = config.network
-        backbone = build_backbone(
-            network.backbone,
-            features=network.features,
-            cut=network.cut,
-            latent_channels=network.latent_channels,
-            norm=network.norm,
-        )
+        backbone = backbone_of(config.network)
         with randomness.seeded_initialisation(config.seed, "middle"):
             self.middle = backbone.middle()
         self.crdm1 = _build_crdm(config, task, self.schedule, split=1)

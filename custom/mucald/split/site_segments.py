@@ -10,7 +10,7 @@ from mucald import randomness
 from mucald.config import JobConfig
 from mucald.errors import TrainingError
 from mucald.losses import SegmentationLoss
-from mucald.nets import build_backbone
+from mucald.nets import backbone_of
 from mucald.privacy.release import Release, Released
 from mucald.split.checkpoint import load_optimiser_tensors, optimiser_tensors, with_prefix, without_prefix
 from mucald.split.statistics import gradient_norm
@@ -38,14 +38,7 @@ class SiteSegments:
     def __init__(self, config: JobConfig, site: str, n_classes: int, release: Release, device: torch.device):
         self._config, self._site, self._release, self._device = config, site, release, device
         self._weight = config.site(site).segmentation_weight
-        network = config.network
-        backbone = build_backbone(
-            network.backbone,
-            features=network.features,
-            cut=network.cut,
-            latent_channels=network.latent_channels,
-            norm=network.norm,
-        )
+        backbone = backbone_of(config.network)
         backbone.check_image_size(config.data.image_size)
         # The job's seed alone would tell the server the first weights, and with them how to invert a latent.
         with randomness.seeded_initialisation(config.seed, release.secret, "front_end"):
