@@ -29,9 +29,9 @@ _ASSUMPTIONS = (
     "object, so left-out common causes (its kind, its distance, the annotator) are likely."
 )
 _DEFINITIONS = (
-    "An algebraic definition joins its nodes whatever the images show: no cause can be found there, or "
-    "refuted, and the cause cannot be changed with all else fixed. Nodes that others nearly fix also void "
-    "the independences from which directions are read (faithfulness)."
+    "An algebraic definition is no discovery where it is learnt, and not refuted where it is not: other "
+    "terms of the formula may outweigh it. Its cause cannot be changed with all else fixed. Nodes that "
+    "others nearly fix also void the independences from which directions are read (faithfulness)."
 )
 _STABILITY = (
     "Stability tells how much of the graph is due to the sample drawn. It says nothing of truth: an artefact "
