@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from mucald.aggregation import RULES
-from mucald.config import JobConfig, Ramp, SiteConfig, load_job
+from mucald.algorithms import ALGORITHMS
+from mucald.config import JobConfig, load_job
 from mucald.crdm.schedule import CosineSchedule
 from mucald.crdm.supervision import SUPERVISION
 from mucald.data.layouts import LAYOUTS
 from mucald.data.site_file import SiteFile
 from mucald.nets import BACKBONES
 from mucald.results import results_table
+from mucald.sections import Ramp, SiteConfig
 from mucald.split import messages, report
 from mucald.split.messages import PAYLOAD_TYPES, REPLIES, REQUESTS, Field, Kind, Phase
 from mucald.tasks import TASKS
@@ -164,6 +166,7 @@ def test_site_file_table_has_every_key_with_its_default_and_no_other():
     [
         ("network.backbone", BACKBONES),
         ("crdm.supervision", SUPERVISION),
+        ("algorithm.name", ALGORITHMS),
         ("aggregation.rule", RULES),
         ("wire.latent", PAYLOAD_TYPES[Field.LATENT]),
     ],

@@ -9,9 +9,11 @@ PACKAGE = REPOSITORY / "custom" / "mucald"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MATHEMATICS = (
     "aggregation",
+    "algorithms",
     "crdm",
     "daca",
     "data",
+    "discovery",
     "losses",
     "metrics",
     "nets",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mucald.algorithms import make_algorithm
 from mucald.config import JobConfig
 from mucald.errors import MucaldError
 from mucald.schema import parse
@@ -89,6 +90,7 @@ CONTENT: dict[str, Any] = {
         "weight_decay": 0.01,
         "clip_norm": 1.0,
     },
+    "algorithm": {"name": "splitfed", "args": {}},
     "aggregation": {"rule": "equal", "statistics": False, "args": {}},
     "wire": {
         "latent": "int8",
@@ -241,7 +243,9 @@ class Federation:
 def make_copy(config: JobConfig, site: str = "north") -> SiteCopy:
     """Return the server's networks for ``site``, ready for a round."""
     domain = list(config.sites).index(site)
-    site_copy = SiteCopy(site, domain, config, get_task(config.site(site).task), CPU)
+    site_copy = SiteCopy(
+        site, domain, config, get_task(config.site(site).task), CPU, make_algorithm(config.algorithm), {}
+    )
     site_copy.begin_round()
     return site_copy
 

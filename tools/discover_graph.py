@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mucald.config import PhantomConfig
 from mucald.data.dataset import load_site_data
 from mucald.data.site_file import SITE_FILE
 from mucald.discovery.bootstrap import bootstrap, learn
@@ -27,6 +26,7 @@ from mucald.discovery.notears import LinearNotears
 from mucald.discovery.report import text_report
 from mucald.discovery.rows import ROWS_PER_NODE, Rows, complete_rows
 from mucald.errors import ConfigError, DataError, MucaldError
+from mucald.sections import PhantomConfig
 from mucald.split.progress import clock
 from mucald.tasks import Task, get_task
 

@@ -9,8 +9,8 @@ from tiny_job import BATCH, CPU, LATENT, draw, equal_tensors, make_copy, request
 
 from mucald.config import JobConfig
 from mucald.randomness import generator
+from mucald.split.discriminators import Discriminators
 from mucald.split.messages import Field, Kind, Message, Phase, decode
-from mucald.split.round_end import Discriminators
 from mucald.split.server import SplitServer
 
 FORWARD, BACKWARD = Phase.TRAIN_FORWARD, Phase.TRAIN_BACKWARD

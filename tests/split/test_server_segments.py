@@ -7,7 +7,7 @@ from tiny_job import BATCH, CPU, LATENT, PLAIN, draw, tiny_config
 
 from mucald.crdm.scm import NeuralSCM
 from mucald.randomness import normal
-from mucald.split.round_end import Discriminators
+from mucald.split.discriminators import Discriminators
 from mucald.split.server_segments import ServerSegments
 from mucald.tasks import TASKS, get_task
 

@@ -6,7 +6,7 @@ from tiny_job import AT_ONCE, BATCH, CPU, LATENT, PLAIN, draw, equal_tensors, ma
 
 from mucald.config import JobConfig
 from mucald.errors import TrainingError
-from mucald.split.round_end import Discriminators
+from mucald.split.discriminators import Discriminators
 from mucald.split.site_copy import ProxyError, SiteCopy
 
 LEVEL = torch.full((BATCH,), 300)
@@ -148,7 +148,7 @@ def test_the_proximal_term_pulls_the_middle_network_back_to_where_the_round_bega
     # At the round's first step θ is θ_round, so the two still agree.
     assert equal_tensors(free.segments.state_dict(), pulled.segments.state_dict())
     offsets = [
-        p.detach() - start for p, start in zip(free.segments.middle.parameters(), free.reference, strict=True)
+        p.detach() - free.start[f"middle.{name}"] for name, p in free.segments.middle.named_parameters()
     ]
     assert pulled.record.losses.means()["proximal"] == 0
     for copy, weight in zip(copies, (0.0, mu), strict=True):
@@ -208,9 +208,10 @@ def test_a_round_begins_with_an_empty_record_and_the_present_weights_as_referenc
     config = tiny_config()
     copy = make_copy(config)
     learn(copy, config, gradient=draw(*LATENT, seed=9))
-    assert not torch.equal(copy.reference[0], next(copy.segments.middle.parameters()))
+    shared = {n: t for n, t in copy.segments.state_dict().items() if copy.segments.is_shared(n)}
+    assert not equal_tensors(copy.start, shared)
     copy.begin_round()
-    assert torch.equal(copy.reference[0], next(copy.segments.middle.parameters()))
+    assert equal_tensors(copy.start, shared)
     assert copy.record.losses.means() == {}
     assert [len(buffer) for buffer in copy.features] == [0, 0]
 

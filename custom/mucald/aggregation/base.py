@@ -4,9 +4,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mucald.errors import TrainingError
 
@@ -46,7 +47,15 @@ class Contribution:
 class Rule(ABC):
     """A rule of aggregation. Subclasses are frozen dataclasses; their fields are their JSON arguments."""
 
-    def __call__(self, start: Mapping[str, State], contributions: Sequence[Contribution]) -> dict[str, State]:
+    private_modules: ClassVar[tuple[type[nn.Module], ...]] = ()
+    """Types of modules whose parameters and statistics a site keeps for itself."""
+
+    def __call__(
+        self,
+        start: Mapping[str, State],
+        contributions: Sequence[Contribution],
+        memory: State | None = None,
+    ) -> dict[str, State]:
         """Return the shared state with which each site begins the next round.
 
         The result does not depend on the order of ``contributions``.
@@ -54,6 +63,7 @@ class Rule(ABC):
         Args:
             start: the state with which each site began this round, by site.
             contributions: the sites that finished the round; a failed site is not among them.
+            memory: what the rule remembers from round to round, written in place; None for an empty one.
 
         Returns:
             A state for every site of ``start``, whether it contributed or not.
@@ -66,10 +76,12 @@ class Rule(ABC):
         _check_sites(start, ordered)
         for contribution in ordered:
             _check_state(contribution, ordered[0])
-        return self.combine(start, ordered)
+        return self.combine(start, ordered, {} if memory is None else memory)
 
     @abstractmethod
-    def combine(self, start: Mapping[str, State], contributions: Sequence[Contribution]) -> dict[str, State]:
+    def combine(
+        self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
+    ) -> dict[str, State]:
         """Do what :meth:`__call__` promises, for contributions that are checked and in order of site."""
 
 
@@ -80,7 +92,9 @@ class WeightedMean(Rule):
     def weights(self, contributions: Sequence[Contribution]) -> list[float]:
         """Return one weight per contribution; they sum to 1."""
 
-    def combine(self, start: Mapping[str, State], contributions: Sequence[Contribution]) -> dict[str, State]:
+    def combine(
+        self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
+    ) -> dict[str, State]:
         """Return the mean, a copy of it for every site of ``start``."""
         mean = weighted_mean([c.state for c in contributions], self.weights(contributions))
         return {site: {name: tensor.clone() for name, tensor in mean.items()} for site in start}

@@ -10,6 +10,8 @@ from mucald.aggregation.base import Contribution, Rule, State
 class Local(Rule):
     """Every site keeps its own copy; the yardstick that collaboration has to beat."""
 
-    def combine(self, start: Mapping[str, State], contributions: Sequence[Contribution]) -> dict[str, State]:
+    def combine(
+        self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
+    ) -> dict[str, State]:
         """Return each contribution's own state, and for the other sites the state they started with."""
         return dict(start) | {contribution.site: contribution.state for contribution in contributions}

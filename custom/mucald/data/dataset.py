@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mucald.config import PhantomConfig
 from mucald.data.cache import cached
 from mucald.data.layouts import Record, find_records
 from mucald.data.readers import read_record
@@ -18,6 +17,7 @@ from mucald.data.site_file import SITE_FILE, SiteFile, noise_secret, read_site_f
 from mucald.data.splits import split_records
 from mucald.errors import ConfigError
 from mucald.randomness import generator
+from mucald.sections import PhantomConfig
 from mucald.tasks import Task, get_task
 
 ROUNDING = 1e-9

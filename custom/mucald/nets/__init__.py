@@ -8,12 +8,12 @@ from typing import Protocol
 
 from torch import nn
 
-from mucald.config import NetworkConfig
 from mucald.errors import ConfigError
 from mucald.nets.swin_unet import SwinUNet
 from mucald.nets.unet import UNet
 from mucald.nets.unet3plus import UNet3Plus
 from mucald.schema import closest
+from mucald.sections import NetworkConfig
 
 
 class Backbone(Protocol):

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mucald import randomness
-from mucald.config import ReleaseConfig
 from mucald.crdm.schedule import CosineSchedule
+from mucald.sections import ReleaseConfig
 
 _EPSILON = 1e-6
 

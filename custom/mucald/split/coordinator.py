@@ -11,19 +11,22 @@ from typing import Any, Literal
 
 import torch
 
-from mucald.aggregation import make_rule
+from mucald.algorithms import Memory, make_algorithm
 from mucald.config import INDECISIVE, JobConfig, check_site_names
 from mucald.errors import CheckpointError, ConfigError, TrainingError
 from mucald.results import History, build_results, results_table
+from mucald.split.aggregator import Aggregator
 from mucald.split.checkpoint import (
     CheckpointStore,
     load_checkpoint,
     save_checkpoint,
+    with_prefix,
+    without_prefix,
     write_atomically,
 )
+from mucald.split.discriminators import Discriminators
 from mucald.split.progress import Progress
 from mucald.split.report import check_report
-from mucald.split.round_end import Discriminators, aggregate
 from mucald.split.server import SplitServer
 from mucald.split.site import SiteTask
 from mucald.split.site_copy import SiteCopy
@@ -55,11 +58,19 @@ class Coordinator:
         self, config: JobConfig, sites: list[str], home: Path, run_folder: Path, device: torch.device
     ):
         _check_sites(config, sites)
-        make_rule(config.aggregation.rule, config.aggregation.args)
         self._config, self._sites, self._run_folder = config, sites, run_folder
-        domains = list(config.sites)
+        algorithm, memory, domains = make_algorithm(config.algorithm), Memory(), list(config.sites)
+        self._aggregator = Aggregator(config, algorithm, memory)
         self.copies = {
-            site: SiteCopy(site, domains.index(site), config, get_task(config.site(site).task), device)
+            site: SiteCopy(
+                site,
+                domains.index(site),
+                config,
+                get_task(config.site(site).task),
+                device,
+                algorithm,
+                memory,
+            )
             for site in sites
         }
         self._discriminators = Discriminators(config, device)
@@ -147,7 +158,7 @@ class Coordinator:
         contributions = {
             site: (self._history.reports[site]["n_train"], self._last_validation_loss(site)) for site in done
         }
-        aggregate(self._config, list(self.copies.values()), contributions)
+        self._aggregator.end_round(list(self.copies.values()), contributions)
         self._history.rounds.append(self._round)
         self._completed = task.round + 1
         self._history.wall_s = time.monotonic() - self._session_start
@@ -184,7 +195,9 @@ class Coordinator:
             "history": self._history.to_dict(),
         }
         # Written last, so that its presence says that the round is complete.
-        save_checkpoint(self._store.path(self._completed, "server"), self._discriminators.state(), state)
+        tensors = with_prefix("discriminators", self._discriminators.state())
+        tensors |= with_prefix("aggregator", self._aggregator.state())
+        save_checkpoint(self._store.path(self._completed, "server"), tensors, state)
         self._store.prune(self._store.rounds("server")[-KEPT_ROUNDS:])
 
     def _resume(self) -> None:
@@ -198,7 +211,8 @@ class Coordinator:
             raise CheckpointError(f"resume_from: run {self.run_id} had another configuration: {changed}")
         if sorted(state["sites"]) != sorted(self._sites):
             raise CheckpointError(f"resume_from: run {self.run_id} had the sites {', '.join(state['sites'])}")
-        self._discriminators.load_state(tensors)
+        self._discriminators.load_state(without_prefix("discriminators", tensors))
+        self._aggregator.load_state(without_prefix("aggregator", tensors))
         self._history = History(**state["history"])
         for site, copy in self.copies.items():
             copy.load_state(*load_checkpoint(self._store.path(self._completed, site)))

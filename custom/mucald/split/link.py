@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mucald.config import WireConfig
 from mucald.errors import WireError
+from mucald.sections import WireConfig
 from mucald.split.messages import Field, Kind, Message, Phase, decode
 
 Send = Callable[[bytes], bytes]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mucald import randomness
-from mucald.config import CrdmConfig, JobConfig
+from mucald.config import JobConfig
 from mucald.crdm.causal_losses import kl_causal, kl_exogenous, proxy_loss
 from mucald.crdm.denoiser import ConditionalDenoiser
 from mucald.crdm.exogenous import ExogenousEncoder
@@ -24,6 +24,7 @@ from mucald.crdm.scm import NeuralSCM, PlainEncoder
 from mucald.crdm.supervision import SUPERVISION, Observation, supervised
 from mucald.daca import Discriminator, adversarial_loss
 from mucald.nets import backbone_of
+from mucald.sections import CrdmConfig
 from mucald.tasks import CausalGraph, Task
 
 SPLITS = (1, 2)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mucald.algorithms import Algorithm, Memory
 from mucald.config import JobConfig
 from mucald.daca import Discriminator, FeatureBuffer
 from mucald.errors import TrainingError
@@ -63,16 +64,29 @@ class SiteCopy:
         config: the job.
         task: the site's task.
         device: where to compute.
+        algorithm: what is done beyond averaging.
+        memory: what the algorithm remembers of the rounds before; shared by all copies, frozen in a round.
     """
 
-    def __init__(self, site: str, domain: int, config: JobConfig, task: Task, device: torch.device):
+    def __init__(
+        self,
+        site: str,
+        domain: int,
+        config: JobConfig,
+        task: Task,
+        device: torch.device,
+        algorithm: Algorithm,
+        memory: Memory,
+    ):
         self.site, self.domain, self.task = site, domain, task
         self._config, self._device = config, device
+        self._algorithm, self._memory = algorithm, memory
         self._objective = Objective(config, site, domain)
         self.segments = ServerSegments(config, task).to(device)
         self._groups = self.segments.groups()
         self.optimiser = torch.optim.AdamW(self._parameter_groups(), fused=True)
-        self.reference: list[Tensor] = []
+        self.start: dict[str, Tensor] = {}
+        self.scratch: Memory = {}
         self.best: dict[str, Tensor] = {}
         self.best_dice = -1.0
         self.record = RoundRecord()
@@ -92,11 +106,20 @@ class SiteCopy:
         ]
 
     def begin_round(self) -> None:
-        """Start a round: an empty record, and the middle network's weights as the proximal reference."""
+        """Start a round: an empty record, and a copy of the weights that it starts from."""
         self.record = RoundRecord()
         self.features = [FeatureBuffer(self._config.daca.buffer) for _ in SPLITS]
         self._pending = None
-        self.reference = [parameter.detach().clone() for parameter in self._groups["middle"]]
+        self.scratch = {}
+        self.start = {
+            name: tensor.detach().clone()
+            for name, tensor in self.segments.state_dict().items()
+            if self.segments.is_shared(name)
+        }
+
+    def middle_state(self) -> Memory:
+        """Return the middle network's present parameters, by name."""
+        return {name: parameter.detach() for name, parameter in self.segments.middle.named_parameters()}
 
     def _key(self, *key: int | str) -> Key:
         return (self._config.seed, "server", self.site, *key)
@@ -172,6 +195,8 @@ class SiteCopy:
         loss = pending.total + (output * gradient.to(self._device)).sum()
         loss.backward()
         self._add_proximal_gradient()
+        middle = dict(self.segments.middle.named_parameters())
+        self._algorithm.adjust_gradients(self.site, middle, self._memory, self.scratch)
         for name, parameters in self._groups.items():
             norm = gradient_norm(parameters)
             if not math.isfinite(norm):
@@ -194,7 +219,7 @@ class SiteCopy:
             return
         parameters = self._groups["middle"]
         with torch.no_grad():
-            offsets = [p - start for p, start in zip(parameters, self.reference, strict=True)]
+            offsets = [p - self.start[f"middle.{n}"] for n, p in self.segments.middle.named_parameters()]
             value = 0.5 * mu * total_norm(offsets) ** 2
             for parameter, offset in zip(parameters, offsets, strict=True):
                 if parameter.grad is not None:

@@ -4,8 +4,16 @@ import pytest
 import torch
 from tiny_job import BATCH, CPU, LATENT, draw, equal_tensors, make_copy, tiny_config
 
-from mucald.split.round_end import Discriminators, aggregate
+from mucald.algorithms import Memory, make_algorithm
+from mucald.split.aggregator import Aggregator
+from mucald.split.discriminators import Discriminators
 from mucald.split.site_copy import SiteCopy
+
+
+def aggregate(config, copies, contributions) -> None:
+    memory = Memory()
+    Aggregator(config, make_algorithm(config.algorithm), memory).end_round(copies, contributions)
+
 
 SITES = ("north", "south", "west")
 CONTRIBUTIONS = dict.fromkeys(SITES, (4, None))
@@ -15,6 +23,8 @@ BATCH_NORM = {"network": {"norm": "batch"}}
 def trained_copies(config, steps: int = 1) -> list[SiteCopy]:
     """Return copies that have trained and therefore differ."""
     copies = [make_copy(config, site) for site in SITES]
+    for copy in copies:
+        copy.begin_round()
     proxies = draw(BATCH, 4), torch.ones(BATCH, 4, dtype=torch.uint8)
     modules = Discriminators(config, CPU).modules
     for number, copy in enumerate(copies):

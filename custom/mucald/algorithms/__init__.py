@@ -1,0 +1,28 @@
+"""Federated algorithms: what sites and server do beyond training copies and averaging them.
+
+An algorithm is one file with a frozen dataclass whose fields are its arguments in the job's JSON, and one
+entry in :data:`ALGORITHMS`.
+"""
+
+from mucald.algorithms.base import Algorithm, Memory, Part
+from mucald.algorithms.splitfed import SplitFed
+from mucald.errors import ConfigError
+from mucald.schema import closest, parse
+from mucald.sections import AlgorithmConfig
+
+__all__ = ["ALGORITHMS", "Algorithm", "Memory", "Part", "make_algorithm"]
+
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "splitfed": SplitFed,
+}
+
+
+def make_algorithm(config: AlgorithmConfig) -> Algorithm:
+    """Return the algorithm that a job asks for.
+
+    Raises:
+        ConfigError: its name or an argument is unknown, missing, or of the wrong type or range.
+    """
+    if config.name not in ALGORITHMS:
+        raise ConfigError(f"unknown algorithm '{config.name}'{closest(config.name, list(ALGORITHMS))}")
+    return parse(ALGORITHMS[config.name], config.args, "algorithm.args")

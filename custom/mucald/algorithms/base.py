@@ -1,0 +1,58 @@
+"""What a federated algorithm may change of split-federated averaging."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+Memory = dict[str, Tensor]
+"""What an algorithm or an aggregation rule remembers from round to round, by name; checkpoints hold it."""
+
+Part = Literal["all", "head", "body"]
+"""What an epoch trains: everything, the back end alone, or all but the back end."""
+
+
+class Algorithm:
+    """SplitFed as it is (Thapa et al., AAAI 2022); a subclass overrides what its method does otherwise.
+
+    Subclasses are frozen dataclasses; their fields are their arguments in the job's JSON. "Middle network"
+    means the server's copy of it for one site. How copies are averaged is for the aggregation rule to say.
+    """
+
+    shares_front_end: ClassVar[bool] = False
+    """Whether the sites' front ends are aggregated too, so that the server knows them."""
+
+    @property
+    def components(self) -> int:
+        """Number of middle networks that the server holds side by side for every site."""
+        return 1
+
+    def parts(self, local_epochs: int) -> tuple[Part, ...]:
+        """Return what each of a round's ``local_epochs`` trains."""
+        parts: tuple[Part, ...] = ("all",)
+        return parts * local_epochs
+
+    def adjust_gradients(
+        self, site: str, middle: Mapping[str, nn.Parameter], memory: Memory, scratch: Memory
+    ) -> None:
+        """Change the gradients of a site's middle network before they are clipped and applied.
+
+        Sites may be in here at once, so nothing but their own gradients and ``scratch`` may be written.
+
+        Args:
+            site: name of the site.
+            middle: its middle network's parameters, with gradients.
+            memory: what the algorithm remembers of the rounds before; not to be written.
+            scratch: the site's notes of this round, empty when it begins.
+        """
+
+    def end_round(
+        self, middles: Mapping[str, Memory], scratches: Mapping[str, Memory], memory: Memory
+    ) -> None:
+        """Bring ``memory`` up to date when a round is over, before the copies are aggregated.
+
+        Args:
+            middles: every site's middle network, parameters by name.
+            scratches: the notes of those sites that finished the round.
+            memory: to be written in place.
+        """
