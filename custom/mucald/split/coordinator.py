@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -80,7 +81,7 @@ class Coordinator:
         # Reports of different sites may come at once.
         self._lock = threading.Lock()
         runs = home / "runs"
-        self.run_id = _run_to_resume(config, runs) or _new_run(config, runs)
+        self.run_id = _run_to_resume(config, runs) or _new_run(config)
         self._store = CheckpointStore(runs / self.run_id)
         if config.resume_from is not None:
             self._resume()
@@ -228,10 +229,9 @@ def _check_sites(config: JobConfig, sites: list[str]) -> None:
         raise ConfigError(f"tasks that share an encoder need equally many causal variables, not {counts}")
 
 
-def _new_run(config: JobConfig, runs: Path) -> str:
-    name = time.strftime(f"{config.name}-%Y%m%d-%H%M%S")
-    taken = sum(path.name.startswith(name) for path in runs.glob(f"{config.name}-*"))
-    return f"{name}-{taken}" if taken else name
+def _new_run(config: JobConfig) -> str:
+    # Sites may serve two servers that both begin a run of this job in the same second.
+    return f"{time.strftime(f'{config.name}-%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
 def _run_to_resume(config: JobConfig, runs: Path) -> str | None:
