@@ -22,6 +22,7 @@ class History:
     Args:
         rounds: one entry per round: losses and gradient norms per site, discriminators, failures.
         validation: by site, one entry per validated round.
+        aggregation: by site, what its validation chose of the states offered to it, one entry per choice.
         reports: by site, what it said of its data and its test.
         wire: bytes up, down and in training, by site.
         seconds: time of each site's tasks, of its requests, and of the server on its behalf.
@@ -32,6 +33,7 @@ class History:
 
     rounds: list[dict[str, Any]] = field(default_factory=list)
     validation: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    aggregation: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     wire: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -54,6 +56,10 @@ class History:
         seconds["server"] += server_seconds
         if "losses" in report:
             self.images[site] = self.images.get(site, 0) + epochs * report["n_train"]
+
+    def add_choice(self, site: str, completed: int, choice: dict[str, Any]) -> None:
+        """Note what a site chose after ``completed`` rounds of what the last of them led to."""
+        self.aggregation.setdefault(site, []).append({"round": completed - 1, **choice})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the history as JSON."""
@@ -113,6 +119,7 @@ def _site_results(config: JobConfig, site: str, history: History) -> dict[str, A
         **{key: report[key] for key in _DATA},
         "validation": validation,
         "best_round": best[-1] if best else None,
+        "aggregation": history.aggregation.get(site, []),
         **{key: report.get(key) for key in _TEST},
         "adversarial_scale": config.site(site).adversarial_scale,
         "wire": history.wire[site],

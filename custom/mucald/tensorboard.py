@@ -60,13 +60,16 @@ class ScalarWriter:
         self._writer.flush()
 
     def close(self, results: dict[str, Any]) -> None:
-        """Write validation and test scores and end the file."""
+        """Write validation and test scores and the factors of aggregation, and end the file."""
         for site, entry in results["sites"].items():
             for validation in entry["validation"]:
                 if validation["dice"] is not None:
                     self._writer.add_scalar(
                         f"dice_validation/{site}", validation["dice"], validation["round"] + 1
                     )
+            for choice in entry["aggregation"]:
+                for block, factor in choice["factors"].items():
+                    self._writer.add_scalar(f"factor_{block}/{site}", factor, choice["round"] + 1)
             for metric in METRICS:
                 if entry["test"] is not None and entry["test"][metric] is not None:
                     self._writer.add_scalar(f"test_{metric}/{site}", entry["test"][metric], 0)

@@ -8,7 +8,15 @@ from mucald.aggregation import RULES, Contribution, WeightedMean, make_rule
 from mucald.errors import ConfigError, TrainingError
 from mucald.randomness import normal
 
-ARGUMENTS = {"causal_invariant": {"floor": 0.25, "mixing": 0.5}}
+ARGUMENTS = {
+    "causal_invariant": {"floor": 0.25, "mixing": 0.5},
+    "conflict_averse": {"c": 0.5},
+    "interpolated": {
+        "toward": {"rule": "equal", "args": {}},
+        "factors": [0, 0.5, 1],
+        "blocks": {"all": ["weight", "bias"]},
+    },
+}
 MEANS = [name for name in RULES if issubclass(RULES[name], WeightedMean)]
 SITES = ("ankara", "berlin", "cairo")
 

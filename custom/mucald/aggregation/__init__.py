@@ -6,30 +6,39 @@ in :data:`RULES`.
 
 from typing import Any
 
-from mucald.aggregation.base import Contribution, Rule, State, WeightedMean
+from mucald.aggregation.base import Candidate, Contribution, Factors, Rule, State, WeightedMean
 from mucald.aggregation.by_size import BySize
 from mucald.aggregation.causal_invariant import CausalInvariant
+from mucald.aggregation.conflict_averse import ConflictAverse
 from mucald.aggregation.equal import Equal
+from mucald.aggregation.interpolated import Interpolated
 from mucald.aggregation.local import Local
 from mucald.errors import ConfigError
 from mucald.schema import closest, parse
 
-__all__ = ["RULES", "Contribution", "Rule", "State", "WeightedMean", "make_rule"]
+__all__ = ["RULES", "Candidate", "Contribution", "Factors", "Rule", "State", "WeightedMean", "make_rule"]
 
 RULES: dict[str, type[Rule]] = {
     "equal": Equal,
     "by_size": BySize,
     "causal_invariant": CausalInvariant,
     "local": Local,
+    "conflict_averse": ConflictAverse,
+    "interpolated": Interpolated,
 }
 
 
-def make_rule(name: str, args: dict[str, Any]) -> Rule:
+def make_rule(name: str, args: dict[str, Any], path: str = "aggregation.args") -> Rule:
     """Return the aggregation rule ``name`` with the arguments ``args`` from the job's JSON.
+
+    Args:
+        name: of :data:`RULES`.
+        args: the rule's arguments.
+        path: where they stand in the JSON, for error messages.
 
     Raises:
         ConfigError: the rule or an argument is unknown, missing, or of the wrong type or range.
     """
     if name not in RULES:
         raise ConfigError(f"unknown aggregation rule '{name}'{closest(name, list(RULES))}")
-    return parse(RULES[name], args, "aggregation.args")
+    return parse(RULES[name], args, path)

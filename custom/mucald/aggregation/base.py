@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -12,6 +12,22 @@ from torch import Tensor, nn
 from mucald.errors import TrainingError
 
 State = dict[str, Tensor]
+
+Factors = dict[str, float]
+"""How far each block of a state has moved from a site's own towards what all share, 0 to 1, by block."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A state with which a site may begin the next round.
+
+    Args:
+        factors: what it is, for the record; empty where there is nothing to choose.
+        state: parameters by name.
+    """
+
+    factors: Factors
+    state: State
 
 
 @dataclass(frozen=True)
@@ -24,6 +40,7 @@ class Contribution:
         n_train: number of training images of the site, at least 1.
         validation_loss: the site's last validation loss; None if it has not validated yet.
         proxy_mse: mean squared error of the site's proxies (z-scored); None if it has none.
+        factors: of the candidate that the site began the round with; empty if there was no choice.
 
     Raises:
         TrainingError: a number is out of range or not finite.
@@ -34,6 +51,7 @@ class Contribution:
     n_train: int
     validation_loss: float | None = None
     proxy_mse: float | None = None
+    factors: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.n_train < 1:
@@ -72,11 +90,31 @@ class Rule(ABC):
             TrainingError: there is no contribution, two of one site, one of an unknown site, or their
                 tensors do not agree, are not floating point or not finite.
         """
-        ordered = sorted(contributions, key=lambda contribution: contribution.site)
-        _check_sites(start, ordered)
-        for contribution in ordered:
-            _check_state(contribution, ordered[0])
-        return self.combine(start, ordered, {} if memory is None else memory)
+        return self.combine(start, _checked(start, contributions), {} if memory is None else memory)
+
+    def offer(
+        self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
+    ) -> dict[str, list[Candidate]]:
+        """Return one or more states of which each site takes the one with its own least validation loss.
+
+        Of equals a site takes the first, and the first is in place until it has chosen. Arguments and errors
+        are those of :meth:`__call__`.
+        """
+        return self.choices(start, _checked(start, contributions), memory)
+
+    def choices(
+        self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
+    ) -> dict[str, list[Candidate]]:
+        """Do what :meth:`offer` promises, for what :meth:`combine` gets; by default there is no choice."""
+        states = self.combine(start, contributions, memory)
+        return {site: [Candidate({}, state)] for site, state in states.items()}
+
+    def check(self, names: Sequence[str]) -> None:  # noqa: B027 - most rules fit every job
+        """Check before the first round that the rule fits a job whose shared tensors have these names.
+
+        Raises:
+            ConfigError: it does not.
+        """
 
     @abstractmethod
     def combine(
@@ -115,6 +153,14 @@ def weighted_mean(states: Sequence[State], weights: Sequence[float]) -> State:
             total.add_(state[name], alpha=weight)
         mean[name] = total.to(first.dtype)
     return mean
+
+
+def _checked(start: Mapping[str, State], contributions: Sequence[Contribution]) -> list[Contribution]:
+    ordered = sorted(contributions, key=lambda contribution: contribution.site)
+    _check_sites(start, ordered)
+    for contribution in ordered:
+        _check_state(contribution, ordered[0])
+    return ordered
 
 
 def _check_sites(start: Mapping[str, State], contributions: Sequence[Contribution]) -> None:

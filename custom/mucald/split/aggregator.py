@@ -31,6 +31,15 @@ class Aggregator:
         self._rule = make_rule(config.aggregation.rule, config.aggregation.args)
         self._rule_memory: State = {}
 
+    def check(self, copies: Sequence[SiteCopy]) -> None:
+        """Check that the aggregation rule fits the copies' networks.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        for copy in copies:
+            self._rule.check(list(self._shared(copy.segments)))
+
     @torch.no_grad()
     def end_round(
         self, copies: Sequence[SiteCopy], contributions: Mapping[str, tuple[int, float | None]]
@@ -53,7 +62,7 @@ class Aggregator:
         start = {copy.site: {name: copy.start[name] for name in names} for copy in copies}
         # A target's noise adds its variance to the squared error whatever the causal model does.
         noise_variance = self._config.release.proxy_noise_std**2
-        results = self._rule(
+        offers = self._rule.offer(
             start,
             [
                 Contribution(
@@ -62,6 +71,7 @@ class Aggregator:
                     contributions[copy.site][0],
                     contributions[copy.site][1],
                     copy.record.proxy_error.mean(noise_variance),
+                    copy.choice.factors,
                 )
                 for copy in copies
                 if copy.site in contributions
@@ -69,7 +79,8 @@ class Aggregator:
             self._rule_memory,
         )
         for copy in copies:
-            _overwrite(copy.segments, results[copy.site])
+            _overwrite(copy.segments, offers[copy.site][0].state)
+            copy.choice.offer(offers[copy.site])
         _share_within_tasks([copy for copy in copies if copy.site in contributions], copies)
 
     def _shared(self, segments: ServerSegments) -> State:

@@ -74,6 +74,7 @@ class Coordinator:
             )
             for site in sites
         }
+        self._aggregator.check(list(self.copies.values()))
         self._discriminators = Discriminators(config, device)
         self.server = SplitServer(config, self.copies, self._discriminators.modules)
         self._history = History()
@@ -120,6 +121,8 @@ class Coordinator:
         record = self.copies[site].record
         with self._lock:
             self._history.add_report(report, record.seconds, self._config.training.local_epochs)
+            if record.choice is not None:
+                self._history.add_choice(site, self._round["round"], record.choice)
             self._round["sites"][site] = {
                 "losses": report.get("losses", {}) | record.losses.means(),
                 "gradients": report.get("gradients", {}) | record.gradients.means(),

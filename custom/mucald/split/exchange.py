@@ -1,9 +1,12 @@
 """A site's half of the protocol: what it asks of the server in one round, step by step."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from mucald.config import JobConfig
+from mucald.errors import WireError
 from mucald.privacy.release import Released
 from mucald.split.link import Link
 from mucald.split.messages import Field, Phase
@@ -42,14 +45,30 @@ class Exchange:
     def evaluate(
         self, phase: Phase, step: int, released: Released, proxies: NoisedProxies | None = None
     ) -> Tensor:
-        """Send a release to be evaluated in ``VALIDATE`` or ``TEST`` and return x̂2 (B, L, h, w)."""
+        """Send a release to be evaluated in ``VALIDATE`` or ``TEST`` and return x̂2.
+
+        Returns:
+            (B, L, h, w); in ``VALIDATE`` (B, K·L, h, w) where the site has to choose between K states.
+        """
         return self._request(phase, step, _release_fields(released, proxies))[Field.FEATURES]
 
-    def report(self, dice: float | None, loss: float) -> bool:
-        """Send the validation scores and return whether they are the site's best so far."""
+    def report(self, scores: Sequence[tuple[float | None, float]]) -> tuple[bool, int]:
+        """Send the validation's Dice and loss with every state, the server's choice being the least loss.
+
+        Returns:
+            whether the chosen state's are the site's best so far, and which was chosen.
+
+        Raises:
+            WireError: the server's choice is none of them.
+        """
         # A validation in which no class counts can never be the best.
-        counters = torch.tensor([-1.0 if dice is None else dice, loss], dtype=torch.float64)
-        return bool(self._request(Phase.REPORT, 0, {Field.COUNTERS: counters})[Field.COUNTERS][0])
+        numbers = [[-1.0 if dice is None else dice, loss] for dice, loss in scores]
+        counters = torch.tensor(numbers, dtype=torch.float64).flatten()
+        best, *chosen = self._request(Phase.REPORT, 0, {Field.COUNTERS: counters})[Field.COUNTERS].tolist()
+        index = int(chosen[0]) if len(scores) > 1 and chosen else 0
+        if not 0 <= index < len(scores):
+            raise WireError(f"the server chose state {index} of {len(scores)}")
+        return bool(best), index
 
     def _request(self, phase: Phase, step: int, fields: dict[Field, Tensor]) -> dict[Field, Tensor]:
         return self._link.request(phase, self._round, step, fields).fields

@@ -149,7 +149,7 @@ class SplitServer:
             Field.LEVEL: (batch,),
             Field.PROXIES: proxies,
             Field.PROXY_MASK: proxies,
-            Field.COUNTERS: (2,),
+            Field.COUNTERS: (2 * len(copy.choice),),
         }
         for name, tensor in fields.items():
             if name in expected and tuple(tensor.shape) != expected[name]:
@@ -161,8 +161,7 @@ class SplitServer:
     def _dispatch(self, copy: SiteCopy, message: Message) -> dict[Field, Tensor]:
         fields, phase, step = message.fields, message.phase, message.step
         if phase is Phase.REPORT:
-            dice = float(fields[Field.COUNTERS][0])
-            return {Field.COUNTERS: torch.tensor([float(copy.keep_if_best(dice))], dtype=torch.float64)}
+            return {Field.COUNTERS: _report(copy, fields[Field.COUNTERS])}
         if phase is Phase.TRAIN_BACKWARD:
             return {Field.LATENT_GRADIENT: copy.train_backward(step, fields[Field.FEATURE_GRADIENT])}
         latent, level = fields[Field.LATENT], fields[Field.LEVEL].to(torch.int64)
@@ -181,6 +180,14 @@ class SplitServer:
                 message.round, step, latent, level, proxies, noise, self._discriminators
             )
         return {Field.FEATURES: features}
+
+
+def _report(copy: SiteCopy, counters: Tensor) -> Tensor:
+    """Take Dice and loss of every state that the site has validated, and return the answer's counters."""
+    scores = counters.reshape(-1, 2).tolist()
+    index = copy.choose([loss for _, loss in scores])
+    best = float(copy.keep_if_best(scores[index][0]))
+    return torch.tensor([best] if len(scores) == 1 else [best, index], dtype=torch.float64)
 
 
 def _position(message: Message) -> tuple[int, int, int]:

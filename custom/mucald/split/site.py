@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -53,6 +53,14 @@ class Previews:
     images: Tensor
     labels: Tensor
     predictions: Tensor
+
+
+@dataclass
+class _Validation:
+    """Scores of a validation's batches with one state of the server's, and its mean loss."""
+
+    scores: list[Any] = field(default_factory=list)
+    loss: float = 0.0
 
 
 class SplitSite:
@@ -188,26 +196,36 @@ class SplitSite:
         return self._release.proxies(split.proxies, purpose)
 
     def _validate(self, round_number: int, exchange: Exchange) -> dict[str, Any]:
-        """Score the model that the round begins with, report it, and keep it if it is the best so far."""
+        """Score what the round may begin with, report it, and keep the chosen one if it is the best so far.
+
+        Most rules of aggregation leave one state to begin with, and nothing to choose.
+        """
         split = self._data.validation
         proxies = self._noised_proxies(split, "validation")
-        scores, loss = [], 0.0
+        found: list[_Validation] = []
         for step, rows, batch in self._in_order(split):
-            logits, _ = self._segments.predict(
+            predictions = self._segments.predict_each(
                 batch.images,
                 (round_number, step, "validation"),
                 partial(exchange.evaluate, Phase.VALIDATE, step, proxies=_rows(proxies, rows)),
             )
-            scores.append(metrics.image_scores(logits, batch.masks, self.task.n_classes, surface=False))
-            batch_loss = float(self._segments.loss(logits, batch.masks.to(logits.device)))
-            if not math.isfinite(batch_loss):
-                raise TrainingError(
-                    f"validation loss of site '{self.name}' is not finite at round/step {round_number}/{step}"
+            found = found or [_Validation() for _ in predictions]
+            for validation, logits in zip(found, predictions, strict=True):
+                validation.scores.append(
+                    metrics.image_scores(logits, batch.masks, self.task.n_classes, surface=False)
                 )
-            loss += len(rows) / len(split) * batch_loss
-        dice = metrics.mean_dice(scores)
-        if best := exchange.report(dice, loss):
+                loss = float(self._segments.loss(logits, batch.masks.to(logits.device)))
+                if not math.isfinite(loss):
+                    raise TrainingError(
+                        f"validation loss of site '{self.name}' is not finite "
+                        f"at round/step {round_number}/{step}"
+                    )
+                validation.loss += len(rows) / len(split) * loss
+        scores = [(metrics.mean_dice(validation.scores), validation.loss) for validation in found]
+        best, chosen = exchange.report(scores)
+        if best:
             self._segments.keep_best()
+        dice, loss = scores[chosen]
         return {"round": round_number - 1, "dice": dice, "loss": loss, "best": best}
 
     def _test(self, round_number: int, exchange: Exchange) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from mucald.algorithms import Algorithm, Memory
 from mucald.config import JobConfig
@@ -18,9 +19,11 @@ from mucald.split.checkpoint import (
     with_prefix,
     without_prefix,
 )
+from mucald.split.choice import Choice
 from mucald.split.objective import Objective, family
+from mucald.split.record import ProxyError, RoundRecord
 from mucald.split.server_segments import SPLITS, ForwardPass, Key, ServerSegments
-from mucald.split.statistics import Averages, gradient_norm, total_norm
+from mucald.split.statistics import gradient_norm, total_norm
 from mucald.tasks import Task
 
 
@@ -31,28 +34,6 @@ class Pending:
     step: int
     run: ForwardPass
     total: Tensor
-
-
-@dataclass
-class ProxyError:
-    """Running sum of a validation's squared proxy errors at split 1."""
-
-    total: float = 0.0
-    count: int = 0
-
-    def mean(self, noise_variance: float) -> float | None:
-        """Return the mean squared error, less what the noise on the targets adds; None without targets."""
-        return max(self.total / self.count - noise_variance, 0.0) if self.count else None
-
-
-@dataclass
-class RoundRecord:
-    """What the server notes of one site within a round."""
-
-    losses: Averages = field(default_factory=Averages)
-    gradients: Averages = field(default_factory=Averages)
-    proxy_error: ProxyError = field(default_factory=ProxyError)
-    seconds: float = 0.0
 
 
 class SiteCopy:
@@ -87,6 +68,8 @@ class SiteCopy:
         self.optimiser = torch.optim.AdamW(self._parameter_groups(), fused=True)
         self.start: dict[str, Tensor] = {}
         self.scratch: Memory = {}
+        self.choice = Choice()
+        self._proxy_errors = [ProxyError()]
         self.best: dict[str, Tensor] = {}
         self.best_dice = -1.0
         self.record = RoundRecord()
@@ -111,6 +94,10 @@ class SiteCopy:
         self.features = [FeatureBuffer(self._config.daca.buffer) for _ in SPLITS]
         self._pending = None
         self.scratch = {}
+        self._proxy_errors = [self.record.proxy_error, *(ProxyError() for _ in self.choice.changes[1:])]
+        self._note_start()
+
+    def _note_start(self) -> None:
         self.start = {
             name: tensor.detach().clone()
             for name, tensor in self.segments.state_dict().items()
@@ -236,24 +223,44 @@ class SiteCopy:
         level: Tensor,
         proxies: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Return x̂2 (B, L, h, w) in evaluation mode, with noise that ``purpose`` and ``step`` fix.
+        """Return x̂2 in evaluation mode, with noise that ``purpose`` and ``step`` fix.
 
         With noised proxies (B, n) and their mask, the error of the causal variables at split 1 is noted.
+
+        Returns:
+            x̂2 (B, L, h, w); with K states to choose between (B, K·L, h, w), one after the other.
 
         Raises:
             TrainingError: that error is not finite.
         """
         self.segments.eval()
-        key = self._key(round_number, step, purpose)
-        run = self.segments(latent.to(self._device), level.to(self._device), key)
-        if proxies is not None and run.first.z is not None:
-            values, present = (tensor.to(self._device) for tensor in proxies)
-            errors = (run.first.z - values).square()[present.bool()]
-            if not bool(torch.isfinite(errors).all()):
-                raise TrainingError(f"proxy error of site '{self.site}' is not finite at step {step}")
-            self.record.proxy_error.total += float(errors.sum())
-            self.record.proxy_error.count += errors.numel()
-        return run.second.denoised
+        arguments = latent.to(self._device), level.to(self._device), self._key(round_number, step, purpose)
+        features = []
+        for changes, error in zip(self.choice.changes, self._proxy_errors, strict=True):
+            run: ForwardPass = functional_call(self.segments, changes, arguments)
+            if proxies is not None and run.first.z is not None:
+                values, present = (tensor.to(self._device) for tensor in proxies)
+                if not error.add((run.first.z - values).square()[present.bool()]):
+                    raise TrainingError(f"proxy error of site '{self.site}' is not finite at step {step}")
+            features.append(run.second.denoised)
+        return torch.cat(features, dim=1)
+
+    def choose(self, losses: Sequence[float]) -> int:
+        """Go on with the state of the least validation loss, and return which of :attr:`choice` it is.
+
+        What the round starts from and its proxy error are those of that state from here on.
+
+        Args:
+            losses: the site's validation loss with every state.
+        """
+        self.record.choice = self.choice.describe(losses)
+        index, changes = self.choice.take(losses)
+        self.record.proxy_error = self._proxy_errors[index]
+        self._proxy_errors = [self.record.proxy_error]
+        if changes:
+            self.segments.load_state_dict(changes, strict=False)
+            self._note_start()
+        return index
 
     def keep_if_best(self, dice: float) -> bool:
         """Keep the present weights if ``dice`` beats every earlier validation; return whether it did."""
@@ -264,7 +271,8 @@ class SiteCopy:
         return True
 
     def load_best(self) -> None:
-        """Put the best round's weights in place."""
+        """Put the best round's weights in place; there is nothing left to choose then."""
+        self.choice, self._proxy_errors = Choice(), [self.record.proxy_error]
         if self.best:
             self.segments.load_state_dict(self.best)
 
@@ -273,7 +281,9 @@ class SiteCopy:
         tensors = with_prefix("segments", self.segments.state_dict())
         tensors |= with_prefix("optimiser", optimiser_tensors(self.optimiser))
         tensors |= with_prefix("best", self.best)
-        return tensors, {"best_dice": self.best_dice, "task": self.task.name}
+        choice, factors = self.choice.state()
+        tensors |= with_prefix("choice", choice)
+        return tensors, {"best_dice": self.best_dice, "task": self.task.name, "choice": factors}
 
     def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
@@ -281,4 +291,6 @@ class SiteCopy:
         load_optimiser_tensors(self.optimiser, without_prefix("optimiser", tensors))
         self.best = {name: t.to(self._device) for name, t in without_prefix("best", tensors).items()}
         self.best_dice = state["best_dice"]
+        self.choice.load_state(without_prefix("choice", tensors), state["choice"], self._device)
+        self._note_start()
         self._pending = None

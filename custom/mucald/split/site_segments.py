@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,13 +127,38 @@ class SiteSegments:
         Raises:
             TrainingError: the latent is not finite.
         """
+        (features,), skips = self._evaluate(images, key, forward)
+        return self.back_end(features, skips), self.back_end(torch.zeros_like(features), skips)
+
+    @torch.no_grad()
+    def predict_each(
+        self, images: Tensor, key: tuple[int | str, ...], forward: Callable[[Released], Tensor]
+    ) -> list[Tensor]:
+        """Return the logits (B, C, H, W) with each of the server's K states.
+
+        Args:
+            images: (B, 3, H, W).
+            key: names the release's noise.
+            forward: sends a release, returns the x̂2 of all states, (B, K·L, h, w).
+
+        Raises:
+            TrainingError: the latent is not finite.
+        """
+        features, skips = self._evaluate(images, key, forward)
+        return [self.back_end(of_state, skips) for of_state in features]
+
+    def _evaluate(
+        self, images: Tensor, key: tuple[int | str, ...], forward: Callable[[Released], Tensor]
+    ) -> tuple[list[Tensor], Any]:
+        """Return the x̂2 (B, L, h, w) of each state of the server, and the front end's skips."""
         self.front_end.eval()
         self.back_end.eval()
         latent, skips = self.front_end(images.to(self._device))
         released = self._release.latent(latent, *key)
         self._check_finite(released.latent, "latent", key)
-        features = forward(released).to(self._device)
-        return self.back_end(features, skips), self.back_end(torch.zeros_like(features), skips)
+        features = forward(released).to(self._device).split(latent.shape[1], dim=1)
+        # In one piece each, so that the numbers are those of a state that comes alone.
+        return [of_state.contiguous() for of_state in features], skips
 
     def keep_best(self) -> None:
         """Keep the present weights as the best."""

@@ -1,0 +1,135 @@
+import pytest
+import torch
+
+from mucald.aggregation import Contribution, make_rule
+from mucald.errors import ConfigError
+from mucald.randomness import normal
+
+BLOCKS = {"encoder": ["middle", "crdm1"], "decoder": ["middle.decoder"]}
+NAMES = ("middle.entry.weight", "middle.decoder.0.weight", "crdm1.encoder.weight", "middle.decoder_x")
+OF_DECODER = NAMES[1]
+SITES = ("ankara", "berlin")
+
+
+def rule(factors=(0, 0.5, 1), blocks=BLOCKS, toward="equal", **args):
+    arguments = {"toward": {"rule": toward, "args": args}, "factors": list(factors), "blocks": blocks}
+    return make_rule("interpolated", arguments)
+
+
+def state(site):
+    return {name: normal((5,), site, name) for name in NAMES}
+
+
+def contributions(chosen=None, sites=SITES):
+    return [Contribution(site, state(site), 1, factors=(chosen or {}).get(site, {})) for site in sites]
+
+
+def start():
+    return {site: state(f"{site} before") for site in SITES}
+
+
+def settings(offers, site="ankara"):
+    return [tuple(candidate.factors.values()) for candidate in offers[site]]
+
+
+def test_at_first_all_blocks_move_together_and_the_nearest_comes_first():
+    offers = rule().offer(start(), contributions(), {})
+    assert settings(offers) == [(0, 0), (0.5, 0.5), (1, 1)]
+    mean = make_rule("equal", {})(start(), contributions())["ankara"]
+    for name, own in state("ankara").items():
+        alone, half, shared = (candidate.state[name] for candidate in offers["ankara"])
+        assert torch.equal(alone, own)
+        assert torch.equal(shared, mean[name])
+        torch.testing.assert_close(half, (own + mean[name]) / 2)
+
+
+def test_then_one_block_moves_at_a_time_the_others_stay_and_alone_is_always_offered():
+    memory = {}
+    rule().offer(start(), contributions(), memory)
+    chosen = {"ankara": {"encoder": 0.5, "decoder": 0.5}, "berlin": {"encoder": 0.0, "decoder": 0.0}}
+    offers = rule().offer(start(), contributions(chosen), memory)
+    assert settings(offers) == [(0, 0), (0, 0.5), (0.5, 0.5), (1, 0.5)]
+    assert settings(offers, "berlin") == [(0, 0), (0.5, 0), (1, 0)]
+    chosen["ankara"]["encoder"] = 1.0
+    offers = rule().offer(start(), contributions(chosen), memory)
+    assert settings(offers) == [(0, 0), (1, 0), (1, 0.5), (1, 1)]
+    offers = rule().offer(start(), contributions(chosen), memory)
+    assert settings(offers) == [(0, 0), (0.5, 0.5), (1, 0.5), (1, 1)], "all again, and what it has"
+
+
+def test_the_longest_prefix_of_whole_components_decides_the_block():
+    memory = {}
+    rule().offer(start(), contributions(), memory)
+    chosen = {site: {"encoder": 0.0, "decoder": 0.0} for site in SITES}
+    rule().offer(start(), contributions(chosen), memory)
+    offers = rule().offer(start(), contributions(chosen), memory)
+    assert settings(offers) == [(0, 0), (0, 0.5), (0, 1)]
+    changed = {n for n in NAMES if not torch.equal(offers["ankara"][2].state[n], state("ankara")[n])}
+    assert changed == {OF_DECODER}
+
+
+def test_a_site_that_failed_keeps_its_own_state_and_what_it_chose_before():
+    memory = {}
+    rule().offer(start(), contributions(), memory)
+    chosen = {site: {"encoder": 0.5, "decoder": 1.0} for site in SITES}
+    offers = rule().offer(start(), contributions(chosen, SITES[:1]), memory)
+    assert settings(offers, "berlin") == [(0, 0), (0.5, 0.5), (1, 1)], "it has not chosen yet"
+    own, shared = offers["berlin"][0].state, offers["berlin"][-1].state
+    for name in NAMES:
+        assert torch.equal(own[name], state("berlin before")[name])
+        assert torch.equal(shared[name], state("ankara")[name])
+
+
+@pytest.mark.parametrize(("factor", "same_as"), [(0, "local"), (1, "equal")])
+def test_a_single_factor_leaves_no_choice(factor, same_as):
+    offers = rule([factor]).offer(start(), contributions(sites=SITES[:1]), {})
+    expected = make_rule(same_as, {})(start(), contributions(sites=SITES[:1]))
+    for site in SITES:
+        (only,) = offers[site]
+        assert all(torch.equal(tensor, expected[site][name]) for name, tensor in only.state.items())
+
+
+def test_the_shared_state_is_that_of_the_rule_it_names():
+    offers = rule(toward="conflict_averse", c=0.5).offer(start(), contributions(), {})
+    expected = make_rule("conflict_averse", {"c": 0.5})(start(), contributions())["berlin"]
+    assert all(torch.equal(offers["berlin"][-1].state[name], expected[name]) for name in NAMES)
+
+
+def test_the_memory_decides_all_that_is_offered():
+    memory = {}
+    rule().offer(start(), contributions(), memory)
+    chosen = {site: {"encoder": 0.5, "decoder": 0.5} for site in SITES}
+    kept = {name: tensor.clone() for name, tensor in memory.items()}
+    one, other = (rule().offer(start(), contributions(chosen), m) for m in (memory, kept))
+    assert settings(one) == settings(other)
+    assert memory.keys() == kept.keys() == {f"{n}.{s}" for n in ("factors", "choices") for s in SITES}
+
+
+def test_blocks_without_a_tensor_take_no_turn():
+    few = {"encoder": ["middle", "crdm1"], "second": ["crdm2"]}
+    memory = {}
+    offers = rule(blocks=few).offer(start(), contributions(), memory)
+    assert all(candidate.factors.keys() == {"encoder"} for candidate in offers["ankara"])
+
+
+def test_a_tensor_without_a_block_is_named_before_the_run():
+    with pytest.raises(ConfigError, match=r"no block for the tensor 'crdm1\.encoder\.weight'; add 'crdm1'"):
+        rule(blocks={"middle": ["middle"]}).check(NAMES)
+    rule().check(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"factors": []}, "one or more ascending numbers"),
+        ({"factors": [0.5, 0]}, "one or more ascending numbers"),
+        ({"factors": [0, 1.5]}, r"factors must lie in \[0, 1\]"),
+        ({"toward": "interpolated"}, "another rule than 'interpolated'"),
+        ({"toward": "equel"}, "did you mean 'equal'"),
+        ({"toward": "conflict_averse"}, "missing key 'aggregation.args.toward.args.c'"),
+        ({"blocks": {"a": ["middle"], "b": ["middle"]}}, "the prefix 'middle' twice"),
+    ],
+)
+def test_wrong_arguments(args, message):
+    with pytest.raises(ConfigError, match=message):
+        rule(**args)

@@ -1,0 +1,249 @@
+"""States to choose between, from the aggregation that offers them to the site that validates them."""
+
+import pytest
+import torch
+from test_resume import RESUMED, run_until
+from tiny_job import (
+    BATCH,
+    LATENT,
+    PLAIN,
+    Federation,
+    draw,
+    equal_models,
+    equal_tensors,
+    make_copy,
+    request,
+    run_job,
+    tiny_config,
+)
+
+from mucald.aggregation import Candidate
+from mucald.errors import ConfigError
+from mucald.split.messages import Field, Kind, Phase, decode
+from mucald.split.server import SplitServer
+
+BLOCKS = {"encoder": ["crdm1", "middle"], "decoder": ["middle.decoder", "middle.to_features", "crdm2"]}
+LEVEL = torch.full((BATCH,), 300)
+
+
+def interpolated(*factors, toward="equal", **args):
+    arguments = {"toward": {"rule": toward, "args": args}, "factors": list(factors), "blocks": BLOCKS}
+    return {"aggregation": {"rule": "interpolated", "args": arguments}}
+
+
+CHOICE = tiny_config(interpolated(0, 0.5, 1), training={"rounds": 3})
+
+
+def scores(run):
+    return {site: [entry["validation"], entry["test"]] for site, entry in run.results["sites"].items()}
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory):
+    """A run of three rounds with choices."""
+    return run_job(CHOICE, tmp_path_factory.mktemp("chosen"))
+
+
+@pytest.mark.parametrize(("factor", "rule"), [(0, "local"), (1, "equal")])
+def test_with_a_single_factor_it_is_local_or_equal_to_the_bit(factor, rule, tmp_path):
+    one = run_job(tiny_config(interpolated(factor)), tmp_path / "one")
+    other = run_job(tiny_config(aggregation={"rule": rule}), tmp_path / "other")
+    assert equal_models(one, other)
+    assert scores(one) == scores(other)
+    assert one.results["wire"] == other.results["wire"], "there is nothing to choose, so nothing more crosses"
+    factors = [entry["factors"] for entry in one.results["sites"]["south"]["aggregation"]]
+    assert factors == [dict.fromkeys(BLOCKS, factor)] * 2
+    assert other.results["sites"]["south"]["aggregation"] == []
+
+
+def test_sites_at_once_and_processes_of_their_own_give_equal_numbers(chosen, tmp_path):
+    at_once = run_job(CHOICE, tmp_path / "at once", workers=3)
+    assert at_once.numbers() == chosen.numbers()
+    assert equal_models(at_once, chosen)
+    federation = Federation(CHOICE, tmp_path / "processes", new_process=True)
+    federation.run()
+    results = federation.coordinator.finish()
+    assert results["sites"] == chosen.results["sites"]
+
+
+@pytest.mark.parametrize(("round_number", "when"), [(0, "after"), (1, "before"), (1, "after"), (3, "before")])
+def test_a_stopped_run_ends_with_the_numbers_of_one_never_stopped(round_number, when, chosen, tmp_path):
+    run_until(CHOICE, tmp_path, round_number, when)
+    resumed = run_job(tiny_config(interpolated(0, 0.5, 1), RESUMED, training={"rounds": 3}), tmp_path)
+    assert resumed.results["sites"] == chosen.results["sites"]
+    assert equal_models(resumed, chosen)
+
+
+def test_what_a_site_goes_on_with_is_never_worse_on_its_validation_than_staying_alone(chosen):
+    for entry in chosen.results["sites"].values():
+        assert [choice["round"] for choice in entry["aggregation"]] == [0, 1, 2]
+        for choice, validation in zip(entry["aggregation"], entry["validation"], strict=True):
+            assert choice["loss"] == validation["loss"] <= choice["loss_alone"]
+            assert set(choice["factors"]) == set(BLOCKS)
+    everything = [c for site in chosen.results["sites"].values() for c in site["aggregation"]]
+    assert any(any(choice["factors"].values()) for choice in everything), "else nothing was tested"
+    assert any(choice["loss"] < choice["loss_alone"] for choice in everything)
+
+
+def test_every_candidates_loss_is_the_one_that_it_has_alone(tmp_path):
+    """The first choice lies between the numbers of two runs that have no choice."""
+    alone, shared, both = (
+        run_job(tiny_config(PLAIN, interpolated(*factors), training={"rounds": 1}), tmp_path / name)
+        for name, factors in {"alone": [0], "shared": [1], "both": [0, 1]}.items()
+    )
+    for site, entry in both.results["sites"].items():
+        (choice,) = entry["aggregation"]
+        one, other = (run.results["sites"][site]["validation"][0]["loss"] for run in (alone, shared))
+        assert choice["loss_alone"] == one
+        assert choice["loss"] == min(one, other)
+
+
+def changed_copy(config, site="north"):
+    """Return a copy that may choose between its own state, a second one, and the second once more."""
+    copy = make_copy(config, site)
+    own = {n: p.detach() for n, p in copy.segments.named_parameters() if copy.segments.is_shared(n)}
+    second = {name: tensor + 0.1 if name.startswith("middle.") else tensor for name, tensor in own.items()}
+    candidates = [Candidate({"all": f}, s) for f, s in ((0.0, own), (0.5, second), (1.0, dict(second)))]
+    copy.choice.offer(candidates)
+    copy.begin_round()
+    return copy, second
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"), [([0.1, 0.5, 0.4], 0), ([0.5, 0.4, 0.4], 1), ([0.3, 0.3, 0.3], 0), ([3, 2, 1], 2)]
+)
+def test_the_least_loss_is_taken_and_of_equals_the_nearest_to_alone(losses, expected):
+    copy, second = changed_copy(tiny_config())
+    own = {name: tensor.clone() for name, tensor in copy.segments.state_dict().items()}
+    assert copy.choose([float(loss) for loss in losses]) == expected
+    now = copy.segments.state_dict()
+    assert equal_tensors(now, own | second if expected else own)
+    assert equal_tensors(copy.start, {name: now[name] for name in copy.start}), "the round starts from it"
+    assert copy.record.choice == {
+        "factors": {"all": expected / 2},
+        "loss": losses[expected],
+        "loss_alone": losses[0],
+    }
+    assert len(copy.choice) == 1
+    assert copy.choice.factors == {"all": expected / 2}
+
+
+def test_candidates_are_evaluated_side_by_side_each_as_if_alone():
+    config = tiny_config()
+    copy, _ = changed_copy(config)
+    proxies = draw(BATCH, 4), torch.ones(BATCH, 4, dtype=torch.uint8)
+    x = draw(*LATENT)
+    together = copy.evaluate(1, 0, "validation", x, LEVEL, proxies)
+    assert together.shape == (BATCH, 3 * LATENT[1], *LATENT[2:])
+    first, second, third = together.split(LATENT[1], dim=1)
+    assert torch.equal(second, third)
+    assert not torch.equal(first, second)
+    error = copy.record.proxy_error.mean(0.0)
+    copy.choose([1.0, 0.0, 0.0])
+    assert copy.record.proxy_error.mean(0.0) == error, "the encoder reads x_t, before the middle network"
+    assert torch.equal(copy.evaluate(1, 0, "validation", x, LEVEL), second)
+
+
+def test_the_proxy_error_is_that_of_the_state_chosen():
+    config = tiny_config()
+    errors = []
+    for losses in ([0.0, 1.0], [1.0, 0.0]):
+        copy = make_copy(config)
+        own = {n: p.detach() for n, p in copy.segments.named_parameters() if copy.segments.is_shared(n)}
+        other = {name: tensor + 0.3 for name, tensor in own.items()}
+        copy.choice.offer([Candidate({"all": 0.0}, own), Candidate({"all": 1.0}, other)])
+        copy.begin_round()
+        proxies = draw(BATCH, 4), torch.ones(BATCH, 4, dtype=torch.uint8)
+        copy.evaluate(1, 0, "validation", draw(*LATENT), LEVEL, proxies)
+        copy.choose(losses)
+        errors.append(copy.record.proxy_error.mean(0.0))
+    assert errors[0] != errors[1]
+
+
+def test_a_checkpoint_holds_what_there_is_to_choose():
+    config = tiny_config()
+    copy, _ = changed_copy(config)
+    restored = make_copy(config)
+    tensors, state = copy.state()
+    restored.load_state({name: tensor.clone() for name, tensor in tensors.items()}, state)
+    restored.begin_round()
+    x = draw(*LATENT)
+    assert torch.equal(
+        restored.evaluate(1, 0, "validation", x, LEVEL), copy.evaluate(1, 0, "validation", x, LEVEL)
+    )
+    assert restored.choose([3.0, 2.0, 1.0]) == 2
+    assert restored.choice.factors == {"all": 1.0}
+
+
+def test_the_server_takes_as_many_scores_as_it_offers_states_and_answers_with_its_choice():
+    config = tiny_config()
+    copies = {site: make_copy(config, site) for site in config.sites}
+    copies["north"], _ = changed_copy(config)
+    server = SplitServer(config, copies, [])
+    server.open_round(1, list(config.sites))
+    refused = decode(server.handle("north", request(Phase.REPORT, round_number=1)))
+    assert refused.kind is Kind.REJECTION
+    assert "COUNTERS has shape (2,), not (6,)" in refused.reason
+    counters = torch.tensor([0.9, 1.0, 0.2, 0.5, 0.3, 0.7], dtype=torch.float64)
+    reply = decode(server.handle("north", request(Phase.REPORT, round_number=1, counters=counters)))
+    assert reply.fields[Field.COUNTERS].tolist() == [1.0, 1.0]
+    assert copies["north"].best_dice == 0.2, "the chosen state's, not the highest"
+    plain = decode(server.handle("south", request(Phase.REPORT, round_number=1)))
+    assert plain.fields[Field.COUNTERS].tolist() == [1.0]
+
+
+def test_a_site_that_fails_after_its_choice_has_it_before_itself_again(tmp_path):
+    config = tiny_config(interpolated(0, 0.5, 1), training={"rounds": 2})
+    federation = Federation(config, tmp_path)
+    federation.run(1)
+    coordinator = federation.coordinator
+    before = federation.parameters("north")
+    task = next(coordinator.tasks())
+    coordinator.open(task)
+    for name in config.sites:
+        report = federation.work(name, task)
+        if name == "north":
+            coordinator.fail(name, "lost its connection")
+        else:
+            coordinator.receive(name, report)
+    assert len(federation.copies["north"].choice) == 3
+    assert equal_tensors(federation.parameters("north"), before)
+    federation.copies["north"].begin_round()
+    coordinator.close(task)
+    choices = coordinator._history.aggregation
+    assert {site: len(entries) for site, entries in choices.items()} == {"south": 1, "west": 1}
+
+
+def test_the_test_needs_no_choice():
+    copy, _ = changed_copy(tiny_config())
+    copy.load_best()
+    assert copy.evaluate(1, 0, "test", draw(*LATENT), LEVEL).shape == LATENT
+
+
+def test_blocks_that_leave_a_tensor_out_stop_the_job_before_its_first_round(tmp_path):
+    args = interpolated(0, 1)["aggregation"]["args"] | {"blocks": {"crdm": ["crdm1", "crdm2"]}}
+    config = tiny_config(aggregation={"rule": "interpolated", "args": args})
+    with pytest.raises(ConfigError, match=r"no block for the tensor 'middle\."):
+        Federation(config, tmp_path)
+
+
+@pytest.mark.parametrize("backbone", ["unet", "unet3plus", "swin_unet"])
+def test_the_blocks_of_the_documents_fit_every_backbone(backbone, tmp_path):
+    config = tiny_config(interpolated(0, 1), network={"backbone": backbone})
+    coordinator = Federation(config, tmp_path).coordinator
+    copy = coordinator.copies["north"]
+    names = [name for name, _ in copy.segments.named_parameters() if copy.segments.is_shared(name)]
+    assert set(coordinator._aggregator._rule._blocks_of(names).values()) == set(BLOCKS)
+
+
+def test_a_shared_update_that_averts_conflicts_starts_from_what_the_sites_chose(tmp_path):
+    """With c = 0 it is the mean of the starts plus the mean update: the mean of what the sites ended with."""
+    one, other = (
+        run_job(tiny_config(PLAIN, interpolated(0, 0.5, 1, **toward)), tmp_path / name)
+        for name, toward in {"one": {"toward": "conflict_averse", "c": 0.0}, "other": {}}.items()
+    )
+    for site, entry in one.results["sites"].items():
+        same = other.results["sites"][site]["aggregation"]
+        assert [c["factors"] for c in entry["aggregation"]] == [c["factors"] for c in same]
+        for choice, expected in zip(entry["aggregation"], same, strict=True):
+            assert choice["loss"] == pytest.approx(expected["loss"], rel=1e-3)
