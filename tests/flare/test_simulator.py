@@ -51,6 +51,23 @@ def test_one_process_five_at_once_and_in_turn_give_equal_numbers(tmp_path, make_
         assert "server adds" in done.stdout + done.stderr
 
 
+def test_a_choice_by_validation_is_the_same_in_processes_of_their_own(tmp_path, make_job, simulate):
+    blocks = {"encoder": ["crdm1", "middle"], "decoder": ["middle.decoder", "middle.to_features", "crdm2"]}
+    toward = {"rule": "conflict_averse", "args": {"c": 0.4}}
+    args = {"toward": toward, "factors": [0, 0.5, 1], "blocks": blocks}
+    job = make_job(aggregation={"rule": "interpolated", "statistics": False, "args": args})
+    config, sites = load_job(job)
+    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)
+    expected = results(tmp_path / "local/server")
+    assert all(len(site["aggregation"]) == 2 for site in expected["sites"].values())
+    done = simulate(job, "workspace", "-t", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert results(tmp_path / "workspace/server/simulate_job") == expected
+    found, weights = models(tmp_path / "workspace/server/simulate_job"), models(tmp_path / "local/server")
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+
+
 def test_a_site_without_its_images_is_left_out_and_the_others_go_on(
     tmp_path, make_job, simulate, monkeypatch
 ):

@@ -87,6 +87,35 @@ def test_methods_of_another_budget_are_refused_or_marked_and_not_tested(like):
     assert "short †" in document.html()
 
 
+def test_the_gain_over_each_site_alone_is_told_if_there_is_a_run_of_it(like):
+    alone = method(like("alone", config__aggregation__rule="local"))
+    document = report(method(like(north=BETTER)), alone, method(like("worse", south=[0.1] * 20)))
+    columns, gains = table(document, "Gain over each site alone")
+    assert columns == ["method", "mean", "north", "south"]
+    assert set(gains) == {"mucald", "worse"}
+    assert gains["mucald"][1].text == "+0.060, p < 0.001"
+    low, high = (float(each) for each in gains["mucald"][1].small.strip("[]").split(", "))
+    assert low < 0.0595 < high
+    assert gains["worse"][2].text.startswith("−0.390, p < 0.001")
+    assert "Difference to mucald" in [b.text for b in document.blocks if isinstance(b, Heading)]
+    for others in ((method(like("other")),), (alone,)):
+        without = report(others[0], *(() if others[0] is not alone else (method(like()),)))
+        assert "Gain over each site alone" not in without.markdown()
+
+
+def test_the_factors_that_sites_chose_are_means_over_rounds_and_seeds(like):
+    def choice(encoder, decoder, loss, alone):
+        return {"factors": {"encoder": encoder, "decoder": decoder}, "loss": loss, "loss_alone": alone}
+
+    first, second = like(), like(seed=8)
+    first["sites"]["north"]["aggregation"] = [choice(1.0, 0.0, 0.5, 0.75), choice(0.5, 0.0, 0.5, 0.75)]
+    second["sites"]["north"]["aggregation"] = [choice(0.0, 0.75, 0.5, 0.5)]
+    document = report(method(first, second), method(like("plain")))
+    _, rows = table(document, "How much sites take over")
+    assert rows == {"mucald": ["encoder 0.50, decoder 0.25 (0.1667)", "–"]}
+    assert "How much sites take over" not in report(method(like())).markdown()
+
+
 def test_failures_uneven_seeds_and_a_single_seed_are_said(like):
     failure = {"site": "south", "round": 1, "reason": "disk full"}
     document = report(method(like(failures=[failure])), method(like("own"), like("own", seed=8)))

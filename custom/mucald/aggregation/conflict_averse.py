@@ -64,9 +64,7 @@ class ConflictAverse(Rule):
         """
         n = len(gram)
         weights = np.full(n, 1 / n) if n == 1 or self.c == 0 else self._weights(gram)
-        norm, mean_norm = (
-            math.sqrt(max(float(square), 0.0)) for square in (weights @ gram @ weights, gram.mean())
-        )
+        norm, mean_norm = (math.sqrt(max(square, 0.0)) for square in (weights @ gram @ weights, gram.mean()))
         if norm <= _VANISHING * mean_norm:
             # A g_w that vanishes has no direction to lean to.
             return [1 / n] * n
@@ -84,11 +82,11 @@ class ConflictAverse(Rule):
         # The problem does not depend on the updates' unit, but the solver's tolerance does.
         gram = gram / size
         to_mean = gram.mean(axis=1)
-        radius = self.c * _root(gram.mean())
+        radius = self.c * _root(float(gram.mean()))
 
         def objective(w: Matrix) -> tuple[float, Matrix]:
             product = gram @ w
-            norm = max(_root(w @ product), _TINY)
+            norm = max(_root(float(w @ product)), _TINY)
             return float(to_mean @ w) + radius * norm, to_mean + radius * product / norm
 
         found = minimize(
@@ -106,7 +104,7 @@ class ConflictAverse(Rule):
 
 def _root(square: float) -> float:
     """Return the square root of what rounding may have made negative."""
-    return math.sqrt(max(float(square), 0.0))
+    return math.sqrt(max(square, 0.0))
 
 
 def _gram(start: Mapping[str, State], contributions: Sequence[Contribution]) -> Matrix:

@@ -33,6 +33,16 @@ def choose_reference(methods: Sequence[Method], wanted: str | None, default: str
     return found[0]
 
 
+def find_alone(methods: Sequence[Method], default: str = "baseline_local") -> Method | None:
+    """Return the method in which each site trains alone; of several ``default`` if there, or else the first.
+
+    None if no method's aggregation rule is ``local``.
+    """
+    found = [method for method in methods if method.first.settings.get("aggregation.rule") == "local"]
+    named = [method for method in found if method.label == default]
+    return next(iter(named + found), None)
+
+
 def differences(methods: Sequence[Method], reference: Method) -> dict[str, list[str]]:
     """Return for each method, by label, in which data or budget it differs from the reference.
 

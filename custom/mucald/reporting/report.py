@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mucald.reporting.comparability import differences, require_comparable
+from mucald.reporting.comparability import differences, find_alone, require_comparable
 from mucald.reporting.comparison import MEAN, compare_all
 from mucald.reporting.document import Bullets, Document, Figure, Heading, Paragraph, Picture, Pictures
 from mucald.reporting.figures import Bar, BarRow, Curve, bar_chart, curve_panels
@@ -22,6 +22,15 @@ _TESTS = (
     "Mean difference of Dice, its 95 % bootstrap interval over seeds and images, and p of the two-sided "
     "Wilcoxon signed-rank test on per-image Dice averaged over seeds, Holm-corrected for all {count} tests. "
     "The test pairs images, for the mean those of all sites; with few seeds it says little of training anew."
+)
+_ALONE = (
+    "Mean difference of Dice to `{alone}`, in which every site trains alone, with interval and p as above, "
+    "Holm-corrected for the {count} tests of this table. Below 0 a site is worse off than alone."
+)
+_FACTORS = (
+    "How far a site's copy went from its own state (0) towards the shared one (1) when a round began, by "
+    "block, as its validation loss chose; means over rounds and seeds. In brackets: by how much that loss "
+    "was lower than with the site's own state."
 )
 _METRICS = "Foreground classes, where it does not say otherwise. HD95 and ASSD: lower is better."
 _CURVES = "Mean over seeds. With up to three methods the band spans the lowest to the highest seed."
@@ -139,6 +148,23 @@ class Report:
                 Heading(f"Difference to {self._reference.label}", 3),
                 Paragraph(_TESTS.format(count=self._n_tests), "note"),
                 self._tables.comparison(),
+            )
+
+        self._add_alone(document)
+        if (factors := self._tables.factors()) is not None:
+            document.add(Heading("How much sites take over", 3), Paragraph(_FACTORS, "note"), factors)
+
+    def _add_alone(self, document: Document) -> None:
+        """Say what collaboration gains over training alone, unless that is the reference anyway."""
+        alone = find_alone(self._methods)
+        if alone is None or alone is self._reference or alone.label in self._odd:
+            return
+        found = compare_all(self._methods, alone, sorted(alone.first.sites), self._odd)
+        if found:
+            document.add(
+                Heading("Gain over each site alone", 3),
+                Paragraph(_ALONE.format(alone=alone.label, count=len(found)), "note"),
+                self._tables.comparison(found),
             )
 
     def _bar_row(self, method: Method) -> BarRow:

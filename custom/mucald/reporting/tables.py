@@ -68,11 +68,12 @@ class Tables:
             rows[method.label] = cells
         return self._table([MEAN, *self._sites], rows)
 
-    def comparison(self) -> Table:
-        """Difference to the reference with its interval and p, per site and over all."""
+    def comparison(self, comparisons: Comparisons | None = None) -> Table:
+        """Difference to the reference, or as ``comparisons`` say, with interval and p, per site and over all."""
+        comparisons = self._comparisons if comparisons is None else comparisons
         rows = {}
         for method in self._methods:
-            found = [self._comparisons.get((method.label, column)) for column in (MEAN, *self._sites)]
+            found = [comparisons.get((method.label, column)) for column in (MEAN, *self._sites)]
             if any(found):
                 rows[method.label] = [_difference(each) if each else Cell(NOTHING) for each in found]
         return self._table([MEAN, *self._sites], rows)
@@ -116,6 +117,19 @@ class Tables:
         }
         return self._table([MEAN, *self._sites], rows)
 
+    def factors(self) -> Table | None:
+        """How far the sites' copies went towards the shared state, by block; None where none had a choice.
+
+        Means over rounds and seeds; in brackets by how much the validation loss of the state chosen was lower
+        than that of the site's own.
+        """
+        rows = {}
+        for method in self._methods:
+            cells = [_factors(method, site) for site in self._sites]
+            if any(cell != NOTHING for cell in cells):
+                rows[method.label] = cells
+        return self._table(self._sites, rows) if rows else None
+
     def cost(self) -> Table:
         """Bytes on the wire and seconds, means over seeds."""
         columns = {
@@ -156,6 +170,25 @@ class Tables:
                 version = str(run.content.get("version", NOTHING))
                 rows.append([self.name(method.label), str(seed), run.content["run_id"], version, folder])
         return Table(["method", "seed", "run", "version", "folder"], rows)
+
+
+def _factors(method: Method, site: str) -> str:
+    choices = [
+        choice
+        for run in method.runs.values()
+        for choice in run.content["sites"].get(site, {}).get("aggregation", [])
+    ]
+    blocks = list(dict.fromkeys(block for choice in choices for block in choice["factors"]))
+    if not blocks:
+        return NOTHING
+    means = {
+        block: mean_and_deviation([choice["factors"][block] for choice in choices])[0] for block in blocks
+    }
+    text = ", ".join(f"{block} {mean:.2f}" for block, mean in means.items())
+    gain, _ = mean_and_deviation(
+        [choice["loss_alone"] - choice["loss"] for choice in choices if choice["loss_alone"] is not None]
+    )
+    return text if gain is None else f"{text} ({gain:.4f})"
 
 
 def _test_keys(column: str) -> tuple[str, ...]:
