@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_resume import RESUMED, run_until
 from tiny_job import (
     BATCH,
@@ -18,8 +19,10 @@ from tiny_job import (
 )
 
 from mucald.aggregation import Candidate
-from mucald.errors import ConfigError
-from mucald.split.messages import Field, Kind, Phase, decode
+from mucald.errors import ConfigError, WireError
+from mucald.split.exchange import Exchange
+from mucald.split.link import Link
+from mucald.split.messages import Field, Kind, Message, Phase, decode
 from mucald.split.server import SplitServer
 
 BLOCKS = {"encoder": ["crdm1", "middle"], "decoder": ["middle.decoder", "middle.to_features", "crdm2"]}
@@ -83,6 +86,28 @@ def test_what_a_site_goes_on_with_is_never_worse_on_its_validation_than_staying_
     everything = [c for site in chosen.results["sites"].values() for c in site["aggregation"]]
     assert any(any(choice["factors"].values()) for choice in everything), "else nothing was tested"
     assert any(choice["loss"] < choice["loss_alone"] for choice in everything)
+
+
+def test_the_factors_are_in_tensorboard(chosen):
+    events = EventAccumulator(str(chosen.server / "tb_events"))
+    events.Reload()
+    for site, entry in chosen.results["sites"].items():
+        for block in BLOCKS:
+            curve = [(event.step, event.value) for event in events.Scalars(f"factor_{block}/{site}")]
+            assert curve == [(c["round"] + 1, c["factors"][block]) for c in entry["aggregation"]]
+
+
+@pytest.mark.parametrize("index", [-1.0, 2.0])
+def test_a_site_refuses_a_choice_that_it_was_not_offered(index):
+    def answer(request):
+        counters = {Field.COUNTERS: torch.tensor([1.0, index], dtype=torch.float64)}
+        asked = decode(request)
+        return Message(Kind.REPLY, asked.phase, asked.round, asked.step, counters).encode()
+
+    config = tiny_config()
+    exchange = Exchange(Link(answer, config.wire), config, 1)
+    with pytest.raises(WireError, match="of 2"):
+        exchange.report([(0.5, 1.0), (None, 2.0)])
 
 
 def test_every_candidates_loss_is_the_one_that_it_has_alone(tmp_path):
