@@ -69,7 +69,7 @@ class Tables:
         return self._table([MEAN, *self._sites], rows)
 
     def comparison(self, comparisons: Comparisons | None = None) -> Table:
-        """Difference to the reference, or as ``comparisons`` say, with interval and p, per site and for all."""
+        """Difference to the reference, or as ``comparisons`` say, with interval and p; per site and all."""
         comparisons = self._comparisons if comparisons is None else comparisons
         rows = {}
         for method in self._methods:
