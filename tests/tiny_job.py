@@ -47,6 +47,7 @@ CONTENT: dict[str, Any] = {
         "cut": 1,
         "latent_channels": LATENT[1],
         "norm": "instance",
+        "task_adaptation": False,
     },
     "release": {
         "mode": "fresh",

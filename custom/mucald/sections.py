@@ -63,13 +63,17 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The split network; ``cut`` encoder levels and their skips stay at the site (0: the paper's cut)."""
+    """The split network; ``cut`` encoder levels and their skips stay at the site (0: the paper's cut).
+
+    ``task_adaptation``: whether the site adapts the features to its task before its back end (FedBone).
+    """
 
     backbone: str
     features: tuple[int, ...]
     cut: int
     latent_channels: int
     norm: Literal["instance", "group", "batch"]
+    task_adaptation: bool
 
 
 @dataclass(frozen=True)
