@@ -16,6 +16,7 @@ ARGUMENTS = {
         "factors": [0, 0.5, 1],
         "blocks": {"all": ["weight", "bias"]},
     },
+    "fedbone": {"learning_rate": 1.0, "momentum": 0.0},
 }
 MEANS = [name for name in RULES if issubclass(RULES[name], WeightedMean)]
 SITES = ("ankara", "berlin", "cairo")

@@ -12,6 +12,8 @@ from mucald.aggregation.causal_invariant import CausalInvariant
 from mucald.aggregation.conflict_averse import ConflictAverse
 from mucald.aggregation.equal import Equal
 from mucald.aggregation.interpolated import Interpolated
+from mucald.aggregation.fedbn import FedBN
+from mucald.aggregation.fedbone import FedBone
 from mucald.aggregation.local import Local
 from mucald.errors import ConfigError
 from mucald.schema import closest, parse
@@ -25,6 +27,8 @@ RULES: dict[str, type[Rule]] = {
     "local": Local,
     "conflict_averse": ConflictAverse,
     "interpolated": Interpolated,
+    "fedbn": FedBN,
+    "fedbone": FedBone,
 }
 
 
