@@ -5,6 +5,8 @@ entry in :data:`ALGORITHMS`.
 """
 
 from mucald.algorithms.base import Algorithm, Memory, Part
+from mucald.algorithms.mocha import Mocha
+from mucald.algorithms.scaffold import Scaffold
 from mucald.algorithms.splitfed import SplitFed
 from mucald.errors import ConfigError
 from mucald.schema import closest, parse
@@ -14,6 +16,8 @@ __all__ = ["ALGORITHMS", "Algorithm", "Memory", "Part", "make_algorithm"]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "splitfed": SplitFed,
+    "scaffold": Scaffold,
+    "mocha": Mocha,
 }
 
 
