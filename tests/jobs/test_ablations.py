@@ -49,11 +49,38 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
     "baseline_splitfed": SPLITFED,
     "baseline_local": SPLITFED | {"aggregation.rule": "local"},
     "baseline_fedprox": SPLITFED | {"losses.proximal": 0.01},
+    "baseline_fedbn": SPLITFED | {"aggregation.rule": "fedbn"},
+    "baseline_scaffold": SPLITFED | {"algorithm.name": "scaffold"},
+    "baseline_mocha": SPLITFED
+    | {
+        "algorithm.name": "mocha",
+        "algorithm.args": None,
+        "algorithm.args.regularisation": 0.001,
+        "algorithm.args.ridge": 0.0001,
+        "aggregation.rule": "local",
+    },
+    "baseline_fedbone": SPLITFED
+    | {
+        "network.task_adaptation": True,
+        "aggregation.rule": "fedbone",
+        "aggregation.args": None,
+        "aggregation.args.learning_rate": 1.0,
+        "aggregation.args.momentum": 0.9,
+    },
 }
 """Every job's differences from jobs/mucald, beside name and description; a new job needs its row."""
 
 # Another backbone changes nothing that the runs below look at, and is slow to build.
 RUN = [job for job, changes in DIFFERENCES.items() if "network.backbone" not in changes]
+PLAIN_BASELINES = [
+    "baseline_splitfed",
+    "baseline_local",
+    "baseline_fedprox",
+    "baseline_fedbn",
+    "baseline_scaffold",
+    "baseline_mocha",
+    "baseline_fedbone",
+]
 
 CRDM = ("crdm1.encoder.", "crdm1.denoiser.", "crdm2.encoder.", "crdm2.denoiser.")
 CAUSAL = ("crdm1.causal.", "crdm2.causal.", "prior.", "posterior.")
@@ -290,7 +317,7 @@ def test_no_forward_noise_keeps_the_denoiser_in_the_path(seen):
     assert ablation.gradients["denoiser_2"] > 0
 
 
-@pytest.mark.parametrize("job", ["baseline_splitfed", "baseline_local", "baseline_fedprox"])
+@pytest.mark.parametrize("job", PLAIN_BASELINES)
 def test_a_plain_baseline_is_a_split_network_and_nothing_else(job, seen):
     baseline = seen(job)
     assert all(name.startswith("middle.") for name in baseline.parameters)

@@ -58,7 +58,7 @@ def aggregated(gradients: Tensor, reference: Tensor) -> Tensor:
     scaled = len(gradients) * (similarity - similarity.min()).softmax(dim=0)[:, None] * gradients
     products = scaled @ scaled.T
     # Projected gradients are combinations of the scaled ones, so that numbers suffice: a row for each.
-    combination = torch.eye(len(gradients), dtype=gradients.dtype)
+    combination = torch.eye(len(gradients)).to(gradients)
     for i, row in enumerate(combination):
         for j in range(len(gradients)):
             if i != j and (overlap := row @ products[:, j]) < 0:
