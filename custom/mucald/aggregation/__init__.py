@@ -11,9 +11,9 @@ from mucald.aggregation.by_size import BySize
 from mucald.aggregation.causal_invariant import CausalInvariant
 from mucald.aggregation.conflict_averse import ConflictAverse
 from mucald.aggregation.equal import Equal
-from mucald.aggregation.interpolated import Interpolated
 from mucald.aggregation.fedbn import FedBN
 from mucald.aggregation.fedbone import FedBone
+from mucald.aggregation.interpolated import Interpolated
 from mucald.aggregation.local import Local
 from mucald.errors import ConfigError
 from mucald.schema import closest, parse
