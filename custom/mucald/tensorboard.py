@@ -15,7 +15,7 @@ from mucald.results import METRICS, History
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from mucald.split.site import Previews
+    from mucald.split.scoring import Previews
 
 _PALETTE = torch.tensor(
     [[0, 0, 0], [230, 75, 53], [77, 187, 213], [0, 160, 135], [243, 155, 127]], dtype=torch.float32
