@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_job import run_job, tiny_config
 
 from mucald.results import METRICS, History
-from mucald.split.site import Previews
+from mucald.split.scoring import Previews
 from mucald.tensorboard import ScalarWriter, write_previews
 
 

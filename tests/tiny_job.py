@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mucald.algorithms import make_algorithm
+from mucald.algorithms import make_algorithm, participants
 from mucald.config import JobConfig
 from mucald.errors import MucaldError
 from mucald.schema import parse
@@ -21,8 +21,8 @@ from mucald.split.coordinator import Coordinator
 from mucald.split.link import Link, Send
 from mucald.split.local import run_in_process
 from mucald.split.messages import Field, Kind, Message, Phase
-from mucald.split.participant import create_site
-from mucald.split.site import SiteTask, SplitSite
+from mucald.split.participant import Participant, create_site
+from mucald.split.site import SiteTask
 from mucald.split.site_copy import SiteCopy
 from mucald.tasks import get_task
 
@@ -165,7 +165,11 @@ class Run:
 def run_job(config: JobConfig, folder: Path, workers: int = 1, sites: Sequence[str] | None = None) -> Run:
     """Run a job in this process; a second call with the same folder finds the first one's checkpoints."""
     results = run_in_process(
-        config, sites or list(config.sites), folder / "results", lambda name: folder / "home" / name, workers
+        config,
+        sites or participants(config),
+        folder / "results",
+        lambda name: folder / "home" / name,
+        workers,
     )
     return Run(folder, results)
 
@@ -198,12 +202,12 @@ class Federation:
     folder: Path
     new_process: bool = False
     carrier: Callable[[str, Send], Send] | None = None
-    sites: dict[str, SplitSite] = field(default_factory=dict)
+    sites: dict[str, Participant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         torch.set_num_threads(self.config.runtime.threads)
         self.coordinator = Coordinator(
-            self.config, list(self.config.sites), self.folder / "home/server", self.folder / "results", CPU
+            self.config, participants(self.config), self.folder / "home/server", self.folder / "results", CPU
         )
 
     @property
@@ -228,7 +232,7 @@ class Federation:
     def run_sites(self, task: SiteTask) -> None:
         """Open a task and let all sites do it, without closing it."""
         self.coordinator.open(task)
-        for name in self.config.sites:
+        for name in self.coordinator.participants:
             try:
                 self.coordinator.receive(name, self.work(name, task))
             except MucaldError as error:

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mucald.config import CONFIG_FILE, load_job
+from mucald.algorithms import participants
+from mucald.config import CONFIG_FILE, load_config, load_job
 from mucald.data.site_file import SITE_FILE, read_site_file
 from mucald.errors import ConfigError, MucaldError
 
@@ -34,12 +35,12 @@ def new_job(original: Path, home: Path, out: Path) -> list[str]:
     shutil.copytree(original, out)
     meta = _read(out / "meta.json")
     ((app, _),) = meta["deploy_map"].items()
-    meta["deploy_map"] = {app: ["server", *tasks]}
-    _write(out / "meta.json", meta)
     config_file = out / app / "config" / CONFIG_FILE
     config = _read(config_file)
     config["sites"] = {site: {"task": task} for site, task in tasks.items()}
     _write(config_file, config)
+    meta["deploy_map"] = {app: ["server", *participants(load_config(config_file.parent))]}
+    _write(out / "meta.json", meta)
     load_job(out)
     return list(tasks)
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mucald import __version__
+from mucald.algorithms import make_algorithm
 from mucald.config import JobConfig
 from mucald.crdm.schedule import CosineSchedule
 
@@ -130,7 +131,20 @@ def _privacy(config: JobConfig) -> dict[str, Any]:
     release, noised = config.release, config.release.noised
     supervision = config.crdm.supervision if config.crdm.denoiser and noised else None
     epochs = config.training.rounds * config.training.local_epochs
+    if make_algorithm(config.algorithm).pooled_at is not None:
+        return {
+            "data_pooled": True,
+            "noised": False,
+            "supervision": None,
+            # No latent is sent, for the images themselves have moved.
+            "latent_recoverable_by_server": None,
+            "t_release": None,
+            "snr": None,
+            "releases_per_sample": {"train": 0, "validation": 0, "test": 0},
+            "proxy_noise_std": None,
+        }
     return {
+        "data_pooled": False,
         "noised": noised,
         "supervision": supervision,
         # With ε in hand the clean latent is one subtraction away.

@@ -24,6 +24,9 @@ ROOT = REPOSITORY / "jobs"
 JOBS = sorted(path.parent for path in ROOT.glob("*/meta.json"))
 TEXT = {"name", "description"}
 WITHOUT_NOISE = "WITHOUT noise"
+TOGETHER = "of all sites TOGETHER"
+POOLED = {"baseline_centralized": "pooled"}
+"""Jobs in which one participant holds the data of all sites, and its name."""
 
 NO_NOISE = {"release.noised": False}
 NO_CRDM = {"crdm.encoder": "none", "crdm.denoiser": False}
@@ -67,6 +70,13 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
         "aggregation.args.learning_rate": 1.0,
         "aggregation.args.momentum": 0.9,
     },
+    "baseline_centralized": SPLITFED
+    | {
+        "min_sites": 1,
+        "algorithm.name": "centralized",
+        "algorithm.args": None,
+        "algorithm.args.site": POOLED["baseline_centralized"],
+    },
 }
 """Every job's differences from jobs/mucald, beside name and description; a new job needs its row."""
 
@@ -81,6 +91,7 @@ PLAIN_BASELINES = [
     "baseline_mocha",
     "baseline_fedbone",
 ]
+SPLIT = [job for job in RUN if job not in POOLED]
 
 CRDM = ("crdm1.encoder.", "crdm1.denoiser.", "crdm2.encoder.", "crdm2.denoiser.")
 CAUSAL = ("crdm1.causal.", "crdm2.causal.", "prior.", "posterior.")
@@ -125,7 +136,10 @@ def test_the_other_files_are_those_of_the_main_job(job):
     own, main = files(job), files(ROOT / "mucald")
     assert own.keys() == main.keys()
     assert {name for name in own if own[name] != main[name]} <= {"meta.json", "app/config/mucald.json"}
-    assert read(job, "meta.json") == read("mucald", "meta.json") | {"name": job.name}
+    expected = read("mucald", "meta.json") | {"name": job.name}
+    if job.name in POOLED:
+        expected |= {"min_clients": 1, "deploy_map": {"app": ["server", POOLED[job.name]]}}
+    assert read(job, "meta.json") == expected
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
@@ -134,7 +148,9 @@ def test_a_job_says_what_it_is(job):
     assert content["name"] == job.name
     others = [read(other)["description"] for other in JOBS if other != job]
     assert content["description"] not in others
-    assert (WITHOUT_NOISE in content["description"]) is not content["release"]["noised"]
+    assert (TOGETHER in content["description"]) is (job.name in POOLED)
+    sends_clean = job.name not in POOLED and not content["release"]["noised"]
+    assert (WITHOUT_NOISE in content["description"]) is sends_clean
 
 
 def test_a_job_that_differs_in_a_key_that_does_not_exist_is_refused(tmp_path):
@@ -227,7 +243,7 @@ def seen(tmp_path_factory) -> Callable[[str], Seen]:
     return run
 
 
-@pytest.mark.parametrize("job", RUN)
+@pytest.mark.parametrize("job", SPLIT)
 def test_only_a_job_without_noise_warns_and_says_so_in_its_results(job, seen):
     privacy, warnings = seen(job).results["privacy"], seen(job).warnings
     noised = read(job)["release"]["noised"]
@@ -238,7 +254,7 @@ def test_only_a_job_without_noise_warns_and_says_so_in_its_results(job, seen):
         assert (privacy["t_release"], privacy["snr"], privacy["supervision"]) == (None, None, None)
 
 
-@pytest.mark.parametrize("job", RUN)
+@pytest.mark.parametrize("job", SPLIT)
 def test_what_leaves_is_noised_or_else_the_clean_latent(job, seen):
     recording = seen(job).recording
     noised = read(job)["release"]["noised"]
@@ -354,6 +370,38 @@ def test_fedprox_without_its_weight_is_splitfed():
     losses = dataclasses.replace(config.losses, proximal=0.0)
     text = {"name": splitfed.name, "description": splitfed.description}
     assert dataclasses.replace(config, losses=losses, **text) == splitfed
+
+
+@pytest.mark.parametrize("job", RUN)
+def test_only_a_job_that_pools_the_data_says_so_in_log_and_results(job, seen):
+    run = seen(job)
+    assert run.results["privacy"]["data_pooled"] is (job in POOLED)
+    assert [TOGETHER in warning for warning in run.warnings if "data" in warning] == [True] * (job in POOLED)
+
+
+def test_centralized_trains_one_model_without_sending_anything(seen):
+    run = seen("baseline_centralized")
+    assert run.warnings == ["the data of all sites lie TOGETHER at 'pooled', where one model trains"]
+    assert run.recording.messages == []
+    assert run.results["wire"] == {"bytes_up": 0, "bytes_down": 0, "bytes_per_image_step": 0}
+    assert run.results["mean"]["server_contribution"] is None
+    assert run.results["privacy"] == dict.fromkeys(run.results["privacy"]) | {
+        "data_pooled": True,
+        "noised": False,
+        "releases_per_sample": {"train": 0, "validation": 0, "test": 0},
+    }
+    assert run.terms == SITE_TERMS
+    assert set(run.gradients) == {"front_end", "middle", "back_end"}
+
+
+def test_centralized_tests_the_sites_of_splitfed_on_the_same_number_of_images(seen):
+    def facts(site: dict[str, Any]) -> list[Any]:
+        kept = ("task", "source", "n_train", "n_validation", "n_test")
+        return [*(site[key] for key in kept), site.keys(), site["test"].keys(), len(site["dice_per_image"])]
+
+    pooled, split = (seen(job).results["sites"] for job in ("baseline_centralized", "baseline_splitfed"))
+    assert list(pooled) == list(split)
+    assert [facts(site) for site in pooled.values()] == [facts(site) for site in split.values()]
 
 
 def test_the_papers_job_sends_full_resolution_latents(seen):

@@ -5,6 +5,7 @@ import pytest
 from tiny_job import REPOSITORY
 
 from mucald.aggregation import make_rule
+from mucald.algorithms import make_algorithm, participants
 from mucald.config import load_job
 from mucald.split.server_segments import ServerSegments
 from mucald.tasks import get_task
@@ -23,9 +24,10 @@ def test_there_are_jobs():
 
 def test_the_configuration_is_whole_and_can_be_built(job):
     config, sites = load_job(job)
-    assert set(sites) == set(config.sites)
+    assert set(sites) == set(participants(config))
+    make_algorithm(config.algorithm).check(config)
     make_rule(config.aggregation.rule, config.aggregation.args)
-    for site in sites:
+    for site in config.sites:
         ServerSegments(config, get_task(config.site(site).task))
 
 

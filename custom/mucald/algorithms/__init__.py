@@ -5,19 +5,22 @@ entry in :data:`ALGORITHMS`.
 """
 
 from mucald.algorithms.base import Algorithm, Memory, Part
+from mucald.algorithms.centralized import Centralized
 from mucald.algorithms.mocha import Mocha
 from mucald.algorithms.scaffold import Scaffold
 from mucald.algorithms.splitfed import SplitFed
+from mucald.config import JobConfig
 from mucald.errors import ConfigError
 from mucald.schema import closest, parse
 from mucald.sections import AlgorithmConfig
 
-__all__ = ["ALGORITHMS", "Algorithm", "Memory", "Part", "make_algorithm"]
+__all__ = ["ALGORITHMS", "Algorithm", "Memory", "Part", "make_algorithm", "participants"]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "splitfed": SplitFed,
     "scaffold": Scaffold,
     "mocha": Mocha,
+    "centralized": Centralized,
 }
 
 
@@ -30,3 +33,13 @@ def make_algorithm(config: AlgorithmConfig) -> Algorithm:
     if config.name not in ALGORITHMS:
         raise ConfigError(f"unknown algorithm '{config.name}'{closest(config.name, list(ALGORITHMS))}")
     return parse(ALGORITHMS[config.name], config.args, "algorithm.args")
+
+
+def participants(config: JobConfig) -> list[str]:
+    """Return who takes part in a job: its sites, or the one that holds the data of all of them.
+
+    Raises:
+        ConfigError: see :func:`make_algorithm`.
+    """
+    pooled_at = make_algorithm(config.algorithm).pooled_at
+    return list(config.sites) if pooled_at is None else [pooled_at]

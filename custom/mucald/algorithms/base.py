@@ -5,6 +5,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from mucald.config import JobConfig
+
 Memory = dict[str, Tensor]
 """What an algorithm or an aggregation rule remembers from round to round, by name; checkpoints hold it."""
 
@@ -26,6 +28,18 @@ class Algorithm:
     def components(self) -> int:
         """Number of middle networks that the server holds side by side for every site."""
         return 1
+
+    @property
+    def pooled_at(self) -> str | None:
+        """Name of the one participant that holds the data of all sites and trains alone; None otherwise."""
+        return None
+
+    def check(self, config: JobConfig) -> None:
+        """Check that the rest of the job fits.
+
+        Raises:
+            ConfigError: it does not.
+        """
 
     def parts(self, local_epochs: int) -> tuple[Part, ...]:
         """Return what each of a round's ``local_epochs`` trains."""

@@ -61,7 +61,7 @@ class SplitFedController(Controller):
     def _run(self, coordinator: Coordinator, task: SiteTask, abort: Signal, fl_ctx: FLContext) -> None:
         """Broadcast one task and wait until every site has answered, failed, or run out of time."""
         coordinator.open(task)
-        waiting = set(coordinator.copies)
+        waiting = set(coordinator.participants)
 
         def received(client_task: ClientTask, fl_ctx: FLContext) -> None:  # noqa: ARG001 - FLARE names it
             site = client_task.client.name

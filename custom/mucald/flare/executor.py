@@ -13,8 +13,7 @@ from mucald.flare.channel import ChannelSender
 from mucald.flare.protocol import failure_to_shareable, report_to_shareable, task_from_shareable
 from mucald.flare.workspace import home_folder, job_config, run_folder
 from mucald.split.link import Link
-from mucald.split.participant import create_site, save_site_outputs
-from mucald.split.site import SplitSite
+from mucald.split.participant import Participant, create_site, save_site_outputs
 
 
 class SplitFedExecutor(Executor):
@@ -26,7 +25,7 @@ class SplitFedExecutor(Executor):
 
     def __init__(self) -> None:
         super().__init__()
-        self._sites: dict[str, SplitSite] = {}
+        self._sites: dict[str, Participant] = {}
 
     def execute(
         self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
@@ -55,7 +54,7 @@ class SplitFedExecutor(Executor):
             save_site_outputs(site, config, run_folder(fl_ctx))
         return report_to_shareable(report)
 
-    def _site(self, run_id: str, fl_ctx: FLContext) -> SplitSite:
+    def _site(self, run_id: str, fl_ctx: FLContext) -> Participant:
         if not re.fullmatch(r"[\w.-]+", run_id):
             raise WireError("the server sent a run id that is not a plain name")
         if run_id not in self._sites:

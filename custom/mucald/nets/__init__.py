@@ -10,6 +10,7 @@ from torch import nn
 
 from mucald.errors import ConfigError
 from mucald.nets.swin_unet import SwinUNet
+from mucald.nets.task_adaptation import AdaptedBackEnd
 from mucald.nets.unet import UNet
 from mucald.nets.unet3plus import UNet3Plus
 from mucald.schema import closest
@@ -75,6 +76,16 @@ def backbone_of(network: NetworkConfig) -> Backbone:
         latent_channels=network.latent_channels,
         norm=network.norm,
     )
+
+
+def back_end_of(network: NetworkConfig, n_classes: int) -> nn.Module:
+    """Build a site's last segment as a job asks for it, with or without task adaptation before it.
+
+    Raises:
+        ConfigError: see :func:`build_backbone`.
+    """
+    back_end = backbone_of(network).back_end(n_classes)
+    return AdaptedBackEnd(back_end, network.latent_channels) if network.task_adaptation else back_end
 
 
 def parameter_count(module: nn.Module) -> int:

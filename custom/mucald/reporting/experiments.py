@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mucald.algorithms import make_algorithm
 from mucald.config import CONFIG_FILE, JobConfig, load_job
 from mucald.errors import CheckpointError, ConfigError, ReportError, TrainingError
 from mucald.home import HOME_VARIABLE
@@ -35,7 +36,7 @@ class Experiment:
     Args:
         job: the job folder that it starts from.
         config: the job's configuration with this run's seed and changes.
-        sites: names of the sites.
+        sites: names of those that take part.
         folder: where everything of this run goes.
         home: folder of the sites' own folders, or None for phantoms.
     """
@@ -51,6 +52,16 @@ class Experiment:
         """Job and seed in words."""
         return f"{self.config.name}, seed {self.config.seed}"
 
+    @property
+    def pooled_at(self) -> str | None:
+        """Name of the one participant that holds the data of all sites, if the job has one."""
+        return make_algorithm(self.config.algorithm).pooled_at
+
+    @property
+    def data_sites(self) -> list[str]:
+        """Names of the sites whose images the job trains and tests on."""
+        return list(self.sites) if self.pooled_at is None else list(self.config.sites)
+
     def finished(self) -> Run | None:
         """Return the run if it was made in this configuration with this seed and no site was left out."""
         path = self.folder / RESULTS_FILE
@@ -61,7 +72,7 @@ class Experiment:
         except ReportError:
             return None
         wanted = decisive(self.config.to_dict())
-        whole = not run.failures and set(run.sites) == set(self.sites)
+        whole = not run.failures and set(run.sites) == set(self.data_sites)
         return run if whole and decisive(run.content["config"]) == wanted else None
 
     def stopped(self) -> str | None:
@@ -162,8 +173,10 @@ def _prepare_home(experiment: Experiment) -> Path:
     home = experiment.folder / "home"
     home.mkdir(parents=True, exist_ok=True)
     if experiment.home is not None:
-        for site in experiment.sites:
-            link = home / site
+        holder = home / (experiment.pooled_at or "")
+        holder.mkdir(exist_ok=True)
+        for site in experiment.data_sites:
+            link = holder / site
             link.unlink(missing_ok=True)
             # A site keeps prepared images and its noise secret in its own folder, for all runs alike.
             link.symlink_to((experiment.home / site).resolve(), target_is_directory=True)
@@ -225,5 +238,5 @@ def _reason(log: str) -> str:
 
 
 def _remove_checkpoints(home: Path, run: Run) -> None:
-    for participant in ("server", *run.content["config"]["sites"]):
-        shutil.rmtree(home / participant / "runs" / run.content["run_id"], ignore_errors=True)
+    for folder in home.glob(f"*/runs/{run.content['run_id']}"):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -150,6 +150,7 @@ class Tables:
     def privacy(self) -> Table:
         """How latents leave the sites."""
         columns = (
+            "data stay at the sites",
             "noised",
             "t",
             "SNR",
@@ -244,6 +245,7 @@ def _privacy(privacy: Mapping[str, Any]) -> list[str]:
     snr, level = privacy.get("snr"), privacy.get("t_release")
     recoverable = privacy.get("latent_recoverable_by_server")
     return [
+        "NO" if privacy.get("data_pooled") else "yes",
         "yes" if privacy.get("noised") else "NO",
         _plain(level),
         NOTHING if snr is None else f"{snr:.3g}",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from mucald.algorithms import Memory, make_algorithm
+from mucald.algorithms import Algorithm, Memory, make_algorithm
 from mucald.config import INDECISIVE, JobConfig, check_site_names
 from mucald.errors import CheckpointError, ConfigError, TrainingError
 from mucald.results import History, build_results, results_table
@@ -27,7 +27,8 @@ from mucald.split.checkpoint import (
 )
 from mucald.split.discriminators import Discriminators
 from mucald.split.progress import Progress
-from mucald.split.report import check_report
+from mucald.split.record import RoundRecord
+from mucald.split.report import check_report, reports_by_site
 from mucald.split.server import SplitServer
 from mucald.split.site import SiteTask
 from mucald.split.site_copy import SiteCopy
@@ -58,9 +59,11 @@ class Coordinator:
     def __init__(
         self, config: JobConfig, sites: list[str], home: Path, run_folder: Path, device: torch.device
     ):
-        _check_sites(config, sites)
-        self._config, self._sites, self._run_folder = config, sites, run_folder
         algorithm, memory, domains = make_algorithm(config.algorithm), Memory(), list(config.sites)
+        _check_sites(config, sites, algorithm)
+        self._config, self._sites, self._run_folder = config, sites, run_folder
+        # The sites whose data lie in one place; there the server holds no network.
+        self._pooled = tuple(config.sites) if algorithm.pooled_at is not None else ()
         self._aggregator = Aggregator(config, algorithm, memory)
         self.copies = {
             site: SiteCopy(
@@ -73,6 +76,7 @@ class Coordinator:
                 memory,
             )
             for site in sites
+            if not self._pooled
         }
         self._aggregator.check(list(self.copies.values()))
         self._discriminators = Discriminators(config, device)
@@ -87,13 +91,24 @@ class Coordinator:
         if config.resume_from is not None:
             self._resume()
         self._session_start = time.monotonic() - self._history.wall_s
-        self._progress = Progress(config.training.rounds, len(sites), self._completed)
+        self._progress = Progress(config.training.rounds, len(self._pooled or sites), self._completed)
         self._writer = ScalarWriter(run_folder / "tb_events", config, self._history)
         if self._completed == 0:
             self._save()
         log.info("run %s; to go on with it after a stop, set resume_from to %r", self.run_id, self.run_id)
-        if not config.release.noised:
+        if self._pooled:
+            log.warning("the data of all sites lie TOGETHER at '%s', where one model trains", sites[0])
+        elif not config.release.noised:
             log.warning("latents leave WITHOUT noise: the server can see what the front ends see")
+
+    @property
+    def participants(self) -> list[str]:
+        """Names of those that do the tasks."""
+        return list(self._sites)
+
+    def _members(self, participant: str) -> tuple[str, ...]:
+        """Return the sites that a participant answers for."""
+        return self._pooled or (participant,)
 
     def tasks(self) -> Iterator[SiteTask]:
         """Yield what is left to do, in order; each task must be closed before the next is asked for."""
@@ -102,7 +117,8 @@ class Coordinator:
         yield self._task("test", self._config.training.rounds)
 
     def _task(self, kind: Literal["train", "test"], round_number: int) -> SiteTask:
-        newcomers = tuple(site for site in self._sites if site not in self._history.reports)
+        reports = self._history.reports
+        newcomers = tuple(name for name in self._sites if not set(self._members(name)) & reports.keys())
         return SiteTask(kind, round_number, self.run_id, newcomers)
 
     def open(self, task: SiteTask) -> None:
@@ -111,24 +127,30 @@ class Coordinator:
         self.server.open_round(task.round, self._sites)
 
     def receive(self, site: str, report: Any) -> None:
-        """Take a site's report of the open task.
+        """Take a participant's report of the open task.
 
         Raises:
             WireError: it is not a report of this site and round.
         """
         self.server.close(site)
-        check_report(report, site, self._round["round"])
-        record = self.copies[site].record
+        reports = reports_by_site(report, site, self._pooled) if self._pooled else {site: report}
+        for name, part in reports.items():
+            check_report(part, name, self._round["round"])
         with self._lock:
-            self._history.add_report(report, record.seconds, self._config.training.local_epochs)
-            if record.choice is not None:
-                self._history.add_choice(site, self._round["round"], record.choice)
-            self._round["sites"][site] = {
-                "losses": report.get("losses", {}) | record.losses.means(),
-                "gradients": report.get("gradients", {}) | record.gradients.means(),
-                "proxy_mse": record.proxy_error.mean(self._config.release.proxy_noise_std**2),
-            }
-            log.info(self._progress.line(report))
+            for name, part in reports.items():
+                self._add(name, part, self.copies[site].record if site in self.copies else RoundRecord())
+
+    def _add(self, site: str, report: dict[str, Any], record: RoundRecord) -> None:
+        """Add a site's report and the server's notes of the same task to round and history."""
+        self._history.add_report(report, record.seconds, self._config.training.local_epochs)
+        if record.choice is not None:
+            self._history.add_choice(site, self._round["round"], record.choice)
+        self._round["sites"][site] = {
+            "losses": report.get("losses", {}) | record.losses.means(),
+            "gradients": report.get("gradients", {}) | record.gradients.means(),
+            "proxy_mse": record.proxy_error.mean(self._config.release.proxy_noise_std**2),
+        }
+        log.info(self._progress.line(report))
 
     def fail(self, site: str, reason: str) -> None:
         """Leave a site out of the open task: its copy goes back to where the round began."""
@@ -138,7 +160,7 @@ class Coordinator:
             self._history.failures.append({"site": site, "round": round_number, "reason": reason})
             self._progress.skip()
         log.error("site '%s' is left out of round %d: %s", site, round_number + 1, reason)
-        if round_number < self._config.training.rounds:
+        if site in self.copies and round_number < self._config.training.rounds:
             self.copies[site].load_state(*load_checkpoint(self._store.path(round_number, site)))
 
     def close(self, task: SiteTask) -> None:
@@ -148,8 +170,10 @@ class Coordinator:
             TrainingError: fewer than ``min_sites`` sites did the task.
         """
         # In the job's order, whoever came first.
-        done = [site for site in self._sites if site in self._round["sites"]]
-        self._round["sites"] = {site: self._round["sites"][site] for site in done}
+        done = [name for name in self._sites if self._round["sites"].keys() >= set(self._members(name))]
+        self._round["sites"] = {
+            site: self._round["sites"][site] for name in done for site in self._members(name)
+        }
         if len(done) < self._config.min_sites:
             raise TrainingError(
                 f"{len(done)} sites finished round {task.round + 1}, but min_sites is "
@@ -157,12 +181,14 @@ class Coordinator:
             )
         if task.kind == "test":
             return
-        contributors = [self.copies[site] for site in done]
+        contributors = [self.copies[site] for site in done if site in self.copies]
         self._round["discriminators"] = self._discriminators.train(contributors, task.round)
-        contributions = {
-            site: (self._history.reports[site]["n_train"], self._last_validation_loss(site)) for site in done
-        }
-        self._aggregator.end_round(list(self.copies.values()), contributions)
+        if contributors:
+            contributions = {
+                site: (self._history.reports[site]["n_train"], self._last_validation_loss(site))
+                for site in done
+            }
+            self._aggregator.end_round(list(self.copies.values()), contributions)
         self._history.rounds.append(self._round)
         self._completed = task.round + 1
         self._history.wall_s = time.monotonic() - self._session_start
@@ -223,11 +249,18 @@ class Coordinator:
         log.info("going on with run %s after %d complete rounds", self.run_id, self._completed)
 
 
-def _check_sites(config: JobConfig, sites: list[str]) -> None:
+def _check_sites(config: JobConfig, sites: list[str], algorithm: Algorithm) -> None:
     check_site_names(sites)
+    algorithm.check(config)
+    if algorithm.pooled_at is not None and sites != [algorithm.pooled_at]:
+        raise ConfigError(
+            f"with the algorithm '{config.algorithm.name}' only '{algorithm.pooled_at}' takes part, not "
+            f"{', '.join(sites)}; name it alone in meta.json's 'deploy_map'"
+        )
     if len(sites) < config.min_sites:
         raise ConfigError(f"{len(sites)} sites take part, but min_sites is {config.min_sites}")
-    counts = {site: len(get_task(config.site(site).task).graph.nodes) for site in sites}
+    members = list(config.sites) if algorithm.pooled_at is not None else sites
+    counts = {site: len(get_task(config.site(site).task).graph.nodes) for site in members}
     if config.crdm.encoder != "none" and len(set(counts.values())) > 1:
         raise ConfigError(f"tasks that share an encoder need equally many causal variables, not {counts}")
 

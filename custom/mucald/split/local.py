@@ -15,8 +15,8 @@ from mucald.config import JobConfig
 from mucald.errors import MucaldError
 from mucald.split.coordinator import Coordinator
 from mucald.split.link import Link
-from mucald.split.participant import create_site, save_site_outputs
-from mucald.split.site import SiteTask, SplitSite
+from mucald.split.participant import Participant, create_site, save_site_outputs
+from mucald.split.site import SiteTask
 
 
 def run_in_process(
@@ -44,7 +44,7 @@ def run_in_process(
     torch.set_num_threads(config.runtime.threads)
     device = torch.device("cpu")
     coordinator = Coordinator(config, list(sites), home("server"), folder / "server", device)
-    participants: dict[str, SplitSite] = {}
+    participants: dict[str, Participant] = {}
 
     def work(name: str, task: SiteTask) -> dict[str, Any]:
         if name not in participants:

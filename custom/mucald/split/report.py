@@ -15,6 +15,17 @@ _NO_NUMBERS = {"best", "per_class"}
 _MAX_TEXT = 100
 
 
+def reports_by_site(report: Any, participant: str, sites: Collection[str]) -> dict[str, Any]:
+    """Return the reports that one participant sends for ``sites``, whose data it holds, by site.
+
+    Raises:
+        WireError: it is not one report for each of them.
+    """
+    if not isinstance(report, dict) or set(report) != set(sites):
+        raise WireError(f"site '{participant}' did not send one report for each of {', '.join(sites)}")
+    return {site: report[site] for site in sites}
+
+
 def check_report(report: Any, site: str, round_number: int) -> None:
     """Check that a report is complete, of this site and round, and holds nothing but numbers and short names.
 

@@ -88,9 +88,7 @@ def scores_of_validation(
         predictions = predict(step, rows, batch)
         found = found or [_Validation() for _ in predictions]
         for validation, logits in zip(found, predictions, strict=True):
-            validation.scores.append(
-                metrics.image_scores(logits, batch.masks, loss.n_classes, surface=False)
-            )
+            validation.scores.append(metrics.image_scores(logits, batch.masks, loss.n_classes, surface=False))
             batch_loss = float(loss(logits, batch.masks.to(logits.device)))
             if not math.isfinite(batch_loss):
                 raise TrainingError(

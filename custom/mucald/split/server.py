@@ -75,9 +75,9 @@ class SplitServer:
 
     def close(self, site: str) -> None:
         """Accept nothing more of ``site`` in this round; returns when its last step is done."""
-        session = self._sessions[site]
-        with session.lock:
-            session.open = False
+        if (session := self._sessions.get(site)) is not None:
+            with session.lock:
+                session.open = False
 
     def handle(self, site: str, request: bytes | bytearray | memoryview) -> bytes:
         """Answer one message.

@@ -123,9 +123,7 @@ class SplitSite(Resumable):
         return {"losses": losses.means(), "gradients": gradients.means(), "steps": len(steps)}
 
     def _shuffled(self, round_number: int, epoch: int) -> tuple[Tensor, ...]:
-        draws = randomness.generator(self._config.seed, self.name, round_number, epoch, "order")
-        order = torch.from_numpy(draws.permutation(len(self._data.train)))
-        return order.split(self._config.training.batch_size)
+        return shuffled(self._config, self.name, len(self._data.train), round_number, epoch)
 
     def _noised_proxies(self, split: Split, purpose: str) -> NoisedProxies | None:
         """Return the split's proxies as the server may see them; None if it has no use for them."""
@@ -189,3 +187,9 @@ class SplitSite(Resumable):
 
 def _rows(proxies: NoisedProxies | None, rows: Tensor) -> NoisedProxies | None:
     return None if proxies is None else (proxies[0][rows], proxies[1][rows])
+
+
+def shuffled(config: JobConfig, site: str, count: int, round_number: int, epoch: int) -> tuple[Tensor, ...]:
+    """Return the mini-batches of one epoch of a site: rows of its ``count`` training images."""
+    draws = randomness.generator(config.seed, site, round_number, epoch, "order")
+    return torch.from_numpy(draws.permutation(count)).split(config.training.batch_size)

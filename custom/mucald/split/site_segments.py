@@ -11,8 +11,7 @@ from mucald import randomness
 from mucald.config import JobConfig
 from mucald.errors import TrainingError
 from mucald.losses import SegmentationLoss
-from mucald.nets import backbone_of
-from mucald.nets.task_adaptation import AdaptedBackEnd
+from mucald.nets import back_end_of, backbone_of
 from mucald.privacy.release import Release, Released
 from mucald.split.checkpoint import load_optimiser_tensors, optimiser_tensors, with_prefix, without_prefix
 from mucald.split.statistics import gradient_norm
@@ -46,10 +45,7 @@ class SiteSegments:
         with randomness.seeded_initialisation(config.seed, release.secret, "front_end"):
             self.front_end = backbone.front_end().to(device)
         with randomness.seeded_initialisation(config.seed, release.secret, "back_end", n_classes):
-            self.back_end = backbone.back_end(n_classes)
-            if config.network.task_adaptation:
-                self.back_end = AdaptedBackEnd(self.back_end, config.network.latent_channels)
-            self.back_end.to(device)
+            self.back_end = back_end_of(config.network, n_classes).to(device)
         self.loss = SegmentationLoss(n_classes, config.losses.cross_entropy)
         self.optimiser = torch.optim.AdamW(
             [*self.front_end.parameters(), *self.back_end.parameters()],
