@@ -14,6 +14,8 @@ from mucald.split.local import run_in_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+JOB = Path(__file__).parents[2] / "jobs" / "mucald"
+
 # What may differ between two runs of the same numbers.
 INCIDENTAL = ("run_id", "timing")
 
@@ -131,3 +133,26 @@ def test_a_stopped_run_goes_on_and_ends_with_the_numbers_of_one_never_stopped(
     expected, found = results(tmp_path / "whole/server"), results(tmp_path / "rest/server/simulate_job")
     expected["config"]["resume_from"] = "latest"
     assert found == expected
+
+
+def test_pooled_data_give_equal_numbers_in_one_process_and_in_the_simulator(tmp_path, make_job, simulate):
+    baseline = json.loads((JOB.with_name("baseline_centralized") / "app/config/mucald.json").read_text())
+    job = make_job()
+    path = job / "app/config/mucald.json"
+    small = json.loads(path.read_text())
+    kept = {key: small[key] for key in ("sites", "data", "training", "network")}
+    path.write_text(json.dumps(baseline | kept))
+    meta = json.loads((job / "meta.json").read_text())
+    meta |= {"min_clients": 1, "deploy_map": {"app": ["server", "pooled"]}}
+    (job / "meta.json").write_text(json.dumps(meta))
+    config, sites = load_job(job)
+    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=1)
+    done = simulate(job, "bare")
+    assert done.returncode == 0, done.stdout + done.stderr
+    root = tmp_path / "bare"
+    assert results(root / "server/simulate_job") == results(tmp_path / "local/server")
+    weights, found = models(tmp_path / "local/pooled"), models(root / "pooled/simulate_job")
+    assert {name.split(".")[0] for name in weights} == {"embryo", "skin", "polyp"}
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+    assert "lie TOGETHER at 'pooled'" in done.stdout + done.stderr

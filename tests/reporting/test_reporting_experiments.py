@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from results_files import results_like
-from tiny_job import REPOSITORY, Federation, Run, run_job, tiny_config, tiny_content, write_job
+from tiny_job import PLAIN, REPOSITORY, Federation, Run, run_job, tiny_config, tiny_content, write_job
 
 from mucald.errors import ConfigError, TrainingError
+from mucald.reporting.comparability import require_comparable
 from mucald.reporting.experiments import REPLACED, Experiment, plan_job, run_experiment
 from mucald.reporting.runner import TimeLeft, run_all
+from mucald.reporting.runs import find_runs, group_runs
 
 TWO_SITES = {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}}
 
@@ -200,19 +202,24 @@ def test_the_command_resumes_and_sets_aside_what_is_outdated(job, tmp_path):
     assert (tmp_path / "runs" / REPLACED / "tiny/seed-8-1/results.json").exists()
 
 
-def test_the_command_takes_its_sites_from_home(job, tmp_path):
+def write_homes(home: Path) -> None:
+    """Write the folders of two sites with images of their own."""
     random = np.random.default_rng(0)
     for site in ("ward", "clinic"):
         for folder in ("images", "masks"):
-            (tmp_path / "home" / site / folder).mkdir(parents=True)
+            (home / site / folder).mkdir(parents=True)
         for number in range(6):
             image = random.integers(0, 255, (16, 16, 3), dtype=np.uint8)
             mask = np.zeros((16, 16), dtype=np.uint8)
             mask[4:12, 4 + number % 4 : 12] = 255
-            Image.fromarray(image).save(tmp_path / "home" / site / f"images/{number}.png")
-            Image.fromarray(mask).save(tmp_path / "home" / site / f"masks/{number}.png")
+            Image.fromarray(image).save(home / site / f"images/{number}.png")
+            Image.fromarray(mask).save(home / site / f"masks/{number}.png")
         site_file = {"task": "kvasir", "root": ".", "layout": "pairs"}
-        (tmp_path / "home" / site / "site.json").write_text(json.dumps(site_file))
+        (home / site / "site.json").write_text(json.dumps(site_file))
+
+
+def test_the_command_takes_its_sites_from_home(job, tmp_path):
+    write_homes(tmp_path / "home")
     done = run_tool(
         *(
             "--jobs",
@@ -234,6 +241,28 @@ def test_the_command_takes_its_sites_from_home(job, tmp_path):
     assert (tmp_path / "home/ward/noise_secret").exists()
     assert not list(tmp_path.glob("home/*/runs/*"))
     assert not (tmp_path / "home/server").exists()
+
+
+def test_a_job_that_pools_the_data_reads_the_images_that_its_sites_would_read(job, tmp_path):
+    """Report and experiments see the same sites with the same data as of any other job."""
+    write_homes(tmp_path / "home")
+    algorithm = {"name": "centralized", "args": {"site": "pooled"}}
+    content = tiny_content(PLAIN, sites=TWO_SITES, name="pooled", algorithm=algorithm, min_sites=1)
+    pooled = write_job(tmp_path / "jobs/pooled", content, ["server", "pooled"])
+    runs = ("--out", tmp_path / "runs", "--home", tmp_path / "home", "--set", "training.rounds=1")
+    done = run_tool("--jobs", job, pooled, *runs)
+    assert done.returncode == 0, done.stderr
+    again = run_tool("--jobs", pooled, *runs)
+    assert "runs: 1, finished before: 1" in again.stdout
+    reference, own = group_runs(find_runs([tmp_path / "runs"]))[::-1]
+    assert (reference.label, own.label) == ("tiny", "pooled")
+    require_comparable([own], reference)
+    for site in ("ward", "clinic"):
+        assert own.first.sites[site]["source"] == "own images (pairs)"
+        assert own.scores(site).shape == reference.scores(site).shape
+    # One secret and one cache per site, whoever reads the images.
+    assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["clinic", "ward"]
+    assert not list((tmp_path / "runs").glob("*/*/home/*/runs/*"))
 
 
 @pytest.mark.slow
