@@ -48,6 +48,36 @@ class SegmentationLoss(nn.Module):
         dice = self._dice(logits, labels[:, None]).flatten()
         return {"dice": (dice * present).mean(), "cross_entropy": F.cross_entropy(logits, labels)}
 
+    @staticmethod
+    def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+        """Return every sample's cross-entropy (B,), mean over pixels."""
+        return F.cross_entropy(logits, labels, reduction="none").mean(dim=(1, 2))
+
+    def weighted_terms(self, logits: Tensor, labels: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        """Return the terms of samples that count as ``weights`` of a sample each; ones give :meth:`terms`.
+
+        The Dice term weighs every pixel by its sample, and is as much of itself as the mean weight. So the
+        sum over disjoint groups of samples (weights 0 and 1) is their Dice terms' mean by size.
+
+        Args:
+            logits: B x C x H x W.
+            labels: B x H x W, int64, values 0..C-1.
+            weights: B, at least 0.
+        """
+        probabilities = logits.softmax(dim=1)
+        reference = F.one_hot(labels, self.n_classes).movedim(-1, 1).to(probabilities.dtype)
+        # Products first, so that a weight of 0 takes a sample out of sums and gradients.
+        overlap, sizes = (
+            (weights[:, None] * quantity.sum(dim=(2, 3))).sum(dim=0)
+            for quantity in (probabilities * reference, probabilities + reference)
+        )
+        present = (weights[:, None] * reference.sum(dim=(2, 3))).sum(dim=0) > 0
+        dice = 1 - 2 * overlap / (sizes + DICE_EPSILON)
+        return {
+            "dice": weights.mean() * (dice * present).mean(),
+            "cross_entropy": (weights * self.cross_entropy(logits, labels)).mean(),
+        }
+
     def combine(self, terms: dict[str, Tensor]) -> Tensor:
         """Return the loss, a scalar, from what :meth:`terms` returned."""
         return terms["dice"] + self.cross_entropy_weight * terms["cross_entropy"]

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mucald import __version__
-from mucald.algorithms import make_algorithm
+from mucald.algorithms import algorithm_of
 from mucald.config import JobConfig
 from mucald.crdm.schedule import CosineSchedule
 
@@ -131,7 +131,8 @@ def _privacy(config: JobConfig) -> dict[str, Any]:
     release, noised = config.release, config.release.noised
     supervision = config.crdm.supervision if config.crdm.denoiser and noised else None
     epochs = config.training.rounds * config.training.local_epochs
-    if make_algorithm(config.algorithm).pooled_at is not None:
+    algorithm = algorithm_of(config)
+    if algorithm.pooled_at is not None:
         return {
             "data_pooled": True,
             "noised": False,
@@ -149,6 +150,8 @@ def _privacy(config: JobConfig) -> dict[str, Any]:
         "supervision": supervision,
         # With ε in hand the clean latent is one subtraction away.
         "latent_recoverable_by_server": not noised or supervision == "epsilon",
+        # Who knows what a front end does to images has a start for inverting what it released.
+        "front_end_known_to_server": algorithm.shares_front_end,
         "t_release": release.t if noised else None,
         "snr": float(CosineSchedule(release.timesteps).snr(release.t)) if noised else None,
         "releases_per_sample": {"train": epochs, "validation": config.training.rounds, "test": 1},

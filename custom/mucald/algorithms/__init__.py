@@ -6,6 +6,9 @@ entry in :data:`ALGORITHMS`.
 
 from mucald.algorithms.base import Algorithm, Memory, Part
 from mucald.algorithms.centralized import Centralized
+from mucald.algorithms.fedem import FedEM
+from mucald.algorithms.fedper import FedPer
+from mucald.algorithms.fedrep import FedRep
 from mucald.algorithms.mocha import Mocha
 from mucald.algorithms.scaffold import Scaffold
 from mucald.algorithms.splitfed import SplitFed
@@ -14,10 +17,21 @@ from mucald.errors import ConfigError
 from mucald.schema import closest, parse
 from mucald.sections import AlgorithmConfig
 
-__all__ = ["ALGORITHMS", "Algorithm", "Memory", "Part", "make_algorithm", "participants"]
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "Memory",
+    "Part",
+    "algorithm_of",
+    "make_algorithm",
+    "participants",
+]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "splitfed": SplitFed,
+    "fedper": FedPer,
+    "fedrep": FedRep,
+    "fedem": FedEM,
     "scaffold": Scaffold,
     "mocha": Mocha,
     "centralized": Centralized,
@@ -43,3 +57,14 @@ def participants(config: JobConfig) -> list[str]:
     """
     pooled_at = make_algorithm(config.algorithm).pooled_at
     return list(config.sites) if pooled_at is None else [pooled_at]
+
+
+def algorithm_of(config: JobConfig) -> Algorithm:
+    """Return the algorithm that a job asks for, once it is known to fit the rest of the job.
+
+    Raises:
+        ConfigError: see :func:`make_algorithm` and :meth:`Algorithm.check`.
+    """
+    algorithm = make_algorithm(config.algorithm)
+    algorithm.check(config)
+    return algorithm

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from mucald.config import JobConfig
+from mucald.errors import ConfigError
 
 Memory = dict[str, Tensor]
 """What an algorithm or an aggregation rule remembers from round to round, by name; checkpoints hold it."""
@@ -25,7 +26,7 @@ class Algorithm:
     """Whether the sites' front ends are aggregated too, so that the server knows them."""
 
     @property
-    def components(self) -> int:
+    def n_components(self) -> int:
         """Number of middle networks that the server holds side by side for every site."""
         return 1
 
@@ -35,11 +36,17 @@ class Algorithm:
         return None
 
     def check(self, config: JobConfig) -> None:
-        """Check that the rest of the job fits.
+        """Check that the rest of the job fits the algorithm.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: it does not; the message names the field.
         """
+        self.parts(config.training.local_epochs)
+        if self.shares_front_end and config.aggregation.rule == "interpolated":
+            raise ConfigError(
+                f"the algorithm '{config.algorithm.name}' fetches front ends before aggregation.rule "
+                "'interpolated' could choose among them; take another rule"
+            )
 
     def parts(self, local_epochs: int) -> tuple[Part, ...]:
         """Return what each of a round's ``local_epochs`` trains."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from mucald.algorithms import Algorithm, Memory, make_algorithm
+from mucald.algorithms import Algorithm, Memory, algorithm_of
 from mucald.config import INDECISIVE, JobConfig, check_site_names
 from mucald.errors import CheckpointError, ConfigError, TrainingError
 from mucald.results import History, build_results, results_table
@@ -59,7 +59,7 @@ class Coordinator:
     def __init__(
         self, config: JobConfig, sites: list[str], home: Path, run_folder: Path, device: torch.device
     ):
-        algorithm, memory, domains = make_algorithm(config.algorithm), Memory(), list(config.sites)
+        algorithm, memory, domains = algorithm_of(config), Memory(), list(config.sites)
         _check_sites(config, sites, algorithm)
         self._config, self._sites, self._run_folder = config, sites, run_folder
         # The sites whose data lie in one place; there the server holds no network.
@@ -100,6 +100,10 @@ class Coordinator:
             log.warning("the data of all sites lie TOGETHER at '%s', where one model trains", sites[0])
         elif not config.release.noised:
             log.warning("latents leave WITHOUT noise: the server can see what the front ends see")
+        if algorithm.shares_front_end:
+            log.warning(
+                "front ends are SHARED: the server knows them, which helps to invert what they release"
+            )
 
     @property
     def participants(self) -> list[str]:
@@ -251,7 +255,6 @@ class Coordinator:
 
 def _check_sites(config: JobConfig, sites: list[str], algorithm: Algorithm) -> None:
     check_site_names(sites)
-    algorithm.check(config)
     if algorithm.pooled_at is not None and sites != [algorithm.pooled_at]:
         raise ConfigError(
             f"with the algorithm '{config.algorithm.name}' only '{algorithm.pooled_at}' takes part, not "

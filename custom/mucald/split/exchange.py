@@ -45,12 +45,20 @@ class Exchange:
     def evaluate(
         self, phase: Phase, step: int, released: Released, proxies: NoisedProxies | None = None
     ) -> Tensor:
-        """Send a release to be evaluated in ``VALIDATE`` or ``TEST`` and return x̂2.
+        """Send a release that no backward message follows, in ``phase``, and return x̂2.
 
         Returns:
             (B, L, h, w); in ``VALIDATE`` (B, K·L, h, w) where the site has to choose between K states.
         """
         return self._request(phase, step, _release_fields(released, proxies))[Field.FEATURES]
+
+    def fetch_front_end(self) -> Tensor:
+        """Return the weights (n,) of the front end that the site begins the task with."""
+        return self._request(Phase.FETCH_FRONT_END, 0, {})[Field.WEIGHTS]
+
+    def give_front_end(self, weights: Tensor) -> None:
+        """Send the weights (n,) of the front end after training."""
+        self._request(Phase.GIVE_FRONT_END, 0, {Field.WEIGHTS: weights})
 
     def report(self, scores: Sequence[tuple[float | None, float]]) -> tuple[bool, int]:
         """Send the validation's Dice and loss with every state, the server's choice being the least loss.

@@ -13,7 +13,9 @@ from mucald.split.messages import Field, Kind, Message, Phase, decode
 Send = Callable[[bytes], bytes]
 """Carries a request to the server and returns its reply; it may repeat one, for steps are idempotent."""
 
-TRAINING = frozenset({Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.TRAIN_BACKWARD})
+TRAINING = frozenset(
+    {Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.TRAIN_BACKWARD, Phase.TRAIN_HEAD}
+)
 
 
 @dataclass

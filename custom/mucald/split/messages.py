@@ -48,10 +48,16 @@ class Phase(IntEnum):
     TRAIN_FORWARD_WITH_NOISE = 4
     TRAIN_BACKWARD = 5
     TEST = 6
+    FETCH_FRONT_END = 7
+    GIVE_FRONT_END = 8
+    TRAIN_HEAD = 9
 
 
 class Field(IntEnum):
-    """Everything that can cross the wire. ``NOISE`` exists for ``epsilon`` supervision alone."""
+    """Everything that can cross the wire.
+
+    ``NOISE`` exists for ``epsilon`` supervision alone, ``WEIGHTS`` for algorithms that share front ends.
+    """
 
     LATENT = 1
     LEVEL = 2
@@ -62,6 +68,7 @@ class Field(IntEnum):
     LATENT_GRADIENT = 7
     COUNTERS = 8
     NOISE = 9
+    WEIGHTS = 10
 
 
 _KINDS = frozenset(Kind)
@@ -77,6 +84,8 @@ class _Content:
 _PROXIES = frozenset({Field.PROXIES, Field.PROXY_MASK})
 _LATENT = frozenset({Field.LATENT, Field.LEVEL})
 _FEATURES = _Content(frozenset({Field.FEATURES}))
+_WEIGHTS = _Content(frozenset({Field.WEIGHTS}))
+_NOTHING = _Content(frozenset())
 REQUESTS = {
     Phase.VALIDATE: _Content(_LATENT, _PROXIES),
     Phase.REPORT: _Content(frozenset({Field.COUNTERS})),
@@ -84,6 +93,9 @@ REQUESTS = {
     Phase.TRAIN_FORWARD_WITH_NOISE: _Content(_LATENT | {Field.NOISE}, _PROXIES),
     Phase.TRAIN_BACKWARD: _Content(frozenset({Field.FEATURE_GRADIENT})),
     Phase.TEST: _Content(_LATENT),
+    Phase.FETCH_FRONT_END: _NOTHING,
+    Phase.GIVE_FRONT_END: _WEIGHTS,
+    Phase.TRAIN_HEAD: _Content(_LATENT),
 }
 REPLIES = {
     Phase.VALIDATE: _FEATURES,
@@ -92,6 +104,9 @@ REPLIES = {
     Phase.TRAIN_FORWARD_WITH_NOISE: _FEATURES,
     Phase.TRAIN_BACKWARD: _Content(frozenset({Field.LATENT_GRADIENT})),
     Phase.TEST: _FEATURES,
+    Phase.FETCH_FRONT_END: _WEIGHTS,
+    Phase.GIVE_FRONT_END: _NOTHING,
+    Phase.TRAIN_HEAD: _FEATURES,
 }
 _REAL = frozenset({"float32", "bfloat16", "int8"})
 PAYLOAD_TYPES = {
@@ -104,6 +119,7 @@ PAYLOAD_TYPES = {
     Field.LATENT_GRADIENT: _REAL,
     Field.COUNTERS: frozenset({"float64"}),
     Field.NOISE: frozenset({"float32"}),
+    Field.WEIGHTS: frozenset({"float32"}),
 }
 
 

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mucald.algorithms import algorithm_of
 from mucald.config import JobConfig
 from mucald.daca import Discriminator
 from mucald.errors import MucaldError, WireError
 from mucald.nets import backbone_of
+from mucald.split.front_end import from_vector, to_vector
 from mucald.split.link import server_payload_types
 from mucald.split.messages import Field, Kind, Message, Phase, decode
 from mucald.split.site_copy import SiteCopy
@@ -25,12 +27,15 @@ from mucald.split.site_copy import SiteCopy
 log = logging.getLogger(__name__)
 
 _ORDER = {
-    Phase.VALIDATE: 0,
-    Phase.REPORT: 1,
-    Phase.TRAIN_FORWARD: 2,
-    Phase.TRAIN_FORWARD_WITH_NOISE: 2,
-    Phase.TRAIN_BACKWARD: 2,
-    Phase.TEST: 3,
+    Phase.FETCH_FRONT_END: 0,
+    Phase.VALIDATE: 1,
+    Phase.REPORT: 2,
+    Phase.TRAIN_HEAD: 3,
+    Phase.TRAIN_FORWARD: 3,
+    Phase.TRAIN_FORWARD_WITH_NOISE: 3,
+    Phase.TRAIN_BACKWARD: 3,
+    Phase.GIVE_FRONT_END: 4,
+    Phase.TEST: 5,
 }
 
 
@@ -59,6 +64,7 @@ class SplitServer:
         self, config: JobConfig, copies: dict[str, SiteCopy], discriminators: Sequence[Discriminator]
     ):
         self._config = config
+        self._refused = _phases_without_use(config)
         self._sessions = {site: _Session(copy) for site, copy in copies.items()}
         self._discriminators = discriminators
         self._types = server_payload_types(config.wire)
@@ -130,9 +136,8 @@ class SplitServer:
             raise WireError(f"round {message.round} is not open for this site (current round {self._round})")
         if _position(message) <= session.position:
             raise WireError(f"{message.phase.name} step {message.step} is out of order")
-        wants_noise = self._config.crdm.supervision == "epsilon" and self._config.release.noised
-        if message.phase is (Phase.TRAIN_FORWARD if wants_noise else Phase.TRAIN_FORWARD_WITH_NOISE):
-            raise WireError(f"{message.phase.name} does not fit supervision {self._config.crdm.supervision}")
+        if message.phase in self._refused:
+            raise WireError(f"{message.phase.name} does not fit {self._refused[message.phase]}")
         self._check_shapes(session.copy, message.fields)
 
     def _check_shapes(self, copy: SiteCopy, fields: dict[Field, Tensor]) -> None:
@@ -162,6 +167,14 @@ class SplitServer:
         fields, phase, step = message.fields, message.phase, message.step
         if phase is Phase.REPORT:
             return {Field.COUNTERS: _report(copy, fields[Field.COUNTERS])}
+        if phase is Phase.FETCH_FRONT_END:
+            assert copy.segments.front_end is not None
+            return {Field.WEIGHTS: to_vector(copy.segments.front_end, self._config.aggregation.statistics)}
+        if phase is Phase.GIVE_FRONT_END:
+            assert copy.segments.front_end is not None
+            weights, statistics = fields[Field.WEIGHTS], self._config.aggregation.statistics
+            from_vector(copy.segments.front_end, weights, statistics)
+            return {}
         if phase is Phase.TRAIN_BACKWARD:
             return {Field.LATENT_GRADIENT: copy.train_backward(step, fields[Field.FEATURE_GRADIENT])}
         latent, level = fields[Field.LATENT], fields[Field.LEVEL].to(torch.int64)
@@ -170,6 +183,8 @@ class SplitServer:
             proxies = (fields[Field.PROXIES], fields[Field.PROXY_MASK])
         if phase is Phase.VALIDATE:
             features = copy.evaluate(message.round, step, "validation", latent, level, proxies)
+        elif phase is Phase.TRAIN_HEAD:
+            features = copy.evaluate(message.round, step, "head", latent, level)
         elif phase is Phase.TEST:
             if step == 0:
                 copy.load_best()
@@ -188,6 +203,21 @@ def _report(copy: SiteCopy, counters: Tensor) -> Tensor:
     index = copy.choose([loss for _, loss in scores])
     best = float(copy.keep_if_best(scores[index][0]))
     return torch.tensor([best] if len(scores) == 1 else [best, index], dtype=torch.float64)
+
+
+def _phases_without_use(config: JobConfig) -> dict[Phase, str]:
+    """Return the phases that the job has no use for, and what of the job they do not fit."""
+    supervision, algorithm = config.crdm.supervision, algorithm_of(config)
+    wants_noise = supervision == "epsilon" and config.release.noised
+    refused = {
+        Phase.TRAIN_FORWARD if wants_noise else Phase.TRAIN_FORWARD_WITH_NOISE: f"supervision {supervision}"
+    }
+    if not algorithm.shares_front_end:
+        phases = (Phase.FETCH_FRONT_END, Phase.GIVE_FRONT_END)
+        refused |= dict.fromkeys(phases, f"algorithm {config.algorithm.name}")
+    if "head" not in algorithm.parts(config.training.local_epochs):
+        refused[Phase.TRAIN_HEAD] = f"algorithm {config.algorithm.name}"
+    return refused
 
 
 def _position(message: Message) -> tuple[int, int, int]:

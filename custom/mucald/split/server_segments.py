@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mucald import randomness
+from mucald.algorithms import algorithm_of
 from mucald.config import JobConfig
 from mucald.crdm.causal_losses import kl_causal, kl_exogenous, proxy_loss
 from mucald.crdm.denoiser import ConditionalDenoiser
@@ -23,8 +24,9 @@ from mucald.crdm.schedule import CosineSchedule
 from mucald.crdm.scm import NeuralSCM, PlainEncoder
 from mucald.crdm.supervision import SUPERVISION, Observation, supervised
 from mucald.daca import Discriminator, adversarial_loss
-from mucald.nets import backbone_of
+from mucald.nets import Backbone, backbone_of
 from mucald.sections import CrdmConfig
+from mucald.split.mixture import Components
 from mucald.tasks import CausalGraph, Task
 
 SPLITS = (1, 2)
@@ -71,8 +73,13 @@ class ServerSegments(nn.Module):
         self._config = config
         self.schedule = CosineSchedule(config.release.timesteps)
         backbone = backbone_of(config.network)
-        with randomness.seeded_initialisation(config.seed, "middle"):
-            self.middle = backbone.middle()
+        algorithm = algorithm_of(config)
+        self.middle = _build_middle(config, backbone, algorithm.n_components)
+        self.front_end: nn.Module | None = None
+        if algorithm.shares_front_end:
+            # The site runs and trains its own; this one only keeps what is aggregated.
+            with randomness.seeded_initialisation(config.seed, "front_end"):
+                self.front_end = backbone.front_end().requires_grad_(False)
         self.crdm1 = _build_crdm(config, task, self.schedule, split=1)
         self.crdm2 = _build_crdm(config, task, self.schedule, split=2)
         self.prior: CausalPrior | None = None
@@ -85,8 +92,8 @@ class ServerSegments(nn.Module):
     @staticmethod
     def is_shared(name: str) -> bool:
         """Return whether the parameter or buffer ``name`` is shared by all sites rather than by a task."""
-        return name.startswith(("middle.", "crdm1.encoder.", "crdm1.denoiser.")) or name.startswith(
-            ("crdm2.encoder.", "crdm2.denoiser.")
+        return name.startswith(("front_end.", "middle.", "crdm1.encoder.", "crdm1.denoiser.")) or (
+            name.startswith(("crdm2.encoder.", "crdm2.denoiser."))
         )
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -107,6 +114,9 @@ class ServerSegments(nn.Module):
             latent: x_t (B, L, h, w).
             level: t (B,), int64.
             key: names the server's own noise.
+
+        Returns:
+            the pass; M components leave features of M·L channels.
         """
         noise1, noise2 = (self._exogenous_noise(latent, (*key, f"exogenous_{split}")) for split in SPLITS)
         first = self.crdm1(latent, latent, level, noise1)
@@ -198,6 +208,15 @@ class ServerSegments(nn.Module):
             f"adversarial_{split}": adversarial_loss(discriminator, output, domain)
             for split, discriminator, output in zip(SPLITS, discriminators, outputs, strict=True)
         }
+
+
+def _build_middle(config: JobConfig, backbone: Backbone, components: int) -> nn.Module:
+    """Build the middle network, or several with first weights of their own, the first as the plain one."""
+    middles = []
+    for number in range(components):
+        with randomness.seeded_initialisation(config.seed, "middle", *([number] if number else [])):
+            middles.append(backbone.middle())
+    return Components(middles) if components > 1 else middles[0]
 
 
 def _build_crdm(config: JobConfig, task: Task, schedule: CosineSchedule, split: int) -> CRDM:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mucald import metrics, randomness
+from mucald.algorithms import algorithm_of
 from mucald.config import JobConfig
 from mucald.data.dataset import Batch, SiteData, Split
 from mucald.privacy.release import Release
@@ -57,6 +58,7 @@ class SplitSite(Resumable):
     ):
         self._data = data
         self._release = Release(config.release, data.noise_secret, name)
+        self._algorithm = algorithm_of(config)
         self._segments = SiteSegments(config, name, data.task.n_classes, self._release, device)
         super().__init__(name, config, store, self._segments)
         self.previews: Previews | None = None
@@ -89,6 +91,8 @@ class SplitSite(Resumable):
         self._completed = None
         exchange = Exchange(link, self._config, task.round)
         report = data_report(self.name, self._data, task.round)
+        if self._algorithm.shares_front_end:
+            self._segments.load_front_end(exchange.fetch_front_end())
         if task.round > 0:
             report["validation"] = self._validate(task.round, exchange)
         if task.kind == "train":
@@ -105,21 +109,30 @@ class SplitSite(Resumable):
         proxies = self._noised_proxies(split, "train")
         losses, gradients = Averages(), Averages()
         steps = [
-            rows
-            for epoch in range(self._config.training.local_epochs)
+            (part, rows)
+            for epoch, part in enumerate(self._algorithm.parts(self._config.training.local_epochs))
             for rows in self._shuffled(round_number, epoch)
         ]
-        for step, rows in enumerate(steps):
-            batch = split.batch(rows)
-            result = self._segments.train_step(
-                batch.images,
-                batch.masks,
-                (round_number, step, "train"),
-                partial(exchange.train_forward, step, proxies=_rows(proxies, rows)),
-                partial(exchange.train_backward, step),
-            )
+        self._segments.begin_round()
+        for step, (part, rows) in enumerate(steps):
+            batch, key = split.batch(rows), (round_number, step, "train")
+            if part == "head":
+                forward = partial(exchange.evaluate, Phase.TRAIN_HEAD, step)
+                result = self._segments.train_head(batch.images, batch.masks, key, forward)
+            else:
+                result = self._segments.train_step(
+                    batch.images,
+                    batch.masks,
+                    key,
+                    partial(exchange.train_forward, step, proxies=_rows(proxies, rows)),
+                    partial(exchange.train_backward, step),
+                    part,
+                )
             losses.add_all(result.losses)
             gradients.add_all(result.gradients)
+        self._segments.end_round()
+        if self._algorithm.shares_front_end:
+            exchange.give_front_end(self._segments.front_end_weights())
         return {"losses": losses.means(), "gradients": gradients.means(), "steps": len(steps)}
 
     def _shuffled(self, round_number: int, epoch: int) -> tuple[Tensor, ...]:

@@ -1,6 +1,6 @@
 """The site's segments: front end, release, back end, and the loss against labels that never leave."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,18 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from mucald import randomness
+from mucald.algorithms import Part, algorithm_of
 from mucald.config import JobConfig
 from mucald.errors import TrainingError
 from mucald.losses import SegmentationLoss
 from mucald.nets import back_end_of, backbone_of
 from mucald.privacy.release import Release, Released
+from mucald.split import front_end as shared
 from mucald.split.checkpoint import load_optimiser_tensors, optimiser_tensors, with_prefix, without_prefix
+from mucald.split.mixture import Mixture
 from mucald.split.statistics import gradient_norm
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Mean losses of one training step and the two segments' gradient norms before clipping."""
+    """Mean losses of one training step and the trained segments' gradient norms before clipping."""
 
     losses: dict[str, float]
     gradients: dict[str, float]
@@ -46,6 +49,8 @@ class SiteSegments:
             self.front_end = backbone.front_end().to(device)
         with randomness.seeded_initialisation(config.seed, release.secret, "back_end", n_classes):
             self.back_end = back_end_of(config.network, n_classes).to(device)
+        components = algorithm_of(config).n_components
+        self._mixture = Mixture(components).to(device) if components > 1 else None
         self.loss = SegmentationLoss(n_classes, config.losses.cross_entropy)
         self.optimiser = torch.optim.AdamW(
             [*self.front_end.parameters(), *self.back_end.parameters()],
@@ -62,8 +67,9 @@ class SiteSegments:
         key: tuple[int | str, ...],
         forward: Callable[[Released], Tensor],
         backward: Callable[[Tensor], Tensor],
+        part: Part = "all",
     ) -> StepResult:
-        """Train on one mini-batch.
+        """Train on one mini-batch, both segments or, with the part ``body``, the front end alone.
 
         Args:
             images: (B, 3, H, W).
@@ -71,40 +77,96 @@ class SiteSegments:
             key: names the release's noise; never used twice.
             forward: sends a release, returns x̂2.
             backward: sends ∂L/∂x̂2, returns ∂L/∂x_t.
+            part: what is trained.
 
         Raises:
             TrainingError: the latent, the loss or a gradient is not finite.
         """
-        self.front_end.train()
-        self.back_end.train()
+        trained = self._unfreeze("front_end") if part == "body" else self._unfreeze("front_end", "back_end")
         latent, skips = self.front_end(images.to(self._device))
         released = self._release.latent(latent, *key)
         self._check_finite(released.latent, "latent", key)
         features = forward(released).to(self._device).requires_grad_()
         # The skips are cut, so that the front end is differentiated once, when both its gradients are known.
         local = [skip.detach().requires_grad_() for skip in skips]
-        logits = self.back_end(features, local)
-        terms = self.loss.terms(logits, labels.to(self._device))
-        segmentation = self.loss.combine(terms)
-        self._check_finite(segmentation, "segmentation loss", key)
-        self.optimiser.zero_grad(set_to_none=True)
-        (self._weight * segmentation).backward()
+        losses = self._backward(features, local, labels, key)
         assert features.grad is not None
         latent_gradient = backward(features.grad).to(self._device)
         skip_gradients = [torch.zeros_like(s) if s.grad is None else s.grad for s in local]
         torch.autograd.backward([released.latent, *skips], [latent_gradient, *skip_gradients])
-        gradients = {
-            "front_end": gradient_norm(self.front_end.parameters()),
-            "back_end": gradient_norm(self.back_end.parameters()),
-        }
+        return StepResult(losses, self._update(trained, key))
+
+    def train_head(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        key: tuple[int | str, ...],
+        forward: Callable[[Released], Tensor],
+    ) -> StepResult:
+        """Train the back end alone on one mini-batch, the front end frozen and in evaluation mode.
+
+        Args:
+            images, labels, key, forward: as in :meth:`train_step`; the server's networks are frozen too.
+
+        Raises:
+            TrainingError: the latent, the loss or a gradient is not finite.
+        """
+        trained = self._unfreeze("back_end")
+        with torch.no_grad():
+            latent, skips = self.front_end(images.to(self._device))
+        released = self._release.latent(latent, *key)
+        self._check_finite(released.latent, "latent", key)
+        losses = self._backward(forward(released).to(self._device), skips, labels, key)
+        return StepResult(losses, self._update(trained, key))
+
+    def _unfreeze(self, *trained: str) -> dict[str, nn.Module]:
+        """Prepare a step that trains the segments named, and return them; the others do not change."""
+        segments: dict[str, nn.Module] = {"front_end": self.front_end, "back_end": self.back_end}
+        for name, segment in segments.items():
+            segment.train(name in trained).requires_grad_(name in trained)
+        return {name: segments[name] for name in trained}
+
+    def _backward(
+        self, features: Tensor, skips: Sequence[Tensor], labels: Tensor, key: tuple[int | str, ...]
+    ) -> dict[str, float]:
+        """Differentiate the loss of the back end's output and return its terms."""
+        logits, labels = self._logits(features, skips), labels.to(self._device)
+        if self._mixture is None:
+            terms = self.loss.terms(logits[0], labels)
+        else:
+            terms = self._mixture.terms(self.loss, logits, labels)
+        segmentation = self.loss.combine(terms)
+        self._check_finite(segmentation, "segmentation loss", key)
+        self.optimiser.zero_grad(set_to_none=True)
+        (self._weight * segmentation).backward()
+        return {name: value.item() for name, value in {**terms, "segmentation": segmentation}.items()}
+
+    def _logits(self, features: Tensor, skips: Sequence[Tensor]) -> list[Tensor]:
+        """Return the back end's output for every component's features."""
+        components = 1 if self._mixture is None else len(self._mixture.weights)
+        return [self.back_end(part, skips) for part in features.chunk(components, dim=1)]
+
+    def _update(self, trained: dict[str, nn.Module], key: tuple[int | str, ...]) -> dict[str, float]:
+        """Clip the gradients, take the optimiser's step, and return the norms before clipping."""
+        gradients = {name: gradient_norm(segment.parameters()) for name, segment in trained.items()}
         # One step on such a gradient would leave no weight finite.
         for name, norm in gradients.items():
             self._check_finite(torch.tensor(norm), f"gradient of the {name}", key)
-        parameters = [*self.front_end.parameters(), *self.back_end.parameters()]
+        parameters = [parameter for segment in trained.values() for parameter in segment.parameters()]
         torch.nn.utils.clip_grad_norm_(parameters, self._config.optimiser.clip_norm)
+        # Those that are frozen have no gradient, so the optimiser passes them over.
         self.optimiser.step()
-        losses = {name: value.item() for name, value in {**terms, "segmentation": segmentation}.items()}
-        return StepResult(losses, gradients)
+        return gradients
+
+    def begin_round(self) -> None:
+        """Begin to train for a round."""
+        if self._mixture is not None:
+            self._mixture.begin_round()
+
+    def end_round(self) -> None:
+        """End a round of training."""
+        if self._mixture is not None:
+            self._mixture.end_round()
 
     def _check_finite(self, tensor: Tensor, term: str, key: tuple[int | str, ...]) -> None:
         if not bool(torch.isfinite(tensor).all()):
@@ -128,7 +190,7 @@ class SiteSegments:
             TrainingError: the latent is not finite.
         """
         (features,), skips = self._evaluate(images, key, forward)
-        return self.back_end(features, skips), self.back_end(torch.zeros_like(features), skips)
+        return self._combined(features, skips), self._combined(torch.zeros_like(features), skips)
 
     @torch.no_grad()
     def predict_each(
@@ -145,7 +207,7 @@ class SiteSegments:
             TrainingError: the latent is not finite.
         """
         features, skips = self._evaluate(images, key, forward)
-        return [self.back_end(of_state, skips) for of_state in features]
+        return [self._combined(of_state, skips) for of_state in features]
 
     def _evaluate(
         self, images: Tensor, key: tuple[int | str, ...], forward: Callable[[Released], Tensor]
@@ -156,9 +218,27 @@ class SiteSegments:
         latent, skips = self.front_end(images.to(self._device))
         released = self._release.latent(latent, *key)
         self._check_finite(released.latent, "latent", key)
-        features = forward(released).to(self._device).split(latent.shape[1], dim=1)
+        # A mixture's features are as many times wider as it has components.
+        width = latent.shape[1] * (1 if self._mixture is None else len(self._mixture.weights))
+        features = forward(released).to(self._device).split(width, dim=1)
         # In one piece each, so that the numbers are those of a state that comes alone.
         return [of_state.contiguous() for of_state in features], skips
+
+    def _combined(self, features: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        logits = self._logits(features, skips)
+        return logits[0] if self._mixture is None else self._mixture.predict(logits)
+
+    def front_end_weights(self) -> Tensor:
+        """Return the front end as a vector (n,), for an algorithm that shares it."""
+        return shared.to_vector(self.front_end, self._config.aggregation.statistics)
+
+    def load_front_end(self, weights: Tensor) -> None:
+        """Overwrite the front end by a vector (n,); the optimiser's state stays.
+
+        Raises:
+            WireError: it has another length.
+        """
+        shared.from_vector(self.front_end, weights, self._config.aggregation.statistics)
 
     def keep_best(self) -> None:
         """Keep the present weights as the best."""
@@ -170,17 +250,20 @@ class SiteSegments:
             self._load_weights(self.best)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights of both segments, named ``front_end.…`` and ``back_end.…``."""
-        parts: dict[str, nn.Module] = {"front_end": self.front_end, "back_end": self.back_end}
+        """Return the weights: ``front_end.…``, ``back_end.…`` and, of a mixture, ``mixture.…``."""
         return {
             name: t
-            for part, module in parts.items()
+            for part, module in self._modules().items()
             for name, t in with_prefix(part, module.state_dict()).items()
         }
 
     def _load_weights(self, tensors: dict[str, Tensor]) -> None:
-        self.front_end.load_state_dict(without_prefix("front_end", tensors))
-        self.back_end.load_state_dict(without_prefix("back_end", tensors))
+        for part, module in self._modules().items():
+            module.load_state_dict(without_prefix(part, tensors))
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules: dict[str, nn.Module] = {"front_end": self.front_end, "back_end": self.back_end}
+        return modules if self._mixture is None else modules | {"mixture": self._mixture}
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint of the site holds."""
