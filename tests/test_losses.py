@@ -92,3 +92,36 @@ def test_gradient_steps_reduce_the_loss():
     before.backward()
     with torch.no_grad():
         assert loss(logits - logits.grad, labels) < before
+
+
+def test_weights_of_one_give_the_plain_terms_and_gradients():
+    logits, labels = sample()
+    labels[0] = 0
+    gradients = []
+    for weights in (None, torch.ones(2)):
+        leaf = logits.clone().requires_grad_()
+        loss = SegmentationLoss(3)
+        terms = loss.terms(leaf, labels) if weights is None else loss.weighted_terms(leaf, labels, weights)
+        loss.combine(terms).backward()
+        gradients.append((terms["dice"].detach(), terms["cross_entropy"].detach(), leaf.grad))
+    for plain, weighted in zip(*gradients, strict=True):
+        torch.testing.assert_close(weighted, plain, atol=1e-7, rtol=1e-5)
+
+
+def test_weights_that_part_the_batch_give_the_mean_of_its_groups_by_size():
+    logits, labels = sample(batch=3)
+    loss = SegmentationLoss(3)
+    groups = [torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0])]
+    for name in ("dice", "cross_entropy"):
+        weighted = sum(loss.weighted_terms(logits, labels, group)[name] for group in groups)
+        plain = [loss.terms(logits[g.bool()], labels[g.bool()])[name] * g.sum() / 3 for g in groups]
+        torch.testing.assert_close(weighted, sum(plain), atol=1e-6, rtol=1e-5)
+
+
+def test_a_sample_of_weight_0_has_no_gradient():
+    logits, labels = sample()
+    logits.requires_grad_()
+    loss = SegmentationLoss(3)
+    loss.combine(loss.weighted_terms(logits, labels, torch.tensor([0.5, 0.0]))).backward()
+    assert logits.grad[0].abs().max() > 0
+    assert logits.grad[1].abs().max() == 0

@@ -151,6 +151,8 @@ def cosine_snr(t: int) -> float:
             },
         ),
         ({"crdm": {"encoder": "none"}}, {"proxy_noise_std": None}),
+        ({}, {"front_end_known_to_server": False}),
+        ({"algorithm": {"name": "fedper"}}, {"front_end_known_to_server": True}),
     ],
 )
 def test_the_privacy_section_says_what_the_job_does(change, expected):

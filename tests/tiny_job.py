@@ -267,10 +267,10 @@ def request(phase: Phase, step: int = 0, round_number: int = 0, **changes: Tenso
         fields[Field.FEATURE_GRADIENT] = draw(*LATENT, seed=100 + step) / 10
     elif phase is Phase.REPORT:
         fields[Field.COUNTERS] = torch.tensor([0.5, 1.0], dtype=torch.float64)
-    else:
+    elif phase not in (Phase.FETCH_FRONT_END, Phase.GIVE_FRONT_END):
         fields[Field.LATENT] = draw(*LATENT, seed=step)
         fields[Field.LEVEL] = torch.full((BATCH,), 300, dtype=torch.int32)
-        if phase is not Phase.TEST:
+        if phase not in (Phase.TEST, Phase.TRAIN_HEAD):
             fields[Field.PROXIES] = draw(BATCH, 4, seed=200 + step)
             fields[Field.PROXY_MASK] = torch.ones(BATCH, 4, dtype=torch.uint8)
     if phase is Phase.TRAIN_FORWARD_WITH_NOISE:

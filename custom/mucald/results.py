@@ -139,6 +139,7 @@ def _privacy(config: JobConfig) -> dict[str, Any]:
             "supervision": None,
             # No latent is sent, for the images themselves have moved.
             "latent_recoverable_by_server": None,
+            "front_end_known_to_server": None,
             "t_release": None,
             "snr": None,
             "releases_per_sample": {"train": 0, "validation": 0, "test": 0},

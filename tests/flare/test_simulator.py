@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from tiny_job import REPOSITORY
 
 from mucald.config import load_job
 from mucald.split.local import run_in_process
@@ -156,3 +157,21 @@ def test_pooled_data_give_equal_numbers_in_one_process_and_in_the_simulator(tmp_
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
     assert "lie TOGETHER at 'pooled'" in done.stdout + done.stderr
+
+
+def test_front_ends_that_are_shared_give_the_numbers_of_one_process(tmp_path, make_job, simulate):
+    splitfed = json.loads((REPOSITORY / "jobs/baseline_splitfed/app/config/mucald.json").read_text())
+    parts = {key: splitfed[key] for key in ("release", "crdm", "daca", "losses")}
+    job = make_job(**parts, algorithm={"name": "fedper", "args": {}})
+    config, sites = load_job(job)
+    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)
+    done = simulate(job, "flare", "-t", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = results(tmp_path / "flare/server/simulate_job")
+    assert found == results(tmp_path / "local/server")
+    assert found["privacy"]["front_end_known_to_server"]
+    weights = models(tmp_path / "local/server", *(tmp_path / "local" / site for site in sites))
+    runs = [tmp_path / "flare" / name / "simulate_job" for name in ("server", *sites)]
+    same = models(*runs)
+    assert same.keys() == weights.keys()
+    assert all(torch.equal(same[name], tensor) for name, tensor in weights.items())

@@ -31,6 +31,13 @@ POOLED = {"baseline_centralized": "pooled"}
 NO_NOISE = {"release.noised": False}
 NO_CRDM = {"crdm.encoder": "none", "crdm.denoiser": False}
 SPLITFED = NO_NOISE | NO_CRDM | {"daca.enabled": False, "losses.proximal": 0.0}
+
+
+def arguments(**values: Any) -> dict[str, Any]:
+    """Return the differences of a job whose algorithm has arguments; that of jobs/mucald has none."""
+    return {"algorithm.args": None} | {f"algorithm.args.{name}": value for name, value in values.items()}
+
+
 DIFFERENCES: dict[str, dict[str, Any]] = {
     "mucald": {},
     "mucald_paper": {
@@ -52,16 +59,14 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
     "baseline_splitfed": SPLITFED,
     "baseline_local": SPLITFED | {"aggregation.rule": "local"},
     "baseline_fedprox": SPLITFED | {"losses.proximal": 0.01},
+    "baseline_fedper": SPLITFED | {"algorithm.name": "fedper"},
+    "baseline_fedrep": SPLITFED | {"algorithm.name": "fedrep"} | arguments(head_epochs=1),
+    "baseline_fedem": SPLITFED | {"algorithm.name": "fedem"} | arguments(components=3),
     "baseline_fedbn": SPLITFED | {"aggregation.rule": "fedbn"},
     "baseline_scaffold": SPLITFED | {"algorithm.name": "scaffold"},
     "baseline_mocha": SPLITFED
-    | {
-        "algorithm.name": "mocha",
-        "algorithm.args": None,
-        "algorithm.args.regularisation": 0.001,
-        "algorithm.args.ridge": 0.0001,
-        "aggregation.rule": "local",
-    },
+    | {"algorithm.name": "mocha", "aggregation.rule": "local"}
+    | arguments(regularisation=0.001, ridge=0.0001),
     "baseline_fedbone": SPLITFED
     | {
         "network.task_adaptation": True,
@@ -71,12 +76,8 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
         "aggregation.args.momentum": 0.9,
     },
     "baseline_centralized": SPLITFED
-    | {
-        "min_sites": 1,
-        "algorithm.name": "centralized",
-        "algorithm.args": None,
-        "algorithm.args.site": POOLED["baseline_centralized"],
-    },
+    | {"min_sites": 1, "algorithm.name": "centralized"}
+    | arguments(site=POOLED["baseline_centralized"]),
 }
 """Every job's differences from jobs/mucald, beside name and description; a new job needs its row."""
 
@@ -168,7 +169,8 @@ def shrunk(job: str) -> JobConfig:
     content = read(job)
     content["sites"] = {site: content["sites"][site] for site in ("embryo", "skin", "polyp")}
     content["data"] = {"image_size": 16, "phantoms": {"train": 4, "validation": 2, "test": 2}}
-    content["training"] = {"rounds": 2, "local_epochs": 1, "batch_size": 2}
+    epochs = 1 + content["algorithm"]["args"].get("head_epochs", 0)
+    content["training"] = {"rounds": 2, "local_epochs": epochs, "batch_size": 2}
     content["network"] |= {"features": [8, 16, 16], "latent_channels": 4}
     content["network"]["cut"] = min(content["network"]["cut"], 1)
     content["crdm"] |= {"encoder_width": 8, "causal_hidden": 8, "denoiser_width": 8}
@@ -248,10 +250,19 @@ def test_only_a_job_without_noise_warns_and_says_so_in_its_results(job, seen):
     privacy, warnings = seen(job).results["privacy"], seen(job).warnings
     noised = read(job)["release"]["noised"]
     assert privacy["noised"] is noised
-    assert [WITHOUT_NOISE in warning for warning in warnings] == ([] if noised else [True])
+    assert sum(WITHOUT_NOISE in warning for warning in warnings) == (not noised)
     if not noised:
         assert privacy["latent_recoverable_by_server"]
         assert (privacy["t_release"], privacy["snr"], privacy["supervision"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("job", SPLIT)
+def test_only_a_job_that_shares_front_ends_warns_and_says_so_in_its_results(job, seen):
+    shared = job in ("baseline_fedper", "baseline_fedrep")
+    assert seen(job).results["privacy"]["front_end_known_to_server"] is shared
+    assert sum("front ends are SHARED" in warning for warning in seen(job).warnings) == shared
+    assert seen(job).has("front_end.") is shared
+    assert (Field.WEIGHTS in seen(job).wire) is shared
 
 
 @pytest.mark.parametrize("job", SPLIT)
@@ -341,6 +352,17 @@ def test_a_plain_baseline_is_a_split_network_and_nothing_else(job, seen):
     assert baseline.terms == SITE_TERMS | ({"proximal"} if job == "baseline_fedprox" else set())
     assert set(baseline.gradients) == {"front_end", "back_end", "middle"}
     assert baseline.last_round["discriminators"] == {}
+
+
+@pytest.mark.parametrize("job", ["baseline_fedper", "baseline_fedrep", "baseline_fedem"])
+def test_a_baseline_of_another_algorithm_has_the_terms_and_networks_of_splitfed(job, seen):
+    baseline, splitfed = seen(job), seen("baseline_splitfed")
+    assert baseline.terms == splitfed.terms
+    assert set(baseline.gradients) == set(splitfed.gradients)
+    own = {name for name in baseline.parameters if not name.startswith("front_end.")}
+    components = 3 if job == "baseline_fedem" else 1
+    assert len(own) == components * len(splitfed.parameters)
+    assert baseline.wire - {Field.WEIGHTS} == WIRE
 
 
 def middles(seen: Seen) -> list[torch.Tensor]:

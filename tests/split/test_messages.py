@@ -59,6 +59,7 @@ def test_images_labels_and_names_have_no_number():
         "LATENT_GRADIENT",
         "COUNTERS",
         "NOISE",
+        "WEIGHTS",
     }
     carriers = {
         phase
