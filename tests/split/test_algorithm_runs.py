@@ -12,11 +12,9 @@ from tiny_job import (
     PLAIN,
     Federation,
     Run,
-    draw,
     equal_models,
     equal_tensors,
     make_copy,
-    request,
     run_job,
     tiny_config,
 )
@@ -26,8 +24,7 @@ from mucald.config import JobConfig
 from mucald.errors import WireError
 from mucald.split.checkpoint import load_checkpoint, without_prefix
 from mucald.split.front_end import to_vector
-from mucald.split.messages import Field, Kind, Message, Phase, decode
-from mucald.split.server import SplitServer
+from mucald.split.messages import Field, Message, Phase, decode
 
 TWO_EPOCHS = {"training": {"local_epochs": 2}}
 ALGORITHMS: dict[str, dict[str, Any]] = {
@@ -259,45 +256,6 @@ def test_components_are_averaged_one_by_one(recorded):
     ]
     assert all(equal_tensors(state, states[0]) for state in states)
     assert not equal_tensors(without_prefix("0", states[0]), without_prefix("1", states[0]))
-
-
-def make_server(name: str) -> SplitServer:
-    config = config_of(name)
-    server = SplitServer(config, {site: make_copy(config, site) for site in config.sites}, [])
-    server.open_round(0, list(config.sites))
-    return server
-
-
-def reason(server: SplitServer, data: bytes) -> str:
-    reply = decode(server.handle("north", data))
-    assert reply.kind is Kind.REJECTION
-    return reply.reason
-
-
-@pytest.mark.parametrize(
-    ("name", "phase"),
-    [(name, phase) for name in ("splitfed", "fedem") for phase in (FETCH, GIVE, HEAD)] + [("fedper", HEAD)],
-)
-def test_a_phase_that_the_algorithm_has_no_use_for_is_refused(name, phase):
-    data = request(phase, weights=draw(5)) if phase is GIVE else request(phase)
-    assert reason(make_server(name), data) == f"{phase.name} does not fit algorithm {name}"
-
-
-def test_a_front_end_of_another_size_or_out_of_turn_is_refused_and_changes_nothing():
-    server = make_server("fedper")
-    first = decode(server.handle("north", request(FETCH))).fields[Field.WEIGHTS]
-    proxies = {"proxies": None, "proxy_mask": None}
-    server.handle("north", request(FORWARD, **proxies))
-    server.handle("north", request(BACKWARD))
-    for weights in (first[:-1], torch.cat([first, first[:1]]), first[None]):
-        assert "WEIGHTS has shape" in reason(server, request(GIVE, weights=weights))
-    assert "not finite" in reason(server, request(GIVE, weights=torch.full_like(first, torch.nan)))
-    assert "out of order" in reason(server, request(FETCH))
-    held = server._sessions["north"].copy.segments.front_end
-    assert torch.equal(to_vector(held, False), first)
-    assert decode(server.handle("north", request(GIVE, weights=first + 1))).kind is Kind.REPLY
-    assert torch.equal(to_vector(held, False), first + 1)
-    assert "out of order" in reason(server, request(FORWARD, 1, **proxies))
 
 
 def test_fedrep_goes_with_the_whole_method(tmp_path):
