@@ -40,14 +40,29 @@ def test_parameter_count(channels, parameters):
 
 def test_adversarial_loss_reverses_the_gradient_and_spares_the_discriminator():
     discriminator, features = _discriminator(), _features(2, "x").requires_grad_()
-    ordinary = cross_entropy(discriminator(features), torch.tensor([1, 1]))
+    domain = int(discriminator(features).sum(dim=0).argmax())
+    ordinary = cross_entropy(discriminator(features), torch.tensor([domain, domain]))
     (ordinary_gradient,) = torch.autograd.grad(ordinary, features)
-    adversarial = adversarial_loss(discriminator, features, domain=1)
+    adversarial = adversarial_loss(discriminator, features, domain)
     adversarial.backward()
-    assert torch.equal(adversarial, ordinary)
+    torch.testing.assert_close(adversarial, ordinary)
     torch.testing.assert_close(features.grad, -ordinary_gradient)
     assert bool((features.grad != 0).any())
     assert all(p.grad is None and p.requires_grad for p in discriminator.parameters())
+
+
+def test_a_map_that_is_no_better_than_chance_counts_as_chance_and_gets_no_gradient():
+    discriminator, features = _discriminator(), _features(8, "x").requires_grad_()
+    with torch.no_grad():
+        losses = cross_entropy(discriminator(features), torch.ones(8, dtype=torch.int64), reduction="none")
+    aligned = losses >= math.log(3)
+    assert 0 < int(aligned.sum()) < 8
+    loss = adversarial_loss(discriminator, features, domain=1)
+    loss.backward()
+    expected = torch.where(aligned, math.log(3), losses).mean()
+    torch.testing.assert_close(loss.detach(), expected)
+    moved = features.grad.flatten(1).any(dim=1)
+    assert torch.equal(moved, ~aligned)
 
 
 def test_sites_may_read_the_discriminator_at_once():

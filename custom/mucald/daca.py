@@ -5,6 +5,7 @@ Gradient reversal and discriminator after Ganin et al., "Domain-Adversarial Trai
 it is frozen and every site's model plays against it; at the round's end it learns from features of all sites.
 """
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,9 +72,11 @@ def _domain_labels(discriminator: Discriminator, domain: int, count: int, device
 
 
 def adversarial_loss(discriminator: Discriminator, features: Tensor, domain: int) -> Tensor:
-    """Return the cross-entropy of the frozen discriminator behind a gradient reversal.
+    """Return the frozen discriminator's cross-entropy behind a gradient reversal, at most that of chance.
 
-    No gradient reaches its parameters, and sites may call it at once.
+    A map of which the discriminator knows no more than chance, ln(number of domains), is aligned: it counts
+    as such and gets no gradient. Without the bound, features run away from a discriminator that cannot follow
+    within the round. No gradient reaches its parameters, and sites may call it at once.
 
     Args:
         discriminator: the split's shared discriminator.
@@ -84,7 +87,9 @@ def adversarial_loss(discriminator: Discriminator, features: Tensor, domain: int
         ConfigError: the discriminator has no such domain.
     """
     logits = discriminator(reverse_gradient(features), frozen=True)
-    return cross_entropy(logits, _domain_labels(discriminator, domain, len(features), features.device))
+    labels = _domain_labels(discriminator, domain, len(features), features.device)
+    losses = cross_entropy(logits, labels, reduction="none")
+    return losses.clamp(max=math.log(discriminator.n_domains)).mean()
 
 
 class FeatureBuffer:
