@@ -56,6 +56,8 @@ CONTENT: dict[str, Any] = {
         "timesteps": 400,
         "t": 300,
         "proxy_noise_std": 0.5,
+        "gradient_clip": None,
+        "gradient_noise_std": 0.0,
     },
     "crdm": {
         "encoder": "scm",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 PayloadType = Literal["float32", "bfloat16", "int8"]
+Supervision = Literal["sure", "ambient", "epsilon"]
 
 INDECISIVE = frozenset({"description", "resume_from", "runtime"})
 """The keys that leave a run's numbers as they are."""
@@ -20,6 +21,16 @@ def require_at_least(minimum: int, section: Any, *names: str) -> None:
     for name in names:
         wanted = f"be at least {minimum}" if minimum else "not be negative"
         require(getattr(section, name) >= minimum, f"{name} must {wanted}")
+
+
+def require_gradient_release(section: Any) -> None:
+    """Raise :class:`ValueError` unless ``gradient_clip`` and ``gradient_noise_std`` go together."""
+    require(section.gradient_clip is None or section.gradient_clip > 0, "gradient_clip must be positive")
+    require_at_least(0, section, "gradient_noise_std")
+    require(
+        section.gradient_clip is not None or section.gradient_noise_std == 0,
+        "gradient_noise_std counts in units of gradient_clip, so give that too",
+    )
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,11 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class ReleaseConfig:
-    """What a site does to a latent before it leaves."""
+    """What a site does to latents, proxies and feature gradients before they leave.
+
+    ``gradient_noise_std`` counts in units of ``gradient_clip``, so the ratio that protects does not change
+    with the clip.
+    """
 
     mode: Literal["fresh"]
     noised: bool
@@ -86,11 +101,14 @@ class ReleaseConfig:
     timesteps: int
     t: int
     proxy_noise_std: float
+    gradient_clip: float | None
+    gradient_noise_std: float
 
     def __post_init__(self) -> None:
         require(0 <= self.t < self.timesteps, f"t must lie in [0, {self.timesteps - 1}], not {self.t}")
         require(self.clip > 0, "clip must be positive")
         require_at_least(0, self, "proxy_noise_std")
+        require_gradient_release(self)
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,7 @@ class CrdmConfig:
     denoiser: bool
     denoiser_width: int
     prediction: Literal["v", "x0"]
-    supervision: Literal["sure", "ambient", "epsilon"]
+    supervision: Supervision
     t_split2: int
 
 

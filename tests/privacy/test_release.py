@@ -171,3 +171,39 @@ def test_proxies_of_other_splits_sites_and_images_have_noise_of_their_own():
     ]
     for one, other in itertools.combinations(noises, 2):
         assert abs(correlation(one, other)) < 5 / math.sqrt(one.numel())
+
+
+def norms(x: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.vector_norm(x, dim=(1, 2, 3))
+
+
+def test_a_gradient_without_a_bound_leaves_as_it_is_and_a_wide_one_changes_no_bit():
+    gradient = latent()
+    assert release().gradient(gradient, 0, 0, "train") is gradient
+    assert torch.equal(release(gradient_clip=1e6).gradient(gradient, 0, 0, "train"), gradient)
+
+
+def test_every_samples_gradient_is_scaled_to_the_clip_on_its_own():
+    gradient = latent()
+    gradient[0] *= 1e-6
+    gradient[1] = 0
+    clipped = release(gradient_clip=0.5).gradient(gradient, 0, 0, "train")
+    assert torch.equal(clipped[:2], gradient[:2])
+    torch.testing.assert_close(norms(clipped)[2], torch.tensor(0.5))
+    torch.testing.assert_close(clipped[2], gradient[2] * (0.5 / norms(gradient)[2]))
+
+
+def test_the_noise_on_a_gradient_is_gaussian_in_units_of_the_clip_and_new_for_every_gradient():
+    settings = {"gradient_clip": 0.5, "gradient_noise_std": 0.1}
+    clipped = release(gradient_clip=0.5).gradient(latent(), 0, 0, "train")
+    noise = release(**settings).gradient(latent(), 0, 0, "train") - clipped
+    assert kstest(noise.flatten(), norm(0, 0.05).cdf).pvalue > 0.01
+    again = release(**settings).gradient(latent(), 0, 0, "train") - clipped
+    assert torch.equal(again, noise)
+    elsewhere = [
+        release(**settings).gradient(latent(), 0, 1, "train") - clipped,
+        release("another secret of it", **settings).gradient(latent(), 0, 0, "train") - clipped,
+        release(**settings).gradient(latent(1), 0, 0, "train")
+        - release(gradient_clip=0.5).gradient(latent(1), 0, 0, "train"),
+    ]
+    assert all(abs(correlation(noise, other)) < 0.05 for other in elsewhere)

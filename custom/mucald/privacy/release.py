@@ -77,6 +77,29 @@ class Release:
         deviation = centred.square().mean(dim=dims, keepdim=True).add(_EPSILON).sqrt()
         return (centred / deviation).clamp(-self._config.clip, self._config.clip)
 
+    def gradient(self, gradient: Tensor, *key: int | str) -> Tensor:
+        """Release the loss's gradient with respect to the server's features, which depends on the labels.
+
+        Every sample is scaled down to an L2 norm of at most ``gradient_clip`` and noised with
+        ``gradient_noise_std`` times that (the Gaussian mechanism of Abadi et al., "Deep Learning with
+        Differential Privacy", 2016, on activations in place of weights). Its noise is keyed like a latent's.
+
+        Args:
+            gradient: ∂L/∂x̂2 (B, L, h, w), as it would be sent.
+            key: names this release.
+        """
+        clip, deviation = self._config.gradient_clip, self._config.gradient_noise_std
+        if clip is None:
+            return gradient
+        norm = torch.linalg.vector_norm(gradient, dim=(1, 2, 3), keepdim=True)
+        bounded = gradient * (clip / norm).clamp(max=1)
+        if deviation == 0:
+            return bounded
+        noise = randomness.normal(
+            tuple(gradient.shape), *self._key, *key, "gradient", _content(bounded), device=gradient.device
+        )
+        return bounded + deviation * clip * noise
+
     def proxies(self, proxies: Tensor, *key: int | str) -> tuple[Tensor, Tensor]:
         """Release the z-scored proxies of a whole split, once for the run.
 

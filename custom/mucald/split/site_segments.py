@@ -76,7 +76,7 @@ class SiteSegments:
             labels: class numbers (B, H, W).
             key: names the release's noise; never used twice.
             forward: sends a release, returns x̂2.
-            backward: sends ∂L/∂x̂2, returns ∂L/∂x_t.
+            backward: sends ∂L/∂x̂2 as the release lets it out, returns ∂L/∂x_t.
             part: what is trained.
 
         Raises:
@@ -91,7 +91,7 @@ class SiteSegments:
         local = [skip.detach().requires_grad_() for skip in skips]
         losses = self._backward(features, local, labels, key)
         assert features.grad is not None
-        latent_gradient = backward(features.grad).to(self._device)
+        latent_gradient = backward(self._release.gradient(features.grad, *key)).to(self._device)
         skip_gradients = [torch.zeros_like(s) if s.grad is None else s.grad for s in local]
         torch.autograd.backward([released.latent, *skips], [latent_gradient, *skip_gradients])
         return StepResult(losses, self._update(trained, key))
