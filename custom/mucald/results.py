@@ -7,7 +7,7 @@ from typing import Any
 from mucald import __version__
 from mucald.algorithms import algorithm_of
 from mucald.config import JobConfig
-from mucald.crdm.schedule import CosineSchedule
+from mucald.privacy.accountant import account, release_snr, releases_per_sample
 
 SCHEMA = 1
 METRICS = ("dice", "iou", "iou_with_background", "precision", "recall", "hd95", "assd")
@@ -130,7 +130,6 @@ def _site_results(config: JobConfig, site: str, history: History) -> dict[str, A
 def _privacy(config: JobConfig) -> dict[str, Any]:
     release, noised = config.release, config.release.noised
     supervision = config.crdm.supervision if config.crdm.denoiser and noised else None
-    epochs = config.training.rounds * config.training.local_epochs
     algorithm = algorithm_of(config)
     if algorithm.pooled_at is not None:
         return {
@@ -144,19 +143,22 @@ def _privacy(config: JobConfig) -> dict[str, Any]:
             "snr": None,
             "releases_per_sample": {"train": 0, "validation": 0, "test": 0},
             "proxy_noise_std": None,
+            "account": None,
         }
     return {
         "data_pooled": False,
         "noised": noised,
         "supervision": supervision,
         # With ε in hand the clean latent is one subtraction away.
-        "latent_recoverable_by_server": not noised or supervision == "epsilon",
+        "latent_recoverable_by_server": not noised or config.crdm.supervision == "epsilon",
         # Who knows what a front end does to images has a start for inverting what it released.
         "front_end_known_to_server": algorithm.shares_front_end,
         "t_release": release.t if noised else None,
-        "snr": float(CosineSchedule(release.timesteps).snr(release.t)) if noised else None,
-        "releases_per_sample": {"train": epochs, "validation": config.training.rounds, "test": 1},
+        "snr": release_snr(release),
+        "releases_per_sample": releases_per_sample(config),
         "proxy_noise_std": release.proxy_noise_std if config.crdm.encoder != "none" else None,
+        # Of one image per case, and of what the job asks; a site's own account stays with it.
+        "account": account(config).to_dict(),
     }
 
 

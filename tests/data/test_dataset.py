@@ -113,6 +113,17 @@ def test_own_images(pairs: Path, site: Callable[..., Path]) -> None:
     assert torch.allclose(data.train.proxies.nan_to_num().mean(dim=0), torch.zeros(4), atol=1e-6)
 
 
+@pytest.mark.parametrize(("pattern", "largest"), [(None, 1), ("^(.)", 10), ("(.)$", 3)])
+def test_the_images_of_the_largest_patient_are_counted(
+    pattern: str | None, largest: int, pairs: Path, site: Callable[..., Path]
+) -> None:
+    for name in ("10", "11", "12", "13", "20", "21"):
+        write_pair(pairs / f"images/{name}.png", pairs / f"masks/{name}.png", int(name), top=255)
+    home = site(task="kvasir", root=str(pairs), layout="pairs", case_pattern=pattern)
+    for _ in ("prepared", "kept"):
+        assert own(home).images_per_case == largest
+
+
 def test_splits_of_own_images_do_not_depend_on_the_seed(pairs: Path, site: Callable[..., Path]) -> None:
     home = site(task="kvasir", root=str(pairs), layout="pairs")
     assert torch.equal(own(home, seed=1).test.pixels, own(home, seed=2).test.pixels)

@@ -16,7 +16,7 @@ from mucald.data.site_file import SiteFile
 
 FOLDER = "cache"
 # Raise when the meaning of the arrays changes.
-FORMAT = 1
+FORMAT = 2
 
 
 def cached(

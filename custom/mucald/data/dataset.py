@@ -1,6 +1,7 @@
 """A site's data, ready to train on: its own images if it has a site file, phantoms otherwise."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +91,7 @@ class SiteData:
         tensorboard_images: whether example images may be written to the site's run folder.
         noise_secret: what the site's private noise is drawn from.
         source: where the images come from, in words without paths.
+        images_per_case: most images of a case (patient, volume); they share what is told of a patient.
     """
 
     task: Task
@@ -99,6 +101,7 @@ class SiteData:
     tensorboard_images: bool
     noise_secret: str = field(repr=False)
     source: str
+    images_per_case: int = 1
 
 
 def load_site_data(
@@ -156,6 +159,7 @@ def _own_images(site: str, task_name: str | None, image_size: int, home: Path) -
         tensorboard_images=site_file.tensorboard_images,
         noise_secret=noise_secret(site_file, home),
         source=f"own images ({site_file.layout or 'datalist'})",
+        images_per_case=int(arrays["images_per_case"]),
     )
 
 
@@ -163,11 +167,17 @@ def _prepare_records(
     records: list[Record], site_file: SiteFile, task: Task, image_size: int
 ) -> dict[str, Tensor]:
     arrays: dict[str, Tensor] = {}
+    images: Counter[str] = Counter()
+
+    def samples(chosen: list[Record]) -> Iterator[Sample]:
+        for record in chosen:
+            pixels, labels = read_record(record, task, site_file.value_map)
+            images[record.case] += len(pixels)
+            yield from zip(pixels, labels, strict=True)
+
     for name, chosen in split_records(records, site_file).items():
-        read = (read_record(record, task, site_file.value_map) for record in chosen)
-        samples = (sample for pixels, labels in read for sample in zip(pixels, labels, strict=True))
-        arrays |= _prepare(name, samples, task, image_size)
-    return arrays
+        arrays |= _prepare(name, samples(chosen), task, image_size)
+    return arrays | {"images_per_case": torch.tensor(max(images.values()))}
 
 
 def _prepare(split: str, samples: Iterable[Sample], task: Task, image_size: int) -> dict[str, Tensor]:
