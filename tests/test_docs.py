@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,6 +163,23 @@ def test_site_file_table_has_every_key_with_its_default_and_no_other():
         assert (shipped == "required") if key == "task" else (json.loads(shipped) == value), key
 
 
+def test_policy_table_has_every_key_with_the_templates_value_and_no_other():
+    table = keyed_rows(section(read("docs/configuration.md"), "## `policy.json`"))
+    template = json.loads(read("workspace_templates/site/policy.json"))
+    assert {key: json.loads(cells[0].strip("`")) for key, cells in table.items()} == template
+    for key, choices in (("supervision", SUPERVISION), ("payload_types", PAYLOAD_TYPES[Field.LATENT])):
+        assert set(re.findall(r"`(\w+)`", table[key][1])) == set(choices), key
+
+
+def test_privacy_account_of_the_shipped_job():
+    command = [sys.executable, "tools/privacy_account.py", "jobs/mucald"]
+    printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    documented = read("docs/privacy.md")
+    table = [line for line in printed.splitlines() if line.startswith("|")]
+    assert len(table) == 6
+    assert all(line in documented.splitlines() for line in table)
+
+
 @pytest.mark.parametrize(
     ("key", "choices"),
     [
@@ -172,7 +191,7 @@ def test_site_file_table_has_every_key_with_its_default_and_no_other():
     ],
 )
 def test_choices_are_those_of_the_registry(key, choices):
-    allowed = keyed_rows(read("docs/configuration.md"))[key][1]
+    allowed = keyed_rows(section(read("docs/configuration.md"), "## `mucald.json`"))[key][1]
     assert set(re.findall(r"`(\w+)`", allowed)) == set(choices)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_job import run_job, tiny_config
+from tiny_job import run_job, tiny_config, write_policy
 
 from mucald.results import METRICS, History
 from mucald.split.scoring import Previews
@@ -71,13 +71,13 @@ def test_a_sites_pictures_lie_in_its_own_folder(full):
         assert events.Tags()["images"] == [f"image, labels, prediction/{site}"]
 
 
-def test_a_site_writes_no_picture_of_its_own_images_unless_it_allows_it(tmp_path):
+def test_a_site_writes_no_picture_of_its_own_images_unless_site_file_and_policy_allow_it(tmp_path):
     from PIL import Image
 
     from mucald.randomness import generator
     from mucald.tasks import TASKS
 
-    for site, allowed in (("north", False), ("south", True)):
+    for site, allowed, policy in (("north", False, True), ("south", True, True), ("west", True, False)):
         task = tiny_config().site(site).task
         home = tmp_path / "home" / site
         for index in range(10):
@@ -87,10 +87,11 @@ def test_a_site_writes_no_picture_of_its_own_images_unless_it_allows_it(tmp_path
                 Image.fromarray(array).save(home / part / f"{index}.png")
         content = {"task": task, "root": ".", "layout": "pairs", "tensorboard_images": allowed}
         (home / "site.json").write_text(json.dumps(content))
+        write_policy(home, tensorboard_images=policy)
     run = run_job(tiny_config(), tmp_path)
     assert run.results["failures"] == []
     pictures = {path.parent.parent.name for path in (tmp_path / "results").rglob("events.out.tfevents.*")}
-    assert pictures == {"server", "south", "west"}
+    assert pictures == {"server", "south"}
 
 
 def test_earlier_rounds_are_written_again_in_a_resumed_session(tmp_path, full):

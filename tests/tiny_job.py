@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 from mucald.algorithms import make_algorithm, participants
 from mucald.config import JobConfig
 from mucald.errors import MucaldError
+from mucald.privacy.policy import OPEN, POLICY_FILE, Policy
 from mucald.schema import parse
 from mucald.split.checkpoint import load_checkpoint
 from mucald.split.coordinator import Coordinator
@@ -295,6 +296,12 @@ def flat_numbers(value: Any) -> Iterator[float]:
             yield from flat_numbers(item)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield value
+
+
+def write_policy(home: Path, policy: Policy = OPEN, **changes: Any) -> None:
+    """Write a site's policy file: ``policy`` with the fields in ``changes`` replaced."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / POLICY_FILE).write_text(json.dumps(asdict(policy) | changes))
 
 
 def write_job(folder: Path, content: dict[str, Any], participants: list[str] | None = None) -> Path:

@@ -6,7 +6,10 @@ named like the sets' folders.
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
+
+from mucald.privacy.policy import OPEN, POLICY_FILE
 
 # Folder of the set: its layout and task.
 KNOWN_SETS = {
@@ -26,6 +29,7 @@ def main() -> None:
     parser.add_argument(
         "--reproducible", action="store_true", help="use a fixed noise secret; for public images only"
     )
+    parser.add_argument("--open-policy", action="store_true", help="allow every job; for public images only")
     arguments = parser.parse_args()
 
     found = [name for name in KNOWN_SETS if (arguments.sets / name).is_dir()]
@@ -39,6 +43,9 @@ def main() -> None:
         path = arguments.home / name / "site.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if arguments.open_policy:
+            policy = json.dumps(asdict(OPEN), indent=2) + "\n"
+            path.with_name(POLICY_FILE).write_text(policy, encoding="utf-8")
         print(f"{path}: task {task}, layout {layout}")
 
 

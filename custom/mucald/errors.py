@@ -26,6 +26,10 @@ class DataError(MucaldError):
     """A site's data file, image or mask is missing, unreadable or inconsistent."""
 
 
+class PolicyError(MucaldError):
+    """A site's policy does not allow what a job asks for, or is wrong itself."""
+
+
 class TrainingError(MucaldError):
     """Training cannot go on, for example because a loss is not finite. Its message is public as a whole."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from mucald.data.site_file import read_site_file
+from mucald.privacy.policy import DEFAULT, OPEN, read_policy
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -39,6 +40,10 @@ def test_site_files(tmp_path: Path) -> None:
     assert site_file.root == str(tmp_path / "sets/wbc")
     assert "noise_secret" not in json.loads((tmp_path / "home/wbc/site.json").read_text())
     assert "hc18" in done.stdout
+    assert read_policy(tmp_path / "home/wbc", "wbc") == DEFAULT
+    done = run("site_files.py", tmp_path / "sets", "--home", tmp_path / "home", "--open-policy")
+    assert done.returncode == 0, done.stderr
+    assert read_policy(tmp_path / "home/wbc", "wbc") == OPEN
 
 
 def test_site_files_without_known_set(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from tiny_job import REPOSITORY
+from tiny_job import REPOSITORY, write_policy
 
 from mucald.config import load_job
 from mucald.split.local import run_in_process
@@ -75,7 +75,7 @@ def test_a_site_without_its_images_is_left_out_and_the_others_go_on(
     tmp_path, make_job, simulate, monkeypatch
 ):
     monkeypatch.setenv("MUCALD_HOME", str(tmp_path / "home"))
-    (tmp_path / "home/skin").mkdir(parents=True)
+    write_policy(tmp_path / "home/skin")
     site_file = {"task": "ham10k", "root": "patients", "layout": "pairs"}
     (tmp_path / "home/skin/site.json").write_text(json.dumps(site_file))
     done = simulate(make_job(), "workspace", "-t", "3")
@@ -88,6 +88,29 @@ def test_a_site_without_its_images_is_left_out_and_the_others_go_on(
     assert all("patients" not in failure["reason"] for failure in found["failures"])
     assert "patients" in (tmp_path / "workspace/skin/log.txt").read_text()
     assert "patients" not in (tmp_path / "workspace/server/log.txt").read_text()
+
+
+def test_a_site_whose_policy_refuses_the_job_is_left_out_with_its_reason(
+    tmp_path, make_job, simulate, monkeypatch
+):
+    monkeypatch.setenv("MUCALD_HOME", str(tmp_path / "home"))
+    template = REPOSITORY / "workspace_templates/site/policy.json"
+    (tmp_path / "home/polyp").mkdir(parents=True)
+    (tmp_path / "home/polyp/policy.json").write_bytes(template.read_bytes())
+    job = make_job()
+    file = job / "app/config/mucald.json"
+    config = json.loads(file.read_text())
+    config["release"]["noised"] = False
+    config["network"]["cut"] = 2
+    file.write_text(json.dumps(config))
+    done = simulate(job, "workspace", "-t", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = results(tmp_path / "workspace/server/simulate_job")
+    reason = "site 'polyp' refuses: policy require_noise true, job releases without noise"
+    assert found["failures"] == [{"site": "polyp", "round": n, "reason": reason} for n in range(3)]
+    assert sorted(found["sites"]) == ["embryo", "skin"]
+    assert reason in (tmp_path / "workspace/server/log.txt").read_text()
+    assert not (tmp_path / "home/polyp/runs").exists(), "it never began"
 
 
 def test_too_few_sites_stop_the_job_with_the_reason(tmp_path, make_job, simulate, monkeypatch):

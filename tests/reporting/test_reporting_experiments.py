@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from results_files import results_like
-from tiny_job import PLAIN, REPOSITORY, Federation, Run, run_job, tiny_config, tiny_content, write_job
+from tiny_job import (
+    PLAIN,
+    REPOSITORY,
+    Federation,
+    Run,
+    run_job,
+    tiny_config,
+    tiny_content,
+    write_job,
+    write_policy,
+)
 
 from mucald.errors import ConfigError, TrainingError
 from mucald.reporting.comparability import require_comparable
@@ -216,6 +226,7 @@ def write_homes(home: Path) -> None:
             Image.fromarray(mask).save(home / site / f"masks/{number}.png")
         site_file = {"task": "kvasir", "root": ".", "layout": "pairs"}
         (home / site / "site.json").write_text(json.dumps(site_file))
+        write_policy(home / site)
 
 
 def test_the_command_takes_its_sites_from_home(job, tmp_path):

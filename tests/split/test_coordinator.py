@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny_job import CPU, PLAIN, Federation, equal_tensors, request, run_job, tiny_config
+from tiny_job import CPU, PLAIN, Federation, equal_tensors, request, run_job, tiny_config, write_policy
 
 from mucald.errors import ConfigError, TrainingError, WireError
 from mucald.split.coordinator import Coordinator
@@ -99,7 +99,7 @@ def test_below_min_sites_the_run_stops_with_its_reason(tmp_path):
 
 def test_a_site_whose_data_are_wrong_is_left_out_of_the_whole_run(tmp_path, caplog):
     home = tmp_path / "home/south"
-    home.mkdir(parents=True)
+    write_policy(home)
     (home / "site.json").write_text(json.dumps({"task": "ham10k", "root": "nowhere", "layout": "pairs"}))
     run = run_job(tiny_config(PLAIN), tmp_path)
     assert {(f["site"], f["round"]) for f in run.results["failures"]} == {("south", n) for n in range(3)}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_job import CPU, PLAIN, tiny_config
+from tiny_job import CPU, PLAIN, tiny_config, write_policy
 
 from mucald.config import JobConfig
 from mucald.errors import DataError
@@ -30,6 +30,7 @@ def write_images(home: Path, task: str) -> None:
             (home / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(home / folder / f"{number}.png")
     (home / "site.json").write_text(json.dumps({"task": task, "root": ".", "layout": "pairs"}))
+    write_policy(home)
 
 
 def test_images_split_and_first_weights_of_pooled_sites_are_those_of_the_sites(config, tmp_path):

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 from recording import Recording, record_run
-from tiny_job import EXACT_WIRE, flat_numbers, tiny_config
+from tiny_job import EXACT_WIRE, flat_numbers, tiny_config, write_policy
 
 from mucald.crdm.schedule import CosineSchedule
 from mucald.data.dataset import load_site_data
+from mucald.privacy.policy import DEFAULT
 from mucald.randomness import generator
 from mucald.split.codec import FORMATS
 from mucald.split.messages import Field, Kind, Message, Phase, decode
@@ -71,6 +72,7 @@ def hospital(tmp_path_factory) -> Recording:
             Image.fromarray(array).save(home / "scans" / part / f"patient-{index:02}.png")
     site = {"task": "kvasir", "root": "scans", "layout": "pairs", "noise_secret": SECRET}
     (home / "site.json").write_text(json.dumps(site))
+    write_policy(home, DEFAULT, min_cut=1)
     return record_run(tiny_config(), folder)
 
 

@@ -1,4 +1,4 @@
-"""The one file that a hospital edits, ``<home>/site.json``: its task, where its images lie, and its secret.
+"""The file that a hospital has to edit, ``<home>/site.json``: its task, where its images lie, and its secret.
 
 Example: ``{"task": "kvasir", "root": "/data/kvasir", "layout": "pairs"}`` or, with a MONAI data list,
 ``{"task": "kvasir", "datalist": "datalist.json"}``. It never leaves the site.

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ from mucald import metrics, randomness
 from mucald.algorithms import algorithm_of
 from mucald.config import JobConfig
 from mucald.data.dataset import Batch, SiteData, Split
+from mucald.privacy.accountant import Account, account
+from mucald.privacy.policy import Policy
 from mucald.privacy.release import Release
 from mucald.split.checkpoint import CheckpointStore
 from mucald.split.exchange import Exchange, NoisedProxies
@@ -49,15 +51,22 @@ class SplitSite(Resumable):
         name: name of the site.
         config: the job.
         data: the site's images, labels and proxies.
+        policy: what the site lets out; it must allow the job.
         store: where its checkpoints lie.
         device: where to compute.
     """
 
     def __init__(
-        self, name: str, config: JobConfig, data: SiteData, store: CheckpointStore, device: torch.device
+        self,
+        name: str,
+        config: JobConfig,
+        data: SiteData,
+        policy: Policy,
+        store: CheckpointStore,
+        device: torch.device,
     ):
-        self._data = data
-        self._release = Release(config.release, data.noise_secret, name)
+        self._data, self.policy = data, policy
+        self._release = Release(policy.tightened(config.release), data.noise_secret, name)
         self._algorithm = algorithm_of(config)
         self._segments = SiteSegments(config, name, data.task.n_classes, self._release, device)
         super().__init__(name, config, store, self._segments)
@@ -75,6 +84,11 @@ class SplitSite(Resumable):
     def tested(self) -> list[Tested]:
         """Return what stays with the site after its test."""
         return [Tested(self.name, self.task, self.weights(), self.previews)]
+
+    def account(self) -> Account:
+        """Return the account of what the run's releases can tell; it is for the site alone."""
+        release = self.policy.tightened(self._config.release)
+        return account(replace(self._config, release=release), self._data.images_per_case)
 
     def run(self, task: SiteTask, link: Link) -> dict[str, Any]:
         """Do what the server asks.
