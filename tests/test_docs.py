@@ -138,18 +138,19 @@ def test_configuration_table_has_every_key_with_the_shipped_value_and_no_other()
             assert json.loads(shipped) == json.loads(json.dumps(value)), key
 
 
-def test_jobs_table_has_every_job_with_what_it_changes_and_no_other():
-    table = keyed_rows(section(read("docs/configuration.md"), "## Jobs"))
+def test_jobs_tables_have_every_job_with_what_it_changes_and_no_other():
+    text = read("docs/configuration.md")
+    baselines = keyed_rows(section(text, "### Baselines"))
+    table = keyed_rows(section(text, "## Jobs")) | baselines
     assert table.keys() == {path.parent.name for path in REPOSITORY.glob("jobs/*/meta.json")}
-    shipped = dict(flatten(load_job(JOB)[0]))
     for name, (_, differences) in table.items():
-        config = dict(flatten(load_job(JOB.with_name(name))[0]))
-        changed = {key: value for key, value in config.items() if value != shipped[key]}
+        reference = "baseline_splitfed" if name in baselines else "mucald"
+        own, other = (dict(flatten(load_job(JOB.with_name(job))[0])) for job in (name, reference))
         documented = re.findall(r"`([\w.]+)` = `([^`]+)`", differences)
         assert {key: json.loads(value) for key, value in documented} == {
             key: json.loads(json.dumps(value))
-            for key, value in changed.items()
-            if key not in ("name", "description")
+            for key, value in own.items()
+            if value != other[key] and key not in ("name", "description")
         }, name
 
 

@@ -28,9 +28,15 @@ TOGETHER = "TOGETHER"
 POOLED = {"baseline_centralized": "pooled"}
 """Jobs in which one participant holds the data of all sites, and its name."""
 
+# Arguments that another rule has no use for are None here; without any, the empty dictionary is a value itself.
+RULE_ARGUMENTS = {
+    f"aggregation.args.{key}": None
+    for key in ("toward.rule", "toward.args.c", "factors", "blocks.encoder", "blocks.decoder")
+}
+EQUAL = RULE_ARGUMENTS | {"aggregation.rule": "equal", "aggregation.args": {}}
 NO_NOISE = {"release.noised": False}
 NO_CRDM = {"crdm.encoder": "none", "crdm.denoiser": False}
-SPLITFED = NO_NOISE | NO_CRDM | {"daca.enabled": False, "losses.proximal": 0.0}
+SPLITFED = EQUAL | NO_NOISE | NO_CRDM | {"daca.enabled": False, "losses.proximal": 0.0}
 
 
 def arguments(**values: Any) -> dict[str, Any]:
@@ -40,7 +46,8 @@ def arguments(**values: Any) -> dict[str, Any]:
 
 DIFFERENCES: dict[str, dict[str, Any]] = {
     "mucald": {},
-    "mucald_paper": {
+    "mucald_paper": EQUAL
+    | {
         "network.features": [32, 64, 128, 256, 512],
         "network.cut": 0,
         "network.latent_channels": 32,
@@ -51,6 +58,7 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
     },
     "mucald_swin_unet": {"network.backbone": "swin_unet"},
     "mucald_unet3plus": {"network.backbone": "unet3plus", "network.features": [16, 32, 64, 128, 256]},
+    "ablation_equal_average": EQUAL,
     "ablation_crdm_only": {"daca.enabled": False},
     "ablation_daca_only": NO_NOISE | NO_CRDM,
     "ablation_no_causal": {"crdm.encoder": "plain"},
@@ -67,11 +75,10 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
     "baseline_mocha": SPLITFED
     | {"algorithm.name": "mocha", "aggregation.rule": "local"}
     | arguments(regularisation=0.001, ridge=0.0001),
-    "baseline_fedbone": SPLITFED
+    "baseline_fedbone": {key: value for key, value in SPLITFED.items() if key != "aggregation.args"}
     | {
         "network.task_adaptation": True,
         "aggregation.rule": "fedbone",
-        "aggregation.args": None,
         "aggregation.args.learning_rate": 1.0,
         "aggregation.args.momentum": 0.9,
     },
