@@ -28,7 +28,7 @@ TOGETHER = "TOGETHER"
 POOLED = {"baseline_centralized": "pooled"}
 """Jobs in which one participant holds the data of all sites, and its name."""
 
-# Arguments that another rule has no use for are None here; without any, the empty dictionary is a value itself.
+# What another rule has no use for is None; without any argument, the empty dictionary is a value itself.
 RULE_ARGUMENTS = {
     f"aggregation.args.{key}": None
     for key in ("toward.rule", "toward.args.c", "factors", "blocks.encoder", "blocks.decoder")
