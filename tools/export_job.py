@@ -1,0 +1,39 @@
+"""Write a job as it is submitted, for ``nvflare job submit`` and the admin console.
+
+Usage: ``python tools/export_job.py jobs/mucald --out exported/mucald``
+
+The folder holds configuration alone, which sites accept that forbid custom code and have this project installed.
+With ``--code`` it also holds the package under ``app/custom``: a bundle for sites that allow custom code and
+have only the packages of ``requirements.txt``.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mucald.errors import MucaldError
+from mucald.flare.submission import export_job
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("job", type=Path, help="a job folder")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--code", action="store_true", help="put the package under app/custom")
+    parser.add_argument("--resume-from", help="a run's name as printed when it began, or 'latest'")
+    arguments = parser.parse_args(argv)
+    changes = {} if arguments.resume_from is None else {"resume_from": arguments.resume_from}
+    try:
+        out = export_job(arguments.job, arguments.out, arguments.code, **changes)
+    except MucaldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{out}: {'configuration and code' if arguments.code else 'configuration alone'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Lay this project's templates into start-up kits and check them, on the machine where they are to run.
+
+Usage: ``python tools/site_setup.py KIT [KIT …]``, for example ``provisioned/mucald/prod_00/*``
+
+What is written: into ``local/resources.json`` the classes that a job may name, on the server where jobs are
+stored, on a site that its log stays there and that a killed job process is started again; on a site also
+``local/authorization.json`` (no custom code, no reading of files from outside) and, where the project has one,
+the site's ``policy.json``. Files that people edit are never overwritten. A second run changes nothing.
+
+Exit status 1 means that something would keep a participant from taking part.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mucald.errors import MucaldError
+from mucald.flare.kit_checks import check_kit
+from mucald.flare.kits import open_kit, set_up
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "workspace_templates"
+
+
+def handle(folder: Path, arguments: argparse.Namespace) -> bool:
+    """Set up and check one kit; return whether it can take part."""
+    try:
+        kit = open_kit(folder)
+        print(f"{kit.name} ({kit.kind}), {kit.folder}")
+        if not arguments.check:
+            for path in set_up(kit, arguments.templates, arguments.site_file):
+                print(f"  written  {path}")
+        findings = check_kit(kit)
+    except MucaldError as error:
+        print(f"  WRONG    {error}")
+        return False
+    for finding in findings:
+        print(f"  {'WRONG' if finding.hinders else 'note':<8} {finding.text}")
+    return not any(finding.hinders for finding in findings)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kits", type=Path, nargs="+", help="start-up kits, of server, sites and admins")
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--site-file", type=Path, help="the site's site.json; only with a single kit")
+    parser.add_argument("--templates", type=Path, default=TEMPLATES, help="folder workspace_templates")
+    arguments = parser.parse_args(argv)
+    if arguments.site_file is not None and len(arguments.kits) > 1:
+        parser.error("--site-file belongs to one site; name one kit")
+    # Not all(...) of a generator, which would stop at the first kit that is wrong.
+    return 0 if all([handle(folder, arguments) for folder in arguments.kits]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Submit a job to a running federation, follow it, and fetch its results.
+
+Usage: ``python tools/submit.py jobs/mucald --kit provisioned/mucald/prod_00/lead@coordination.org``
+
+What is submitted is the job's configuration alone, which sites accept that forbid custom code. A job that fails
+is submitted again with ``--retries N``, and goes on after the last complete round; ``--resume latest``, or the
+name of a run, does it by hand. Results lie in ``<out>/<job id>/workspace``.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+from mucald.config import load_job
+from mucald.errors import MucaldError
+from mucald.flare.session import Federation, SubmissionError
+from mucald.flare.submission import exported
+
+RESULTS = "results.json"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Submit, follow and fetch; return the exit status."""
+    tell = partial(print, flush=True)
+    sites = load_job(arguments.job)[1]
+    resume = arguments.resume
+    with Federation(arguments.kit) as federation:
+        absent = sorted(set(sites) - set(federation.sites()))
+        if absent:
+            tell(f"not connected: {', '.join(absent)}")
+        for left in range(arguments.retries, -1, -1):
+            changes = {} if resume is None else {"resume_from": resume}
+            with exported(arguments.job, arguments.code, **changes) as job:
+                job_id = federation.submit(job)
+            tell(f"job {job_id}: submitted")
+            if arguments.no_wait:
+                return 0
+            status = federation.follow(job_id, tell, arguments.timeout)
+            folder = federation.download(job_id, arguments.out)
+            results = folder / "workspace" / RESULTS
+            if results.exists():
+                tell(f"results: {results}")
+                return 0
+            tell(f"job {job_id} ended as {status} without results; see {folder / 'workspace' / 'log.txt'}")
+            # A run that stopped before its first checkpoint has nothing to go on from.
+            resume = LATEST if any("run " in line for line in federation.progress(job_id)) else resume
+    return 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("job", type=Path, help="a job folder")
+    parser.add_argument("--kit", type=Path, required=True, help="start-up kit of an admin who may submit")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="where results go")
+    parser.add_argument("--code", action="store_true", help="submit the package along with the job")
+    parser.add_argument("--resume", metavar="RUN", help="go on with this run, or with the 'latest'")
+    parser.add_argument("--retries", type=int, default=0, help="submit a failed job again, so often at most")
+    parser.add_argument(
+        "--timeout", type=float, help="seconds to wait for each submission; for ever by default"
+    )
+    parser.add_argument("--no-wait", action="store_true", help="do not follow the job")
+    try:
+        return run(parser.parse_args(argv))
+    except SubmissionError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except MucaldError as error:
+        print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
