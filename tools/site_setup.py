@@ -4,8 +4,8 @@ Usage: ``python tools/site_setup.py KIT [KIT …]``, for example ``provisioned/m
 
 What is written: into ``local/resources.json`` the classes that a job may name, on the server where jobs are
 stored, on a site that its log stays there and that a killed job process is started again; on a site also
-``local/authorization.json`` (no custom code, no reading of files from outside) and, where the project has one,
-the site's ``policy.json``. Files that people edit are never overwritten. A second run changes nothing.
+``local/authorization.json`` (no custom code, no reading of files from outside) and ``policy.json``. Files
+that people edit are never overwritten. A second run changes nothing.
 
 Exit status 1 means that something would keep a participant from taking part.
 """
@@ -50,8 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.site_file is not None and len(arguments.kits) > 1:
         parser.error("--site-file belongs to one site; name one kit")
-    # Not all(...) of a generator, which would stop at the first kit that is wrong.
-    return 0 if all([handle(folder, arguments) for folder in arguments.kits]) else 1
+    able = [handle(folder, arguments) for folder in arguments.kits]
+    return 0 if all(able) else 1
 
 
 if __name__ == "__main__":

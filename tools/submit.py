@@ -2,19 +2,20 @@
 
 Usage: ``python tools/submit.py jobs/mucald --kit provisioned/mucald/prod_00/lead@coordination.org``
 
-What is submitted is the job's configuration alone, which sites accept that forbid custom code. A job that fails
-is submitted again with ``--retries N``, and goes on after the last complete round; ``--resume latest``, or the
-name of a run, does it by hand. Results lie in ``<out>/<job id>/workspace``.
+What is submitted is the job's configuration alone, which sites accept that forbid custom code. With
+``--retries N`` a job that fails is submitted again and goes on after its last complete round; ``--resume
+latest`` or ``--resume RUN`` does it by hand. Results lie in ``<out>/<job id>/workspace``.
 """
 
 import argparse
+import re
 import sys
 from functools import partial
 from pathlib import Path
 
 from mucald.config import load_job
 from mucald.errors import MucaldError
-from mucald.flare.session import Federation, SubmissionError
+from mucald.flare.session import Federation
 from mucald.flare.submission import exported
 
 RESULTS = "results.json"
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         absent = sorted(set(sites) - set(federation.sites()))
         if absent:
             tell(f"not connected: {', '.join(absent)}")
-        for left in range(arguments.retries, -1, -1):
+        for _ in range(arguments.retries + 1):
             changes = {} if resume is None else {"resume_from": resume}
             with exported(arguments.job, arguments.code, **changes) as job:
                 job_id = federation.submit(job)
@@ -43,9 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
                 tell(f"results: {results}")
                 return 0
             tell(f"job {job_id} ended as {status} without results; see {folder / 'workspace' / 'log.txt'}")
-            # A run that stopped before its first checkpoint has nothing to go on from.
-            resume = LATEST if any("run " in line for line in federation.progress(job_id)) else resume
+            resume = run_name(federation.progress(job_id)) or resume
     return 1
+
+
+def run_name(progress: list[str]) -> str | None:
+    """Return the name of the run that a job began or went on with; None if it did not come so far."""
+    names = [match[1] for line in progress if (match := re.match(r"(?:going on with )?run ([\w.-]+)", line))]
+    return names[-1] if names else None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,14 +65,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--code", action="store_true", help="submit the package along with the job")
     parser.add_argument("--resume", metavar="RUN", help="go on with this run, or with the 'latest'")
     parser.add_argument("--retries", type=int, default=0, help="submit a failed job again, so often at most")
-    parser.add_argument(
-        "--timeout", type=float, help="seconds to wait for each submission; for ever by default"
-    )
+    parser.add_argument("--timeout", type=float, help="seconds to wait for a job; for ever by default")
     parser.add_argument("--no-wait", action="store_true", help="do not follow the job")
     try:
         return run(parser.parse_args(argv))
-    except SubmissionError as error:
-        print(f"error: {error}", file=sys.stderr)
     except MucaldError as error:
         print(f"error: {error}", file=sys.stderr)
     return 1

@@ -77,12 +77,13 @@ class Loopback:
 
     def wait_for_sites(self, timeout_s: float = START_S) -> None:
         end = time.monotonic() + timeout_s
-        while True:
-            with contextlib.suppress(MucaldError):
-                if self.admin.sites() == sorted(self.sites):
-                    return
-            assert time.monotonic() < end, self.console("localhost")
-            time.sleep(0.5)
+        with self.admin as admin:
+            while True:
+                with contextlib.suppress(MucaldError):
+                    if admin.sites() == sorted(self.sites):
+                        return
+                assert time.monotonic() < end, self.console("localhost")
+                time.sleep(0.5)
 
     def tree(self, name: str) -> list[psutil.Process]:
         """Return a participant's process and those that it started."""
@@ -99,6 +100,16 @@ class Loopback:
             assert time.monotonic() < end, self.console(name)
             time.sleep(0.1)
         return children[0]
+
+    def listening(self) -> list[str]:
+        """Return the addresses on which any of the processes listens."""
+        connections = (
+            connection
+            for name in self.processes
+            for process in self.tree(name)
+            for connection in process.net_connections()
+        )
+        return [connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN]
 
     def kill(self, name: str) -> None:
         """End a participant at once, with all it started."""

@@ -68,11 +68,17 @@ class SplitFedController(Controller):
             waiting.discard(site)
             self._take(coordinator, site, client_task.result)
 
+        def sent(client_task: ClientTask, fl_ctx: FLContext) -> None:  # noqa: ARG001 - FLARE names it
+            # A site asks for a task a second time if its process was killed and started again.
+            if client_task.task_send_count > 0:
+                coordinator.restart(client_task.client.name)
+
         self.broadcast_and_wait(
             Task(
                 name=task.kind,
                 data=task_to_shareable(task, fl_ctx.get_engine().get_cell().get_fqcn()),
                 timeout=self._task_timeout,
+                before_task_sent_cb=sent,
                 result_received_cb=received,
             ),
             fl_ctx,
@@ -82,7 +88,8 @@ class SplitFedController(Controller):
         )
         if not abort.triggered:
             for site in sorted(waiting):
-                coordinator.fail(site, f"no answer within {self._task_timeout} s")
+                limit = f" within {self._task_timeout} s" if self._task_timeout else ""
+                coordinator.fail(site, f"no answer{limit}; its job process or its host has ended")
 
     @staticmethod
     def _take(coordinator: Coordinator, site: str, result: Shareable) -> None:

@@ -1,6 +1,7 @@
 """What would keep a participant from taking part, found before it is started."""
 
 import datetime
+import os
 import shutil
 import socket
 import subprocess
@@ -9,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from cryptography import x509
 
 from mucald.data.layouts import find_records
@@ -38,6 +38,7 @@ CLASSES = {
 }
 SHORTEST_VALIDITY = datetime.timedelta(days=30)
 LEAST_SPACE_GIB = 2
+_MENDED = "; run this without --check"
 _CONNECT_TIMEOUT_S = 3.0
 _START_TIMEOUT_S = 60.0
 _CERTIFICATES = {"server": "server.crt", "site": "client.crt", "admin": "client.crt"}
@@ -115,8 +116,7 @@ def _resources(kit: Kit) -> Iterator[Finding]:
         )
     if kit.kind == "site" and resources.get("allow_log_streaming") is not False:
         yield Finding(
-            "allow_log_streaming is on: the site's error log, which may name files, would go to the server; "
-            "run this without --check"
+            f"allow_log_streaming is on: the site's error log, which names files, goes to the server{_MENDED}"
         )
 
 
@@ -149,8 +149,8 @@ def _server(kit: Kit) -> Iterator[Finding]:
 def _site(kit: Kit) -> Iterator[Finding]:
     if not (kit.folder / "local" / AUTHORIZATION).exists():
         yield Finding(
-            f"local/{AUTHORIZATION} is missing, so FLARE's default lets a job bring its own code and lets the "
-            f"project's admin read files here; run this without --check"
+            f"local/{AUTHORIZATION} is missing, so a job may bring its own code and the project's admin may "
+            f"read files here{_MENDED}"
         )
     yield from _policy(kit)
     yield from _images(kit)
@@ -192,8 +192,7 @@ def _server_reachable(kit: Kit) -> Iterator[Finding]:
             pass
     except OSError as error:
         yield Finding(
-            f"{host}:{port} does not answer ({error}); either the server is not started yet, or a firewall lies "
-            f"between",
+            f"{host}:{port} does not answer ({error}): the server is not started, or a firewall lies between",
             hinders=False,
         )
 
@@ -206,10 +205,9 @@ def _resolve(host: str) -> str | None:
 
 
 def _is_running(kit: Kit) -> bool:
-    """Whether a process of this machine runs from the kit."""
-    folder = str(kit.folder)
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        if folder in command and any("server_train" in part for part in command):
-            return True
-    return False
+    """Whether start.sh has started this kit's process and it lives."""
+    try:
+        os.kill(int((kit.folder / "pid.fl").read_text()), 0)
+    except (FileNotFoundError, ValueError, ProcessLookupError):
+        return False
+    return True

@@ -88,7 +88,7 @@ def set_up(kit: Kit, templates: Path, site_file: Path | None = None) -> list[str
     """Lay the templates into a kit; a second call changes nothing.
 
     What the templates' ``resources.json`` says is merged into the kit's, all else there stays. Files that
-    people edit (``authorization.json``, ``policy.json``, ``site.json``) are written only where they are absent.
+    people edit (``authorization.json``, ``policy.json``) are written only where they are absent.
 
     Args:
         kit: the kit.
@@ -105,7 +105,9 @@ def set_up(kit: Kit, templates: Path, site_file: Path | None = None) -> list[str
     if kit.kind == "admin":
         return written
     source = templates / kit.kind
-    changes = json.loads(json.dumps(read_json(source / RESOURCES)).replace("{kit}", str(kit.folder)))
+    # The path as JSON writes it, without its quotation marks.
+    path = json.dumps(str(kit.folder))[1:-1]
+    changes = json.loads(json.dumps(read_json(source / RESOURCES)).replace("{kit}", path))
     written += _write(kit.folder / "local" / RESOURCES, merge(kit.resources(), changes))
     if (source / AUTHORIZATION).exists():
         written += _copy(source / AUTHORIZATION, kit.folder / "local" / AUTHORIZATION)
@@ -122,9 +124,9 @@ def set_up(kit: Kit, templates: Path, site_file: Path | None = None) -> list[str
 def merge(value: Any, change: Any) -> Any:
     """Return ``value`` with ``change`` merged into it.
 
-    Objects are merged key by key. Objects of a list are merged with the one of the same ``id``, or of the same
-    place where they have none; an ``id`` that the kit lacks is left out, since a container's launcher takes the
-    place of a process's. Other entries of a list are added once.
+    Objects are merged key by key. Objects of a list are merged with the one of the same ``id``, or of the
+    same place where they have none; an ``id`` that the kit lacks is left out, since a container's launcher
+    stands in for that of processes. Other entries of a list are added once.
     """
     if isinstance(value, dict) and isinstance(change, dict):
         if "path" in change:  # another class does not take the arguments of the one before

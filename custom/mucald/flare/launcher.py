@@ -1,8 +1,8 @@
-"""A site's job launcher that starts a killed job process again, so that its death does not end the whole job.
+"""A site's job launcher that starts a killed job process again, so that its death does not end the job.
 
-FLARE's own launcher reports the death of a job process (out of memory, kill) as a failure of the job, which then
-ends at every site, whatever ``min_clients`` says. A site's state between rounds is on disk and a round is
-repeatable, so the process is started anew and does the open round again from its beginning.
+FLARE's own launcher reports the death of a job process (out of memory, kill) as a failure of the job, which
+then ends at every site, whatever ``min_clients`` says. A site's state between rounds is on disk and a round
+is repeatable, so the process is started anew and does the open round again from its beginning.
 """
 
 import signal
@@ -14,7 +14,6 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_launcher_spec import JobHandleSpec, JobReturnCode
 from nvflare.app_common.job_launcher.client_process_launcher import ClientProcessJobLauncher
 from nvflare.app_common.job_launcher.process_launcher import ProcessHandle
-
 
 CRASHES = frozenset(
     {signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}

@@ -5,7 +5,6 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +25,7 @@ from mucald.flare.kits import open_kit
 
 POLL_S = 2.0
 _LOGIN_TIMEOUT_S = 15.0
-_REFUSALS = (AuthenticationError, AuthorizationError, InvalidJobDefinition, JobNotFound, InternalError)
+_REFUSALS = (AuthenticationError, InvalidJobDefinition, JobNotFound, InternalError)
 _DISCONNECTIONS = (NoConnection, SessionClosed, ConnectionError)
 # What the coordinator logs of a run: its name, each site's round, and the table of results.
 _PROGRESS = re.compile(r"(?:^|- )((?:run [\w.-]+;|round \d+/|test  |site '|going on with run).*)$")
@@ -40,24 +39,8 @@ class Unreachable(SubmissionError):  # noqa: N818 - a state more than an error
     """The server does not answer."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended.
-
-    Args:
-        job_id: FLARE's name of the job.
-        status: FLARE's status, such as ``FINISHED:COMPLETED``.
-        results: the folder that it was downloaded to.
-    """
-
-    job_id: str
-    status: str
-    results: Path
-
-    @property
-    def completed(self) -> bool:
-        """Whether the job ran to its results."""
-        return self.status == RunStatus.FINISHED_COMPLETED.value
+class NotAllowed(SubmissionError):  # noqa: N818 - as FLARE says it
+    """The user's role may not do that."""
 
 
 class Federation:
@@ -88,8 +71,8 @@ class Federation:
         """Log out."""
         session, self._session = self._session, None
         if session is not None:
-            with suppress(*_DISCONNECTIONS, *_REFUSALS):
-                session.close()
+            # Not Session.close, which asks the server to log out and waits for its answer.
+            session.api.close()
 
     def submit(self, job: Path) -> str:
         """Submit a job folder as it is and return FLARE's id of it.
@@ -141,7 +124,8 @@ class Federation:
                 status = str(self.meta(job_id)["status"])
                 lines = [f"job {job_id}: {status}"]
                 if status not in (RunStatus.SUBMITTED.value, RunStatus.DISPATCHED.value):
-                    lines += self.progress(job_id)
+                    with suppress(NotAllowed):
+                        lines += self.progress(job_id)
             except Unreachable as error:
                 lines = [str(error)]
             for line in lines:
@@ -183,5 +167,7 @@ class Federation:
         except _DISCONNECTIONS as error:
             self.close()
             raise Unreachable(f"the server does not answer: {error}") from None
+        except AuthorizationError as error:
+            raise NotAllowed(f"this user may not do that: {error}") from None
         except _REFUSALS as error:
             raise SubmissionError(f"the server refuses: {error}") from None

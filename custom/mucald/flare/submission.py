@@ -22,8 +22,8 @@ def export_job(job: Path, out: Path, code: bool = False, **changes: Any) -> Path
     Args:
         job: a job folder.
         out: the folder to write; its parent exists or is made.
-        code: put this package under ``app/custom``, for sites that have it not installed and allow custom code.
-            FLARE calls any job with a file there custom code, hence without ``code`` there is none.
+        code: put this package under ``app/custom``, for sites that allow custom code and have it not
+            installed. FLARE takes any file there for custom code, hence without ``code`` there is none.
         changes: keys of ``mucald.json`` to set, such as ``resume_from``.
 
     Returns:

@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,8 +165,19 @@ class Coordinator:
             self._history.failures.append({"site": site, "round": round_number, "reason": reason})
             self._progress.skip()
         log.error("site '%s' is left out of round %d: %s", site, round_number + 1, reason)
-        if site in self.copies and round_number < self._config.training.rounds:
-            self.copies[site].load_state(*load_checkpoint(self._store.path(round_number, site)))
+        if round_number < self._config.training.rounds:
+            self._rewind(site)
+
+    def restart(self, site: str) -> None:
+        """Let a site whose process was started again do the open task from its beginning."""
+        log.warning("site '%s' was started again and does its task anew", site)
+        if site in self.copies:
+            self.server.restart(site, partial(self._rewind, site))
+
+    def _rewind(self, site: str) -> None:
+        """Take a site's copy, if it has one, back to where the open task began."""
+        if site in self.copies:
+            self.copies[site].load_state(*load_checkpoint(self._store.path(self._round["round"], site)))
 
     def close(self, task: SiteTask) -> None:
         """End the task: between rounds, train discriminators, aggregate and write the checkpoint.

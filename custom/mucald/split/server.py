@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -84,6 +84,14 @@ class SplitServer:
         if (session := self._sessions.get(site)) is not None:
             with session.lock:
                 session.open = False
+
+    def restart(self, site: str, rewind: Callable[[], None]) -> None:
+        """Let ``site`` do the open round from its beginning; ``rewind`` takes its copy back there."""
+        session = self._sessions[site]
+        with session.lock:
+            rewind()
+            session.copy.begin_round()
+            session.position, session.last_request = _Session.position, None
 
     def handle(self, site: str, request: bytes | bytearray | memoryview) -> bytes:
         """Answer one message.

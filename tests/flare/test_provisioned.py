@@ -1,0 +1,141 @@
+"""A provisioned federation with mutual TLS on the loopback interface: results, refusals and faults."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from federation import LEAD, REPOSITORY, Loopback, loopback
+from tiny_job import PLAIN, tiny_content
+
+from mucald.config import load_job
+from mucald.flare.submission import exported
+from mucald.split.local import run_in_process
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("provisioned")]
+
+SITES = ("north", "south", "west")
+LIMIT_S = 120
+# What may differ between two runs of the same numbers.
+INCIDENTAL = ("run_id", "timing")
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
+    with loopback(tmp_path_factory.mktemp("federation"), SITES) as running:
+        yield running
+
+
+def write(folder: Path, content: dict[str, Any]) -> Path:
+    """Write a copy of the main job's folder with another configuration."""
+    source, target = REPOSITORY / "jobs/mucald", folder / content["name"]
+    for path in source.rglob("*.*"):
+        (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+        (target / path.relative_to(source)).write_bytes(path.read_bytes())
+    meta = json.loads((source / "meta.json").read_text())
+    meta["deploy_map"] = {"app": ["server", *content["sites"]]}
+    (target / "meta.json").write_text(json.dumps(meta))
+    (target / "app/config/mucald.json").write_text(json.dumps(content))
+    return target
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    content = json.loads((folder / "results.json").read_text())
+    content["config"] |= {"resume_from": None}
+    return {key: value for key, value in content.items() if key not in INCIDENTAL}
+
+
+def models(folder: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{path.name}:{name}": tensor
+        for path in sorted((folder / "models").glob("*.safetensors"))
+        for name, tensor in safetensors.torch.load_file(path).items()
+    }
+
+
+def assert_equal_to_one_process(job: Path, results: Path, folder: Path) -> None:
+    config, sites = load_job(job)
+    run_in_process(config, sites, folder / "local", lambda name: folder / "home" / name, workers=2)
+    assert numbers(results) == numbers(folder / "local/server")
+    found, expected = models(results), models(folder / "local/server")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def submit(federation: Loopback, job: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
+    kit = federation.kits / LEAD
+    command = [sys.executable, REPOSITORY / "tools/submit.py", job, "--kit", kit, "--out", out, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=LIMIT_S)[0]
+    finally:
+        process.kill()
+
+
+def results_of(out: Path) -> Path:
+    (folder,) = (path.parent for path in out.glob("*/workspace/results.json"))
+    return folder
+
+
+def test_a_submitted_job_gives_the_numbers_of_one_process_and_listens_on_loopback_alone(federation, tmp_path):
+    job = write(tmp_path, tiny_content())
+    process = submit(federation, job, tmp_path / "out")
+    federation.job_process("north")
+    addresses = federation.listening()
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert "round 2/2" in output
+    assert addresses
+    assert set(addresses) <= {"127.0.0.1", "::1"}
+    assert_equal_to_one_process(job, results_of(tmp_path / "out"), tmp_path)
+
+
+def test_a_bundle_with_code_is_refused_where_custom_code_is_forbidden(federation, tmp_path):
+    job = write(tmp_path, tiny_content(name="bundle"))
+    with federation.admin as admin, exported(job, code=True) as bundle:
+        job_id = admin.submit(bundle)
+        assert admin.follow(job_id, lambda _: None, LIMIT_S) == "FINISHED:FAILED_TO_RUN"
+        assert "BYOC not permitted" in str(admin.meta(job_id)["job_deploy_detail"])
+
+
+def test_a_killed_job_process_is_started_again_and_changes_no_number(federation, tmp_path):
+    content = tiny_content(PLAIN, name="killed", training={"rounds": 3, "local_epochs": 4, "batch_size": 2})
+    job = write(tmp_path, content)
+    process = submit(federation, job, tmp_path / "out")
+    wait_for_round(federation, "north", "killed", 1)
+    federation.job_process("north").kill()
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert "site 'north' was started again" in output
+    assert_equal_to_one_process(job, results_of(tmp_path / "out"), tmp_path)
+
+
+def test_a_killed_server_goes_on_with_the_run_by_itself_after_its_restart(federation, tmp_path):
+    content = tiny_content(PLAIN, name="crashed", training={"rounds": 3, "local_epochs": 4, "batch_size": 2})
+    job = write(tmp_path, content)
+    process = submit(federation, job, tmp_path / "out", "--retries", "1")
+    wait_for_round(federation, "localhost", "crashed", 1)
+    federation.kill("localhost")
+    federation.start("localhost")
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert "going on with run" in output
+    assert_equal_to_one_process(job, results_of(tmp_path / "out"), tmp_path)
+
+
+def wait_for_round(federation: Loopback, participant: str, job: str, completed: int) -> None:
+    """Wait for a participant's checkpoint after so many rounds."""
+    end = time.monotonic() + LIMIT_S
+    home = federation.kits / participant / "mucald"
+    while not list(home.glob(f"runs/{job}-*/round-{completed:03d}/*.sha256")):
+        assert time.monotonic() < end, federation.console(participant)
+        time.sleep(0.02)
