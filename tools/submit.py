@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mucald.config import load_job
 from mucald.errors import MucaldError
-from mucald.flare.session import Federation
+from mucald.flare.session import LOST, Federation
 from mucald.flare.submission import exported
 
 RESULTS = "results.json"
@@ -38,12 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.no_wait:
                 return 0
             status = federation.follow(job_id, tell, arguments.timeout)
-            folder = federation.download(job_id, arguments.out)
-            results = folder / "workspace" / RESULTS
-            if results.exists():
-                tell(f"results: {results}")
-                return 0
-            tell(f"job {job_id} ended as {status} without results; see {folder / 'workspace' / 'log.txt'}")
+            if status != LOST:
+                folder = federation.download(job_id, arguments.out) / "workspace"
+                if (folder / RESULTS).exists():
+                    tell(f"results: {folder / RESULTS}")
+                    return 0
+                tell(f"the log of the server's part: {folder / 'log.txt'}")
+            tell(f"job {job_id} ended as {status}, without results")
             resume = run_name(federation.progress(job_id)) or resume
     return 1
 

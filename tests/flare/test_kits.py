@@ -222,3 +222,32 @@ def test_the_tool_ends_with_status_1_if_a_kit_cannot_take_part(kits):
     done = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "WRONG" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("runtime", "start"), [("docker", "startup/start_docker.sh"), ("kubernetes", "helm_chart")]
+)
+def test_kits_for_containers_are_set_up_after_they_were_prepared(kits, tmp_path, runtime, start):
+    for name in ("localhost", "skin"):
+        config = TEMPLATES / f"containers/{runtime}.yml"
+        command = [
+            "nvflare",
+            "deploy",
+            "prepare",
+            kits / name,
+            "--config",
+            config,
+            "--output",
+            tmp_path / name,
+        ]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        assert (tmp_path / name / start).exists()
+        kit = make(tmp_path, name)
+        assert wrong(kit) == []
+        assert set_up(kit, TEMPLATES) == []
+        launchers = [c["path"] for c in kit.resources()["components"] if "launcher" in c["id"]]
+        assert launchers
+        assert not [path for path in launchers if path.startswith("mucald")]
+    assert str(tmp_path) not in (tmp_path / "localhost/local/resources.json").read_text(), (
+        "a path of the host"
+    )

@@ -107,11 +107,11 @@ def test_a_bundle_with_code_is_refused_where_custom_code_is_forbidden(federation
         assert "BYOC not permitted" in str(admin.meta(job_id)["job_deploy_detail"])
 
 
-def test_a_killed_job_process_is_started_again_and_changes_no_number(federation, tmp_path):
-    content = tiny_content(PLAIN, name="killed", training={"rounds": 3, "local_epochs": 4, "batch_size": 2})
+def test_a_job_process_killed_mid_round_is_started_again_and_changes_no_number(federation, tmp_path):
+    content = tiny_content(PLAIN, name="killed", training={"rounds": 2, "local_epochs": 20, "batch_size": 2})
     job = write(tmp_path, content)
     process = submit(federation, job, tmp_path / "out")
-    wait_for_round(federation, "north", "killed", 1)
+    wait_for_tasks(federation, "north", "killed", 2)
     federation.job_process("north").kill()
     output = finish(process)
     assert process.returncode == 0, output
@@ -130,6 +130,16 @@ def test_a_killed_server_goes_on_with_the_run_by_itself_after_its_restart(federa
     assert process.returncode == 0, output
     assert "going on with run" in output
     assert_equal_to_one_process(job, results_of(tmp_path / "out"), tmp_path)
+
+
+def wait_for_tasks(federation: Loopback, site: str, job: str, count: int) -> None:
+    """Wait until a site has begun that many tasks of a job."""
+    wait_for_round(federation, site, job, count - 1)
+    logs = sorted((federation.kits / site).glob("*-*/log.txt"), key=lambda path: path.stat().st_mtime)
+    end = time.monotonic() + LIMIT_S
+    while logs[-1].read_text().count("got task assignment") < count:
+        assert time.monotonic() < end, federation.console(site)
+        time.sleep(0.02)
 
 
 def wait_for_round(federation: Loopback, participant: str, job: str, completed: int) -> None:

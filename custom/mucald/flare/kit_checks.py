@@ -60,9 +60,11 @@ class Finding:
 
 def check_kit(kit: Kit) -> list[Finding]:
     """Check a kit on the machine where it is to run; every check names what mends its finding."""
-    findings = [*_packages(), *_certificates(kit)]
+    findings = list(_certificates(kit))
     if kit.kind == "admin":
-        return findings + list(_server_reachable(kit))
+        return [*findings, *_packages(), *_server_reachable(kit)]
+    if not kit.in_container:  # an image has packages of its own
+        findings += _packages()
     findings += [*_resources(kit), *_space(kit)]
     return findings + list(_server(kit) if kit.kind == "server" else _site(kit))
 
@@ -127,14 +129,10 @@ def _space(kit: Kit) -> Iterator[Finding]:
 
 
 def _server(kit: Kit) -> Iterator[Finding]:
-    resources = kit.resources()
-    folders = [c["args"]["uri_root"] for c in resources["components"] if c["id"] == "job_manager"]
-    folders.append(resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"])
-    for folder in folders:
-        if not Path(folder).is_relative_to(kit.folder):
-            yield Finding(
-                f"{folder} lies outside the kit, where a reboot may delete it; run this without --check"
-            )
+    storage = kit.resources()["snapshot_persistor"]["args"]["storage"]
+    for folder in (kit.job_store, storage["args"]["root_dir"]):
+        if not Path(folder).is_relative_to(kit.workspace):
+            yield Finding(f"{folder} lies outside the kit, where a reboot may delete it{_MENDED}")
     host, port = kit.address
     if not _is_running(kit):
         try:

@@ -24,6 +24,7 @@ _STARTUP: dict[str, Kind] = {
     "fed_client.json": "site",
     "fed_admin.json": "admin",
 }
+_PROCESS_LAUNCHER = "process_launcher"
 _PRIVATE_KEYS = ("server.key", "client.key")
 
 
@@ -58,6 +59,22 @@ class Kit:
     def home(self) -> Path:
         """The participant's own folder, with ``site.json``, secrets and checkpoints."""
         return participant_home(self.folder / "mucald", self.name)
+
+    @property
+    def in_container(self) -> bool:
+        """Whether ``nvflare deploy prepare`` has made it a kit for Docker or Kubernetes."""
+        return _PROCESS_LAUNCHER not in {component["id"] for component in self.resources()["components"]}
+
+    @property
+    def workspace(self) -> Path:
+        """The kit's folder as its own processes see it; on a server in a container that is another one."""
+        return Path(self.job_store).parent if self.in_container and self.kind == "server" else self.folder
+
+    @property
+    def job_store(self) -> str:
+        """Where a server keeps jobs and their results."""
+        (store,) = (c["args"]["uri_root"] for c in self.resources()["components"] if c["id"] == "job_manager")
+        return str(store)
 
     def resources(self) -> dict[str, Any]:
         """Return what ``local`` says at present: the edited file, or else FLARE's default.
@@ -106,8 +123,8 @@ def set_up(kit: Kit, templates: Path, site_file: Path | None = None) -> list[str
         return written
     source = templates / kit.kind
     # The path as JSON writes it, without its quotation marks.
-    path = json.dumps(str(kit.folder))[1:-1]
-    changes = json.loads(json.dumps(read_json(source / RESOURCES)).replace("{kit}", path))
+    workspace = json.dumps(str(kit.workspace))[1:-1]
+    changes = json.loads(json.dumps(read_json(source / RESOURCES)).replace("{kit}", workspace))
     written += _write(kit.folder / "local" / RESOURCES, merge(kit.resources(), changes))
     if (source / AUTHORIZATION).exists():
         written += _copy(source / AUTHORIZATION, kit.folder / "local" / AUTHORIZATION)

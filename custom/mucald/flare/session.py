@@ -24,6 +24,8 @@ from mucald.errors import MucaldError
 from mucald.flare.kits import open_kit
 
 POLL_S = 2.0
+LOST = "LOST"
+"""Status of a job that ran when its server ended. FLARE lists it as running for ever."""
 _LOGIN_TIMEOUT_S = 15.0
 _REFUSALS = (AuthenticationError, InvalidJobDefinition, JobNotFound, InternalError)
 _DISCONNECTIONS = (NoConnection, SessionClosed, ConnectionError)
@@ -90,6 +92,19 @@ class Federation:
         """
         return self._ask(lambda session: session.get_job_meta(job_id))
 
+    def status(self, job_id: str) -> str:
+        """Return FLARE's status of a job, such as ``RUNNING`` or ``FINISHED:COMPLETED``, or ``LOST``.
+
+        Raises:
+            SubmissionError: the server cannot be reached or has no such job.
+        """
+        meta = self.meta(job_id)
+        if meta["status"] in (RunStatus.RUNNING.value, RunStatus.DISPATCHED.value):
+            server = self._ask(lambda session: session.get_system_info()).server_info
+            if server.start_time > meta["last_schedule_time"]:
+                return LOST
+        return str(meta["status"])
+
     def sites(self) -> list[str]:
         """Return the names of the sites that are connected.
 
@@ -121,7 +136,7 @@ class Federation:
         start, told, status = time.monotonic(), set[str](), ""
         while True:
             try:
-                status = str(self.meta(job_id)["status"])
+                status = self.status(job_id)
                 lines = [f"job {job_id}: {status}"]
                 if status not in (RunStatus.SUBMITTED.value, RunStatus.DISPATCHED.value):
                     with suppress(NotAllowed):
@@ -132,7 +147,7 @@ class Federation:
                 if line not in told:
                     tell(line)
             told |= set(lines)
-            if status.startswith("FINISHED"):
+            if status == LOST or status.startswith("FINISHED"):
                 return status
             if timeout_s is not None and time.monotonic() - start > timeout_s:
                 raise SubmissionError(f"job {job_id} is still '{status}' after {timeout_s:g} s; it goes on")
