@@ -19,6 +19,7 @@ from mucald.flare.session import LOST, Federation
 from mucald.flare.submission import exported
 
 RESULTS = "results.json"
+SHOWN_ERRORS = 3
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,10 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
     sites = load_job(arguments.job)[1]
     resume = arguments.resume
     with Federation(arguments.kit) as federation:
-        absent = sorted(set(sites) - set(federation.sites()))
-        if absent:
-            tell(f"not connected: {', '.join(absent)}")
         for _ in range(arguments.retries + 1):
+            if absent := federation.wait_for_sites(sites, arguments.wait_for_sites):
+                tell(f"not connected: {', '.join(absent)}")
             changes = {} if resume is None else {"resume_from": resume}
             with exported(arguments.job, arguments.code, **changes) as job:
                 job_id = federation.submit(job)
@@ -43,7 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
                 if (folder / RESULTS).exists():
                     tell(f"results: {folder / RESULTS}")
                     return 0
-                tell(f"the log of the server's part: {folder / 'log.txt'}")
+                tell(f"from {folder / 'log.txt'}:")
+                for line in errors(folder / "log.txt"):
+                    tell(line)
             tell(f"job {job_id} ended as {status}, without results")
             resume = run_name(federation.progress(job_id)) or resume
     return 1
@@ -53,6 +55,12 @@ def run_name(progress: list[str]) -> str | None:
     """Return the name of the run that a job began or went on with; None if it did not come so far."""
     names = [match[1] for line in progress if (match := re.match(r"(?:going on with )?run ([\w.-]+)", line))]
     return names[-1] if names else None
+
+
+def errors(log: Path) -> list[str]:
+    """Return the first errors of a server's log, each in one line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return [line for line in lines if " - ERROR - " in line][:SHOWN_ERRORS]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,6 +75,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--resume", metavar="RUN", help="go on with this run, or with the 'latest'")
     parser.add_argument("--retries", type=int, default=0, help="submit a failed job again, so often at most")
     parser.add_argument("--timeout", type=float, help="seconds to wait for a job; for ever by default")
+    parser.add_argument(
+        "--wait-for-sites", type=float, default=60, metavar="S", help="seconds to wait for absent sites"
+    )
     parser.add_argument("--no-wait", action="store_true", help="do not follow the job")
     try:
         return run(parser.parse_args(argv))

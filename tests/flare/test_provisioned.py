@@ -18,7 +18,7 @@ from mucald.config import load_job
 from mucald.flare.submission import exported
 from mucald.split.local import run_in_process
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("provisioned")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SITES = ("north", "south", "west")
 LIMIT_S = 120

@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -114,6 +114,18 @@ class Federation:
         return sorted(
             client.name for client in self._ask(lambda session: session.get_connected_client_list())
         )
+
+    def wait_for_sites(self, sites: Iterable[str], timeout_s: float) -> list[str]:
+        """Wait until ``sites`` are connected, at most ``timeout_s``; return those that are not."""
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                absent = sorted(set(sites) - set(self.sites()))
+            except Unreachable:
+                absent = sorted(sites)
+            if not absent or time.monotonic() > end:
+                return absent
+            time.sleep(POLL_S)
 
     def progress(self, job_id: str) -> list[str]:
         """Return what the server's log tells of a job's progress, a line per site and round.

@@ -1,0 +1,41 @@
+"""A job folder in FLARE's simulator through its job API."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mucald.config import load_job
+from mucald.split.local import run_in_process
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_job_api_gives_the_numbers_of_one_process(tmp_path, make_job):
+    job = make_job()
+    command = [sys.executable, REPOSITORY / "tools/simulate.py", job, "-w", tmp_path / "workspace"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    config, sites = load_job(job)
+    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "home" / name, workers=2)
+    found, expected = (
+        json.loads((folder / "results.json").read_text())
+        for folder in (
+            tmp_path / "workspace" / config.name / "server/simulate_job",
+            tmp_path / "local/server",
+        )
+    )
+    for key in expected.keys() - {"run_id", "timing"}:
+        assert found[key] == expected[key], key
+
+
+def test_a_wrong_job_ends_with_its_reason(tmp_path, make_job):
+    job = make_job(traning={})
+    command = [sys.executable, REPOSITORY / "tools/simulate.py", job, "-w", tmp_path / "workspace"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "did you mean 'training'?" in done.stderr
