@@ -4,8 +4,8 @@ Usage: ``python tools/site_setup.py KIT [KIT …]``, for example ``provisioned/m
 
 What is written: into ``local/resources.json`` the classes that a job may name, on the server where jobs are
 stored, on a site that its log stays there and that a killed job process is started again; on a site also
-``local/authorization.json`` (no custom code, no reading of files from outside) and ``policy.json``. Files
-that people edit are never overwritten. A second run changes nothing.
+``local/authorization.json`` (no custom code, no reading of files from outside) and, beside images of
+its own, ``policy.json``. Files that people edit are never overwritten. A second run changes nothing.
 
 Exit status 1 means that something would keep a participant from taking part.
 """

@@ -15,6 +15,7 @@ from mucald.config import load_job
 from mucald.errors import ConfigError
 from mucald.flare.kit_checks import check_kit
 from mucald.flare.kits import Kit, merge, open_kit, set_up
+from mucald.privacy.policy import DEFAULT, read_policy
 
 REPOSITORY = Path(__file__).parents[2]
 SITES = load_job(REPOSITORY / "jobs/mucald")[1]
@@ -115,17 +116,17 @@ def test_jobs_are_stored_in_the_servers_kit(kits):
     assert "/tmp/nvflare" not in (kit.folder / "local/resources.json").read_text()
 
 
-def test_a_policy_of_the_templates_is_laid_into_a_site_once(kits, tmp_path):
-    templates = shutil.copytree(TEMPLATES, tmp_path / "templates")
-    (templates / "site/policy.json").write_text('{"from": "template"}')
-    kit = open_kit(kits / "skin")
-    set_up(kit, templates)
-    assert json.loads((kit.home / "policy.json").read_text()) == {"from": "template"}
-    (kit.home / "policy.json").write_text('{"from": "hospital"}')
-    set_up(kit, templates)
-    assert json.loads((kit.home / "policy.json").read_text()) == {"from": "hospital"}
-    (kit.home / "policy.json").write_text("{")
-    assert any("policy.json" in text and "not valid JSON" in text for text in wrong(kit))
+def test_a_site_with_images_gets_a_policy_once_and_one_with_phantoms_none(kits, tmp_path):
+    kit = make(kits, "skin")
+    assert not (kit.home / "policy.json").exists()
+    (tmp_path / "skin.json").write_text('{"task": "ham10k", "datalist": "x"}')
+    set_up(kit, TEMPLATES, tmp_path / "skin.json")
+    assert read_policy(kit.home, "skin") == DEFAULT
+    change(kit.home / "policy.json", max_releases=3)
+    set_up(kit, TEMPLATES)
+    assert read_policy(kit.home, "skin").max_releases == 3
+    change(kit.home / "policy.json", max_relases=3)
+    assert any("policy.json" in text and "max_relases" in text for text in wrong(kit))
 
 
 def test_a_container_s_launcher_is_not_replaced():

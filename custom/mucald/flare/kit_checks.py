@@ -16,8 +16,8 @@ from mucald.data.layouts import find_records
 from mucald.data.readers import read_record
 from mucald.data.site_file import SITE_FILE, read_site_file
 from mucald.errors import MucaldError
-from mucald.flare.kits import ALLOW_LIST, AUTHORIZATION, POLICY, Kit
-from mucald.schema import read_json
+from mucald.flare.kits import ALLOW_LIST, AUTHORIZATION, Kit
+from mucald.privacy.policy import read_policy
 from mucald.tasks import get_task
 
 PACKAGES = (
@@ -156,12 +156,10 @@ def _site(kit: Kit) -> Iterator[Finding]:
 
 
 def _policy(kit: Kit) -> Iterator[Finding]:
-    path = kit.home / POLICY
-    if path.exists():
-        try:
-            read_json(path)
-        except MucaldError as error:
-            yield Finding(f"{path}: {error}")
+    try:
+        read_policy(kit.home, kit.name)
+    except MucaldError as error:
+        yield Finding(str(error))
 
 
 def _images(kit: Kit) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mucald.data.site_file import SITE_FILE
 from mucald.errors import ConfigError
 from mucald.home import participant_home
+from mucald.privacy.policy import POLICY_FILE
 from mucald.schema import read_json
 from mucald.split.checkpoint import write_atomically
 
@@ -17,7 +18,6 @@ Kind = Literal["server", "site", "admin"]
 
 RESOURCES = "resources.json"
 AUTHORIZATION = "authorization.json"
-POLICY = "policy.json"
 ALLOW_LIST = "class_allow_list"
 _STARTUP: dict[str, Kind] = {
     "fed_server.json": "server",
@@ -131,10 +131,11 @@ def set_up(kit: Kit, templates: Path, site_file: Path | None = None) -> list[str
     if kit.kind == "site":
         kit.home.mkdir(parents=True, exist_ok=True)
         kit.home.chmod(0o700)
-        if (source / POLICY).exists():
-            written += _copy(source / POLICY, kit.home / POLICY)
         if site_file is not None:
             written += _write(kit.home / SITE_FILE, read_json(site_file))
+        # A site that trains on phantoms has nothing to protect, and takes part in every job.
+        if (kit.home / SITE_FILE).exists():
+            written += _copy(source / POLICY_FILE, kit.home / POLICY_FILE)
     return written
 
 
