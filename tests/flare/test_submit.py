@@ -1,0 +1,55 @@
+"""The submission tool, as far as it needs no federation."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from federation import LEAD, provision
+
+from mucald.flare.session import Federation, SubmissionError
+
+REPOSITORY = Path(__file__).parents[2]
+TOOL = REPOSITORY / "tools/submit.py"
+
+
+@pytest.fixture(scope="module")
+def kits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return provision(tmp_path_factory.mktemp("project"), ["north"])
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("submit_tool", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_run_to_go_on_with_is_the_last_one_that_the_job_named(tool):
+    begun = ["job 1: RUNNING", "run tiny-20261121-101549; to go on with it", "round 1/2 north  loss 0.7"]
+    assert tool.run_name(begun) == "tiny-20261121-101549"
+    assert tool.run_name([*begun, "going on with run other-1 after 2 complete rounds"]) == "other-1"
+    assert tool.run_name(["job 1: RUNNING", "site 'north' is left out"]) is None
+
+
+def test_only_the_first_errors_of_a_log_are_shown(tool, tmp_path):
+    log = tmp_path / "log.txt"
+    assert tool.errors(log) == []
+    log.write_text("".join(f"12:00 - X - {level} - {n}\n" for n in range(9) for level in ("INFO", "ERROR")))
+    assert tool.errors(log) == [f"12:00 - X - ERROR - {n}" for n in range(tool.SHOWN_ERRORS)]
+
+
+def test_a_kit_that_is_no_admin_s_is_refused(kits):
+    with pytest.raises(SubmissionError, match="start-up kit of a site; jobs need an admin's"):
+        Federation(kits / "north")
+
+
+@pytest.mark.slow
+def test_a_server_that_is_not_there_is_named(kits):
+    job = REPOSITORY / "jobs/mucald"
+    command = [sys.executable, TOOL, job, "--kit", kits / LEAD, "--wait-for-sites", "0", "--no-wait"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "error: the server does not answer" in done.stderr
