@@ -50,3 +50,11 @@ class CheckpointError(MucaldError):
 
 class ReportError(MucaldError):
     """Results are missing, damaged, or cannot be set side by side."""
+
+
+class RecordingError(MucaldError):
+    """The recording of a run cannot be written, is missing, damaged, or belongs to another run."""
+
+
+class AttackError(MucaldError):
+    """An attack cannot be made with what there is."""

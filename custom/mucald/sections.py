@@ -229,11 +229,15 @@ class WireConfig:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """Threads per process; seconds to wait for a step's reply, and for a site's whole task (0: for ever)."""
+    """Threads per process; seconds to wait for a step's reply, and for a site's whole task (0: for ever).
+
+    ``record``: whether the server keeps every message of the run for the attacks.
+    """
 
     threads: int
     step_timeout_s: float
     task_timeout_s: int
+    record: bool
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "threads")

@@ -29,6 +29,7 @@ from mucald.split.checkpoint import (
 from mucald.split.discriminators import Discriminators
 from mucald.split.progress import Progress
 from mucald.split.record import RoundRecord
+from mucald.split.recorder import open_recorder
 from mucald.split.report import check_report, reports_by_site
 from mucald.split.server import SplitServer
 from mucald.split.site import SiteTask
@@ -81,7 +82,6 @@ class Coordinator:
         }
         self._aggregator.check(list(self.copies.values()))
         self._discriminators = Discriminators(config, device)
-        self.server = SplitServer(config, self.copies, self._discriminators.modules)
         self._history = History()
         self._completed = 0
         # Reports of different sites may come at once.
@@ -89,6 +89,9 @@ class Coordinator:
         runs = home / "runs"
         self.run_id = _run_to_resume(config, runs) or _new_run(config)
         self._store = CheckpointStore(runs / self.run_id)
+        self.server = SplitServer(
+            config, self.copies, self._discriminators.modules, open_recorder(config, self.run_id, run_folder)
+        )
         if config.resume_from is not None:
             self._resume()
         self._session_start = time.monotonic() - self._history.wall_s

@@ -22,6 +22,7 @@ from mucald.nets import backbone_of
 from mucald.split.front_end import from_vector, to_vector
 from mucald.split.link import server_payload_types
 from mucald.split.messages import Field, Kind, Message, Phase, decode
+from mucald.split.recorder import Recorder
 from mucald.split.site_copy import SiteCopy
 
 log = logging.getLogger(__name__)
@@ -58,15 +59,20 @@ class SplitServer:
         config: the job.
         copies: the server's networks by site.
         discriminators: one per split, frozen within a round.
+        recorder: keeps what was answered, if the job asks for it.
     """
 
     def __init__(
-        self, config: JobConfig, copies: dict[str, SiteCopy], discriminators: Sequence[Discriminator]
+        self,
+        config: JobConfig,
+        copies: dict[str, SiteCopy],
+        discriminators: Sequence[Discriminator],
+        recorder: Recorder | None = None,
     ):
         self._config = config
         self._refused = _phases_without_use(config)
         self._sessions = {site: _Session(copy) for site, copy in copies.items()}
-        self._discriminators = discriminators
+        self._discriminators, self._recorder = discriminators, recorder
         self._types = server_payload_types(config.wire)
         self._latent_shape = backbone_of(config.network).latent_shape(config.data.image_size)
         self._round = -1
@@ -113,7 +119,7 @@ class SplitServer:
         with session.lock:
             start = time.perf_counter()
             try:
-                return self._answer(session, message, zlib.crc32(request))
+                return self._answer(session, message, request)
             except MucaldError as error:
                 return self._reject(site, message, error.public)
             except Exception as error:
@@ -126,8 +132,8 @@ class SplitServer:
         log.warning("rejected a message of site '%s': %s", site, reason)
         return Message(Kind.REJECTION, message.phase, message.round, message.step, {}, reason).encode()
 
-    def _answer(self, session: _Session, message: Message, checksum: int) -> bytes:
-        request = (message.round, message.step, message.phase, checksum)
+    def _answer(self, session: _Session, message: Message, data: bytes | bytearray | memoryview) -> bytes:
+        request = (message.round, message.step, message.phase, zlib.crc32(data))
         if request == session.last_request:
             return session.last_reply
         self._check(session, message)
@@ -135,6 +141,8 @@ class SplitServer:
         reply = Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(self._types)
         session.position = _position(message)
         session.last_request, session.last_reply = request, reply
+        if self._recorder is not None:
+            self._recorder.append(session.copy.site, message, data, reply)
         return reply
 
     def _check(self, session: _Session, message: Message) -> None:
