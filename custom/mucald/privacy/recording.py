@@ -3,7 +3,7 @@
 Written by :mod:`mucald.split.recorder`, which describes the files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ _RESULTS = "results.json"
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request of a site and the server's reply."""
+    """One request of a site and the server's reply, decoded and as the bytes that crossed."""
 
     site: str
     request: Message
     reply: Message
+    request_bytes: bytes
+    reply_bytes: bytes
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,15 @@ class Recording:
         """The server's run folder."""
         return self.folder.parent
 
-    def exchanges(self, site: str, *phases: Phase) -> Iterator[Exchange]:
-        """Yield a site's exchanges in the order in which they happened; of ``phases`` alone if any are given.
+    def exchanges(
+        self, site: str, *phases: Phase, rounds: Container[int] | None = None
+    ) -> Iterator[Exchange]:
+        """Yield a site's exchanges in the order in which they happened.
+
+        Args:
+            site: name of the site.
+            phases: leave out all others, if any are given.
+            rounds: leave out all others, if given.
 
         Raises:
             RecordingError: there are none of the site, or its files are cut off or damaged.
@@ -62,7 +71,9 @@ class Recording:
         path = messages_path(self.folder, site)
         with path.open("rb") as file:
             for number, entry in enumerate(entries):
-                if wanted and entry["phase"] not in wanted:
+                if (wanted and entry["phase"] not in wanted) or (
+                    rounds is not None and entry["round"] not in rounds
+                ):
                     continue
                 file.seek(entry["offset"])
                 data = file.read(LENGTHS.size + entry["request"] + entry["reply"])
@@ -79,7 +90,8 @@ def _exchange(path: Path, site: str, number: int, entry: dict[str, Any], data: b
         raise RecordingError(f"{where} has other lengths than the index; the recording is damaged")
     split = LENGTHS.size + entry["request"]
     try:
-        return Exchange(site, decode(data[LENGTHS.size : split]), decode(data[split:]))
+        request, reply = data[LENGTHS.size : split], data[split:]
+        return Exchange(site, decode(request), decode(reply), request, reply)
     except WireError as error:
         raise RecordingError(f"{where} is damaged: {error}") from None
 

@@ -1,0 +1,54 @@
+"""Attacks on what really crossed the wire, each with what its attacker may know (docs/privacy.md).
+
+They work on a recorded run. An attack is one small file with a class of :class:`Attack`, and one entry below.
+"""
+
+from mucald.errors import AttackError
+from mucald.privacy.attacks.averaging import AllEpochs, LastEpoch, SecondHalf
+from mucald.privacy.attacks.base import Attack
+from mucald.privacy.attacks.decoder import KnownFrontEnd, LeakedPairs
+from mucald.privacy.attacks.denoiser import ServersDenoiser
+from mucald.privacy.attacks.domain import Denoised, Features, Release
+from mucald.privacy.attacks.mask_inference import FromFeatures, FromGradient
+from mucald.privacy.attacks.membership import FromLatents, FromLoss, Likelihood
+from mucald.privacy.attacks.oracle import Oracle
+from mucald.privacy.attacks.substitute import SubstituteFrontEnd
+from mucald.schema import closest
+
+_ATTACKS: tuple[type[Attack], ...] = (
+    KnownFrontEnd,
+    LeakedPairs,
+    SubstituteFrontEnd,
+    ServersDenoiser,
+    LastEpoch,
+    SecondHalf,
+    AllEpochs,
+    Oracle,
+    FromFeatures,
+    FromGradient,
+    FromLatents,
+    FromLoss,
+    Likelihood,
+    Release,
+    Denoised,
+    Features,
+)
+
+ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}
+
+
+def choose_attacks(names: list[str]) -> list[Attack]:
+    """Return the attacks of these names; the name of a family, such as ``decoder``, stands for all of it.
+
+    Raises:
+        AttackError: a name is unknown; the message tells the closest and all known ones.
+    """
+    chosen: dict[str, Attack] = {}
+    for name in names:
+        matching = [key for key in ATTACKS if name in (key, key.split(".")[0], "all")]
+        if not matching:
+            families = list(dict.fromkeys(key.split(".")[0] for key in ATTACKS))
+            hint = closest(name, [*ATTACKS, *families])
+            raise AttackError(f"unknown attack '{name}'{hint} (known: all, {', '.join(ATTACKS)})")
+        chosen |= {key: ATTACKS[key]() for key in matching}
+    return list(chosen.values())

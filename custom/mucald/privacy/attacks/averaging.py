@@ -1,0 +1,67 @@
+"""Averaging of repeated releases: fresh noise in every epoch is noise that averages out.
+
+The server knows the job's seed, hence the order of the samples, hence which latents show the same one. For a
+front end at rest k releases have k times the signal-to-noise ratio of one.
+"""
+
+from typing import ClassVar
+
+import torch
+
+from mucald.errors import AttackError
+from mucald.privacy.attacks.base import Attack, Knowledge, Pictures
+from mucald.privacy.attacks.decoder import picture, train_decoder
+from mucald.privacy.attacks.fitting import Budget
+from mucald.privacy.attacks.view import View
+
+
+class _Averaging(Attack):
+    """A decoder for averages, by whoever knows the front end as it is at the end.
+
+    Class attributes:
+        share: over which last part of the epochs; 0 for the last one alone.
+    """
+
+    knowledge = frozenset({Knowledge.FRONT_END, Knowledge.AUXILIARY})
+    share: ClassVar[float]
+
+    def run(self, view: View, budget: Budget) -> Pictures:
+        """Reconstruct the training images.
+
+        Raises:
+            AttackError: no sample was released more than once.
+        """
+        sent = view.released("train")
+        epochs = sent.epochs.unique()
+        if self.share and len(epochs) < 2:
+            raise AttackError("every training sample was released once; there is nothing to average")
+        count = max(1, round(self.share * len(epochs)))
+        recent = sent.epochs >= epochs[-count]
+        rows = sent.rows.unique()
+        averages = torch.stack([sent.values[recent & (sent.rows == row)].mean(dim=0) for row in rows])
+        images = view.auxiliary().images
+        network, curve = train_decoder(
+            view, budget, view.front_end(images), images, lambda x, key: view.noised(x, *key, releases=count)
+        )
+        return Pictures(picture(network, averages), "train", rows, curve)
+
+
+class LastEpoch(_Averaging):
+    """The last epoch's release alone, to compare with."""
+
+    name = "averaging.last"
+    share = 0.0
+
+
+class SecondHalf(_Averaging):
+    """The second half of all epochs, in which the front end moves less."""
+
+    name = "averaging.half"
+    share = 0.5
+
+
+class AllEpochs(_Averaging):
+    """All releases of the run."""
+
+    name = "averaging.all"
+    share = 1.0

@@ -1,0 +1,107 @@
+"""The attackers' networks: one that turns what crossed into a picture, and probes that classify it."""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from mucald import randomness
+
+SMALLEST_SIDE = 4
+LEVELS = 3
+
+
+class PictureDecoder(nn.Module):
+    """A small residual U-Net (MONAI's) at the latent's resolution, then one doubling after the other.
+
+    Args:
+        shape: (L, h, w) of what comes in.
+        size: side S of the picture in pixels, h times a power of two.
+        channels: channels C of the picture: 3 for an image, classes for a mask.
+        width: features at the latent's resolution.
+    """
+
+    def __init__(self, shape: Sequence[int], size: int, channels: int, width: int):
+        super().__init__()
+        # Imported here: MONAI takes seconds to import.
+        from monai.networks.nets.unet import UNet
+
+        depth = max(1, min(LEVELS, int(math.log2(shape[1] / SMALLEST_SIDE))))
+        self.body = UNet(
+            spatial_dims=2,
+            in_channels=shape[0],
+            out_channels=width,
+            channels=[width * 2**level for level in range(depth + 1)],
+            strides=[2] * depth,
+            num_res_units=1,
+            norm="BATCH",
+            act="RELU",
+        )
+        stages: list[nn.Module] = []
+        for _ in range(round(math.log2(size / shape[1]))):
+            narrower = max(width // 2, 8)
+            stages += [
+                nn.ReLU(),
+                nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+                nn.Conv2d(width, narrower, 3, padding=1),
+            ]
+            width = narrower
+        self.head = nn.Sequential(*stages, nn.ReLU(), nn.Conv2d(width, channels, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, L, h, w) to logits (N, C, S, S)."""
+        return self.head(self.body(x))
+
+
+class PooledProbe(nn.Module):
+    """Classifies maps by mean and standard deviation of each channel: linear, or with one hidden layer.
+
+    Args:
+        channels: channels L of the maps.
+        n_classes: classes to tell apart.
+        hidden: width of the hidden layer; 0 for a linear probe.
+    """
+
+    def __init__(self, channels: int, n_classes: int, hidden: int):
+        super().__init__()
+        layers: list[nn.Module] = [nn.BatchNorm1d(2 * channels)]
+        if hidden:
+            layers += [nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, n_classes)]
+        else:
+            layers.append(nn.Linear(2 * channels, n_classes))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, L, h, w) to logits (N, n_classes)."""
+        return self.layers(torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1))
+
+
+class ConvolutionalProbe(nn.Module):
+    """Classifies feature maps by two convolutions and average pooling.
+
+    Args:
+        channels: channels L of the maps.
+        n_classes: logits per map.
+        width: features of the first convolution.
+    """
+
+    def __init__(self, channels: int, n_classes: int, width: int):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1, stride=2),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 3, padding=1, stride=2),
+            nn.LeakyReLU(0.2),
+        )
+        self.classify = nn.Linear(2 * width, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, L, h, w) to logits (N, n_classes)."""
+        return self.classify(self.features(x).mean(dim=(2, 3)))
+
+
+def seeded(*key: int | str) -> AbstractContextManager[None]:
+    """Seed the first weights of an attacker's network built within."""
+    return randomness.seeded_initialisation(*key)

@@ -1,0 +1,98 @@
+"""Runs a recorded site once more against its own recording, to see what it had before it was noised."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mucald.config import JobConfig
+from mucald.data.dataset import SiteData
+from mucald.errors import AttackError
+from mucald.privacy.recording import Recording
+from mucald.privacy.release import Release, Released
+from mucald.split.checkpoint import CheckpointStore
+from mucald.split.link import Link
+from mucald.split.messages import Field, decode
+from mucald.split.site import SiteTask, SplitSite
+from mucald.split.site_segments import SiteSegments
+
+CPU = torch.device("cpu")
+TOLERANCE = 0.02
+
+
+class _ListeningRelease(Release):
+    """Keeps every clean latent that it releases."""
+
+    def __init__(self, config: JobConfig, secret: str, site: str):
+        super().__init__(config.release, secret, site)
+        self.clean: list[Tensor] = []
+
+    def latent(self, latent: Tensor, *key: int | str) -> Released:
+        self.clean.append(self.bounded(latent).detach())
+        return super().latent(latent, *key)
+
+
+class DrivenSite(SplitSite):
+    """A site whose clean latents the evaluation can see, with any server behind its link.
+
+    Args:
+        name: name of the site.
+        config: the job.
+        data: its images.
+        folder: where its checkpoints go.
+    """
+
+    def __init__(self, name: str, config: JobConfig, data: SiteData, folder: Path):
+        super().__init__(name, config, data, CheckpointStore(folder), CPU)
+        self.release = _ListeningRelease(config, data.noise_secret, name)
+        self._release = self.release
+        self._segments = SiteSegments(config, name, data.task.n_classes, self.release, CPU)
+
+    @property
+    def segments(self) -> SiteSegments:
+        """The site's networks."""
+        return self._segments
+
+    def train(self, send: Callable[[bytes], bytes], round_number: int) -> None:
+        """Train for a round with the server behind ``send``."""
+        newcomers = (self.name,) if round_number == 0 else ()
+        self.run(SiteTask("train", round_number, "driven", newcomers), Link(send, self._config.wire))
+
+
+def replay_first_round(recording: Recording, site: str, data: SiteData, folder: Path) -> Tensor:
+    """Return the clean latents (N, L, h, w) of the first round's training releases, in their order.
+
+    The site is deterministic, so given the recorded replies it sends the recorded requests again; that it
+    does is checked.
+
+    Raises:
+        AttackError: it sends anything else, or the recording begins later.
+    """
+    exchanges = iter(list(recording.exchanges(site, rounds=(0,))))
+    driven = DrivenSite(site, recording.config, data, folder)
+
+    def send(request: bytes) -> bytes:
+        recorded = next(exchanges, None)
+        if recorded is None or not _alike(request, recorded.request_bytes):
+            raise AttackError(
+                f"site '{site}', run again, does not say what was recorded; give the folder that the run "
+                "used with --home, and record from the first round on"
+            )
+        return recorded.reply_bytes
+
+    driven.train(send, 0)
+    return torch.cat(driven.release.clean)
+
+
+def _alike(request: bytes, recorded: bytes) -> bool:
+    """Return whether two requests are equal, but for the last bits that another number of threads changes."""
+    if request == recorded:
+        return True
+    one, other = decode(request), decode(recorded)
+    if (one.phase, one.step, one.fields.keys()) != (other.phase, other.step, other.fields.keys()):
+        return False
+    field = Field.LATENT
+    if field not in one.fields:
+        return True
+    return bool((one.fields[field] - other.fields[field]).norm() < TOLERANCE * other.fields[field].norm())

@@ -1,0 +1,102 @@
+"""Attack a recorded run and tell what its messages gave away.
+
+Usage: ``python tools/attack.py workspace --attacks all --out attacks``
+
+The run must have been made with ``runtime.record`` set to true. Writes ``attacks/attacks.json`` and
+``attacks/pictures.png``: originals, and what each attack made of them. docs/privacy.md tells what each
+attacker knows. The sites' own folders are found as in the run ($MUCALD_HOME, or beside the workspace).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from mucald.errors import MucaldError
+from mucald.home import beside, participant_home
+from mucald.privacy.attacks import ATTACKS, choose_attacks
+from mucald.privacy.attacks.evaluation import Attacked, Evaluation
+from mucald.privacy.attacks.fitting import Budget
+from mucald.privacy.attacks.result import results_table, write_results
+from mucald.privacy.attacks.sheet import write_sheet
+from mucald.privacy.recording import Recording, read_recording
+
+_BUDGET = ("seed", "auxiliary", "batch", "max_steps", "patience", "rate", "width", "leaked")
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run_folder", type=Path, help="the run's workspace")
+    parser.add_argument(
+        "--attacks", nargs="+", default=["all"], help=f"all, a family, or any of: {', '.join(ATTACKS)}"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--sites", nargs="+", help="attack these sites only")
+    parser.add_argument("--home", type=Path, help="folder with each site's own folder")
+    parser.add_argument(
+        "--auxiliary-home",
+        type=Path,
+        help="folder with, for any site, a folder with a site.json that names images for the attacker",
+    )
+    parser.add_argument("--threads", type=int, help="of torch; the run's by default")
+    defaults = Budget()
+    for name in _BUDGET:
+        value = getattr(defaults, name)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"{value}")
+    return parser.parse_args(argv)
+
+
+def _homes(recording: Recording, arguments: argparse.Namespace) -> dict[str, Path]:
+    workspace = arguments.run_folder.resolve()
+    return {
+        site: arguments.home / site if arguments.home else participant_home(beside(workspace, site), site)
+        for site in recording.sites
+    }
+
+
+def _attack(arguments: argparse.Namespace) -> list[Attacked]:
+    attacks = choose_attacks(arguments.attacks)
+    recording = read_recording(arguments.run_folder)
+    budget = Budget(**{name: getattr(arguments, name) for name in _BUDGET})
+    torch.set_num_threads(arguments.threads or recording.config.runtime.threads)
+    folder = arguments.auxiliary_home
+    auxiliary = {site: folder / site for site in recording.sites if folder and (folder / site).exists()}
+    evaluation = Evaluation(recording, _homes(recording, arguments), auxiliary)
+    found = []
+    for attack, site in evaluation.jobs(attacks, arguments.sites or recording.sites):
+        try:
+            found.append(evaluation.attack(attack, site, budget))
+        except MucaldError as error:
+            print(f"{attack.name} on {site} is left out: {error}", file=sys.stderr)
+            continue
+        # After every attack, so that a stop loses only the one under way.
+        write_results(arguments.out / "attacks.json", [attacked.result for attacked in found])
+        print(f"{attack.name} on {site}: {found[-1].result.seconds:.0f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    arguments = _arguments(argv)
+    try:
+        found = _attack(arguments)
+    except MucaldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if not found:
+        print("error: no attack could be made", file=sys.stderr)
+        return 1
+    results = [attacked.result for attacked in found]
+    written = [arguments.out / "attacks.json"]
+    if write_sheet(arguments.out / "pictures.png", found):
+        written.append(arguments.out / "pictures.png")
+    print(results_table(results))
+    print(", ".join(map(str, written)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
