@@ -9,6 +9,7 @@ from mucald.privacy.attacks.base import Attack
 from mucald.privacy.attacks.decoder import KnownFrontEnd, LeakedPairs
 from mucald.privacy.attacks.denoiser import ServersDenoiser
 from mucald.privacy.attacks.domain import Denoised, Features, Release
+from mucald.privacy.attacks.hijack import Hijack
 from mucald.privacy.attacks.mask_inference import FromFeatures, FromGradient
 from mucald.privacy.attacks.membership import FromLatents, FromLoss, Likelihood
 from mucald.privacy.attacks.oracle import Oracle
@@ -32,6 +33,7 @@ _ATTACKS: tuple[type[Attack], ...] = (
     Release,
     Denoised,
     Features,
+    Hijack,
 )
 
 ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}

@@ -16,7 +16,13 @@ Target = Literal["train", "test"]
 
 
 class Knowledge(StrEnum):
-    """What an attacker may have beside the messages, the job, and the server's networks."""
+    """What an attacker may have beside the messages, the job, and the server's networks.
+
+    ``auxiliary``: images of the site's kind that are none of its own. ``front_end``: the site's trained front
+    end. ``pairs``: a share of the training images and masks, and which messages are theirs. ``candidates``:
+    images and masks of which some were trained on. ``outputs``: what the trained network says of any image.
+    ``sites``: the messages of all sites. ``control``: the server's replies are the attacker's.
+    """
 
     AUXILIARY = "auxiliary"
     FRONT_END = "front_end"

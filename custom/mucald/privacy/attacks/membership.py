@@ -17,7 +17,6 @@ from mucald.privacy.attacks.view import View
 
 CALIBRATION_RATE = 0.01
 REFERENCES = 4
-REFERENCE_EPOCHS = 12
 _SMALLEST = 1e-6
 
 
@@ -70,7 +69,7 @@ class Likelihood(Attack):
 
     LiRA (Carlini et al., S&P 2022) in its offline form with few references: a one-sided Gaussian test of the
     logit-scaled confidence. The references are networks of the job's architecture in one piece, each trained
-    on a half of the attacker's auxiliary images.
+    on a drawn half of the attacker's images, or on as many as the site trained on if that is fewer.
     """
 
     name = "membership.lira"
@@ -116,18 +115,19 @@ class _Whole(nn.Module):
 
 
 def train_reference(view: View, known: Images, number: int, budget: Budget) -> nn.Module:
-    """Train one reference model on a drawn half of the attacker's images."""
+    """Train one reference model on images drawn from the attacker's, for as many epochs as the site trained."""
     with seeded(*view.key("reference", number)):
         model = _Whole(view)
-    half = randomness.generator(*view.key("half", number)).permutation(len(known))[: len(known) // 2]
+    count = min(len(known) // 2, len(view.released("train", 1).rows.unique()))
+    chosen = randomness.generator(*view.key("half", number)).permutation(len(known))[:count]
     optimiser = torch.optim.AdamW(model.parameters(), lr=view.config.optimiser.segmentation)
     loss = SegmentationLoss(view.task.n_classes, view.config.losses.cross_entropy)
     batch = view.config.training.batch_size
     epochs = view.config.training.rounds * view.config.training.local_epochs
-    steps = min(REFERENCE_EPOCHS, epochs) * math.ceil(len(half) / batch)
+    steps = epochs * math.ceil(len(chosen) / batch)
     for step in range(min(steps, budget.max_steps)):
         draws = randomness.generator(*view.key("reference", number, step))
-        rows = half[draws.integers(len(half), size=batch)]
+        rows = chosen[draws.integers(len(chosen), size=batch)]
         optimiser.zero_grad(set_to_none=True)
         loss(model(known.images[rows]), known.masks[rows]).backward()
         optimiser.step()

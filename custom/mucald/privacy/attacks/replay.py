@@ -50,6 +50,11 @@ class DrivenSite(SplitSite):
         self._segments = SiteSegments(config, name, data.task.n_classes, self.release, CPU)
 
     @property
+    def n_train(self) -> int:
+        """Number of training images, which a site reports."""
+        return len(self._data.train)
+
+    @property
     def segments(self) -> SiteSegments:
         """The site's networks."""
         return self._segments

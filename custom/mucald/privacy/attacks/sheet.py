@@ -19,15 +19,21 @@ def write_sheet(path: Path, found: Sequence[Attacked]) -> bool:
 
     It shows images of the sites: for phantoms, or for the eyes of whoever may see them.
     """
+    groups: list[list[Attacked]] = []
+    for attacked in found:
+        if attacked.pictures is None:
+            continue
+        matching = [group for group in groups if _same(group[0], attacked)]
+        if matching:
+            matching[0].append(attacked)
+        else:
+            groups.append([attacked])
     rows: list[tuple[str, Tensor]] = []
-    shown = [attacked for attacked in found if attacked.pictures is not None]
-    groups = {(a.result.site, a.result.target, a.result.n): a for a in shown}
-    for (site, target, n), first in groups.items():
+    for group in groups:
+        first = group[0]
         assert first.originals is not None
-        members = [a for a in shown if (a.result.site, a.result.target, a.result.n) == (site, target, n)]
-        pairs = [a for a in members if not _same(a.originals, first.originals)]
-        rows.append((f"{site}, {target} images", first.originals))
-        rows += [(_label(a), a.pictures) for a in members if a not in pairs and a.pictures is not None]
+        rows.append((f"{first.result.site}, {first.result.target} images", first.originals))
+        rows += [(_label(a), a.pictures) for a in group if a.pictures is not None]
     if not rows:
         return False
     tile = max(SMALLEST_TILE, rows[0][1].shape[-1])
@@ -45,8 +51,11 @@ def write_sheet(path: Path, found: Sequence[Attacked]) -> bool:
     return True
 
 
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
-    return one is not None and other is not None and one.equal(other)
+def _same(one: Attacked, other: Attacked) -> bool:
+    """Return whether two attacks went for the same images in the same order."""
+    if one.originals is None or other.originals is None:
+        return False
+    return one.originals.equal(other.originals)
 
 
 def _label(attacked: Attacked) -> str:
