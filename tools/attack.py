@@ -3,7 +3,7 @@
 Usage: ``python tools/attack.py workspace --attacks all --out attacks``
 
 The run must have been made with ``runtime.record`` set to true. Writes ``attacks/attacks.json`` and
-``attacks/pictures.png``: originals, and what each attack made of them. docs/privacy.md tells what each
+``attacks/pictures.png``: originals, and what each attack made of them. docs/attacks.md tells what each
 attacker knows. The sites' own folders are found as in the run ($MUCALD_HOME, or beside the workspace).
 """
 

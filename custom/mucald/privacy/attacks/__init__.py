@@ -1,4 +1,4 @@
-"""Attacks on what really crossed the wire, each with what its attacker may know (docs/privacy.md).
+"""Attacks on what really crossed the wire, each with what its attacker may know (docs/attacks.md).
 
 They work on a recorded run. An attack is one small file with a class of :class:`Attack`, and one entry below.
 """

@@ -115,7 +115,7 @@ class _Whole(nn.Module):
 
 
 def train_reference(view: View, known: Images, number: int, budget: Budget) -> nn.Module:
-    """Train one reference model on images drawn from the attacker's, for as many epochs as the site trained."""
+    """Train one reference model on drawn images of the attacker's, for as many epochs as the site trained."""
     with seeded(*view.key("reference", number)):
         model = _Whole(view)
     count = min(len(known) // 2, len(view.released("train", 1).rows.unique()))
