@@ -20,6 +20,8 @@ from mucald.crdm.supervision import SUPERVISION
 from mucald.data.layouts import LAYOUTS
 from mucald.data.site_file import SiteFile
 from mucald.nets import BACKBONES
+from mucald.privacy.attacks import ATTACKS
+from mucald.privacy.attacks.base import Knowledge
 from mucald.results import results_table
 from mucald.sections import Ramp, SiteConfig
 from mucald.split import messages, report
@@ -251,6 +253,14 @@ def test_signal_to_noise_ratios():
 
 def test_aggregation_rules():
     assert keyed_rows(section(read("docs/method.md"), "## Aggregation")).keys() == RULES.keys()
+
+
+def test_attacks_and_what_they_know():
+    table = keyed_rows(section(read("docs/attacks.md"), "## Attacks"))
+    assert table.keys() == ATTACKS.keys()
+    for name, (knowledge, _) in table.items():
+        assert set(re.findall(r"`(\w+)`", knowledge)) == ATTACKS[name].knowledge, name
+    assert keyed_rows(section(read("docs/attacks.md"), "## Threat model")).keys() == set(Knowledge)
 
 
 def test_registries_that_contributors_are_sent_to_exist():

@@ -147,5 +147,5 @@ def _open(path: Path) -> Recording:
         )
     sites = tuple(sorted(file.stem for file in path.parent.glob("*.index")))
     if not sites:
-        raise RecordingError(f"{path.parent}: run {run_id} recorded no message; run it again")
+        raise RecordingError(f"{path.parent}: run {run_id} recorded no message: stopped, or all data pooled")
     return Recording(path.parent, config, run_id, sites)

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from attacked import evaluation_of
-from tiny_job import tiny_config
+from attacked import evaluation_of, heard_run
+from tiny_job import EXACT_WIRE, tiny_config
 
+from mucald.crdm.schedule import CosineSchedule
 from mucald.data.dataset import load_site_data
 from mucald.errors import AttackError
 from mucald.privacy.attacks import traffic
@@ -64,3 +65,23 @@ def test_the_ground_truth_is_that_of_the_run(noised):
     expected = torch.cat(noised.clean[:2]).detach()
     assert torch.equal(subject.first_round(), expected)
     assert subject.segments is not None
+
+
+def test_releases_of_a_front_end_at_rest_average_out_as_theory_says(tmp_path):
+    """The error of k averaged releases, scaled back, is 1/(k SNR): the bound of Cramér and Rao."""
+    still = dict.fromkeys(("segmentation", "causal", "denoiser", "weight_decay"), 0.0)
+    training = {"rounds": 2, "local_epochs": 3}
+    heard = heard_run(tmp_path, optimiser=still, training=training, wire=EXACT_WIRE, release={"t": 200})
+    subject = evaluation_of(heard)._subjects["north"]
+    schedule = CosineSchedule(400)
+    sent = traffic.training(read_recording(heard.run.folder), "north", Field.LATENT)
+    rows = torch.arange(4)
+    clean = subject.clean(subject.segments, subject.data.train.images)
+    signal, snr = float(schedule.alpha_bar(200)) ** 0.5, float(schedule.snr(200))
+    errors = []
+    for epochs in (1, 6):
+        chosen = sent.epochs < epochs
+        some = traffic.Sent(sent.values[chosen], sent.rows[chosen], sent.epochs[chosen])
+        averages = some.averaged(rows)
+        errors.append(float((averages / signal - clean).square().mean()))
+    assert errors == [pytest.approx(1 / snr, rel=0.1), pytest.approx(1 / (6 * snr), rel=0.1)]

@@ -48,6 +48,7 @@ class DrivenSite(SplitSite):
         self.release = _ListeningRelease(config, data.noise_secret, name)
         self._release = self.release
         self._segments = SiteSegments(config, name, data.task.n_classes, self.release, CPU)
+        self._stateful = self._segments
 
     @property
     def n_train(self) -> int:

@@ -1,7 +1,7 @@
 """What a server can put together from its own messages: which tensor belongs to which sample of a site.
 
-Shuffling follows from the job's seed (``SplitSite``), which the server knows, so it can follow a training
-sample from epoch to epoch.
+Shuffling follows from the job's seed, which the server knows, so it can follow a training sample from epoch
+to epoch.
 """
 
 from collections import defaultdict
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mucald import randomness
 from mucald.config import JobConfig
 from mucald.errors import AttackError
 from mucald.privacy.recording import Exchange, Recording
 from mucald.split.messages import Field, Message, Phase
+from mucald.split.site import shuffled
 
 TRAIN_FORWARD = (Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE)
 
@@ -107,12 +107,7 @@ def sample_order(config: JobConfig, site: str, round_number: int, count: int) ->
     """
     epochs = config.training.local_epochs
     n_train = count // epochs
-    orders = [
-        torch.from_numpy(
-            randomness.generator(config.seed, site, round_number, epoch, "order").permutation(n_train)
-        )
-        for epoch in range(epochs)
-    ]
+    orders = [torch.cat(shuffled(config, site, n_train, round_number, epoch)) for epoch in range(epochs)]
     numbers = torch.arange(epochs).repeat_interleave(n_train) + round_number * epochs
     return torch.cat(orders), numbers
 
