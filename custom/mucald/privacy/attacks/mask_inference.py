@@ -8,18 +8,20 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import one_hot
 
 from mucald import randomness
+from mucald.losses import SegmentationLoss
 from mucald.metrics import dice_per_image, image_scores
 from mucald.privacy.attacks.base import Attack, Knowledge, Masks
-from mucald.privacy.attacks.decoder import HELD_OUT, LEAK_ROUNDS
 from mucald.privacy.attacks.fitting import Budget, fit
-from mucald.privacy.attacks.networks import PictureDecoder, seeded
+from mucald.privacy.attacks.networks import PixelProbe, seeded
 from mucald.privacy.attacks.view import View
 from mucald.split.messages import Field
 
 _SMALLEST = 1e-12
+LEAK_ROUNDS = 3
+HELD_OUT = 0.25
 
 
 class _MaskInference(Attack):
@@ -44,15 +46,18 @@ class _MaskInference(Attack):
         known = len(inputs) - held
         n_classes, size = view.task.n_classes, masks.shape[-1]
         with seeded(*view.key("probe")):
-            probe = PictureDecoder(inputs.shape[1:], size, n_classes, budget.width)
+            probe = PixelProbe(inputs.shape[1], size, n_classes, budget.width)
+
+        # Cross-entropy alone would call everything background where little is known.
+        criterion = SegmentationLoss(n_classes, 1.0)
 
         def loss(step: int) -> Tensor:
             draws = randomness.generator(*view.key("batch", step))
             chosen = draws.integers(known, size=min(budget.batch, known))
-            return cross_entropy(probe(inputs[chosen]), masks[chosen])
+            return criterion(probe(inputs[chosen]), masks[chosen])
 
         def held_out() -> Tensor:
-            return cross_entropy(probe(inputs[-held:]), masks[-held:])
+            return criterion(probe(inputs[-held:]), masks[-held:])
 
         curve = fit(probe, loss, held_out, budget)
         with torch.no_grad():

@@ -55,6 +55,35 @@ class PictureDecoder(nn.Module):
         return self.head(self.body(x))
 
 
+class PixelProbe(nn.Module):
+    """Labels pixels by their neighbourhood in a map and in its magnitudes.
+
+    A few leaked images hold many pixels, but not enough to learn what whole images look like: the network sees
+    7 cells of the map across.
+
+    Args:
+        channels: channels L of the map.
+        size: side S of the mask in pixels.
+        n_classes: classes C.
+        width: features.
+    """
+
+    def __init__(self, channels: int, size: int, n_classes: int, width: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(2 * channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Upsample(size=(size, size), mode="bilinear", align_corners=False),
+            nn.Conv2d(width, n_classes, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, L, h, w) to logits (N, C, S, S)."""
+        return self.layers(torch.cat([x, x.abs()], dim=1))
+
+
 class PooledProbe(nn.Module):
     """Classifies maps by mean and standard deviation of each channel: linear, or with one hidden layer.
 
