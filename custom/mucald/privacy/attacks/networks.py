@@ -58,8 +58,8 @@ class PictureDecoder(nn.Module):
 class PixelProbe(nn.Module):
     """Labels pixels by their neighbourhood in a map and in its magnitudes.
 
-    A few leaked images hold many pixels, but not enough to learn what whole images look like: the network sees
-    7 cells of the map across.
+    A few leaked images hold many pixels, but not enough to learn what whole images look like: the network
+    sees few cells of the map at once.
 
     Args:
         channels: channels L of the map.

@@ -9,8 +9,10 @@ from torch import Tensor
 from mucald.config import JobConfig
 from mucald.data.dataset import SiteData
 from mucald.errors import AttackError
+from mucald.privacy.policy import Policy
 from mucald.privacy.recording import Recording
 from mucald.privacy.release import Release, Released
+from mucald.sections import ReleaseConfig
 from mucald.split.checkpoint import CheckpointStore
 from mucald.split.link import Link
 from mucald.split.messages import Field, decode
@@ -24,8 +26,8 @@ TOLERANCE = 0.02
 class _ListeningRelease(Release):
     """Keeps every clean latent that it releases."""
 
-    def __init__(self, config: JobConfig, secret: str, site: str):
-        super().__init__(config.release, secret, site)
+    def __init__(self, config: ReleaseConfig, secret: str, site: str):
+        super().__init__(config, secret, site)
         self.clean: list[Tensor] = []
 
     def latent(self, latent: Tensor, *key: int | str) -> Released:
@@ -40,12 +42,13 @@ class DrivenSite(SplitSite):
         name: name of the site.
         config: the job.
         data: its images.
+        policy: what it lets out.
         folder: where its checkpoints go.
     """
 
-    def __init__(self, name: str, config: JobConfig, data: SiteData, folder: Path):
-        super().__init__(name, config, data, CheckpointStore(folder), CPU)
-        self.release = _ListeningRelease(config, data.noise_secret, name)
+    def __init__(self, name: str, config: JobConfig, data: SiteData, policy: Policy, folder: Path):
+        super().__init__(name, config, data, policy, CheckpointStore(folder), CPU)
+        self.release = _ListeningRelease(policy.tightened(config.release), data.noise_secret, name)
         self._release = self.release
         self._segments = SiteSegments(config, name, data.task.n_classes, self.release, CPU)
         self._stateful = self._segments
@@ -66,7 +69,9 @@ class DrivenSite(SplitSite):
         self.run(SiteTask("train", round_number, "driven", newcomers), Link(send, self._config.wire))
 
 
-def replay_first_round(recording: Recording, site: str, data: SiteData, folder: Path) -> Tensor:
+def replay_first_round(
+    recording: Recording, site: str, data: SiteData, policy: Policy, folder: Path
+) -> Tensor:
     """Return the clean latents (N, L, h, w) of the first round's training releases, in their order.
 
     The site is deterministic, so given the recorded replies it sends the recorded requests again; that it
@@ -76,7 +81,7 @@ def replay_first_round(recording: Recording, site: str, data: SiteData, folder: 
         AttackError: it sends anything else, or the recording begins later.
     """
     exchanges = iter(list(recording.exchanges(site, rounds=(0,))))
-    driven = DrivenSite(site, recording.config, data, folder)
+    driven = DrivenSite(site, recording.config, data, policy, folder)
 
     def send(request: bytes) -> bytes:
         recorded = next(exchanges, None)

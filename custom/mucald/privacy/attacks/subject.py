@@ -14,6 +14,7 @@ from mucald.data.site_file import read_site_file
 from mucald.errors import AttackError, CheckpointError, RecordingError
 from mucald.privacy.attacks.replay import replay_first_round
 from mucald.privacy.attacks.traffic import evaluation
+from mucald.privacy.policy import Policy, read_policy
 from mucald.privacy.recording import Recording
 from mucald.privacy.release import Release
 from mucald.split.checkpoint import load_checkpoint, without_prefix
@@ -70,6 +71,11 @@ class Subject:
             self.site, self.task.name, config.data.image_size, config.data.phantoms, config.seed, self._home
         )
 
+    @cached_property
+    def policy(self) -> Policy:
+        """What the site lets out."""
+        return read_policy(self._home, self.site)
+
     @property
     def draws_phantoms(self) -> bool:
         """Whether there are as many images of the site's kind as one likes."""
@@ -78,7 +84,7 @@ class Subject:
     @cached_property
     def release(self) -> Release:
         """The site's release, with its secret."""
-        return Release(self.config.release, self.data.noise_secret, self.site)
+        return Release(self.policy.tightened(self.config.release), self.data.noise_secret, self.site)
 
     @cached_property
     def segments(self) -> SiteSegments:
@@ -214,6 +220,6 @@ class Subject:
         """
         with TemporaryDirectory() as folder:
             try:
-                return replay_first_round(self.recording, self.site, self.data, Path(folder))
+                return replay_first_round(self.recording, self.site, self.data, self.policy, Path(folder))
             except RecordingError as error:
                 raise AttackError(str(error)) from None

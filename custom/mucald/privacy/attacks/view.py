@@ -187,4 +187,4 @@ class View:
             folder: where its checkpoints go.
         """
         self._require(Knowledge.CONTROL)
-        return DrivenSite(self.site, self.config, self._subject.data, folder)
+        return DrivenSite(self.site, self.config, self._subject.data, self._subject.policy, folder)
