@@ -7,7 +7,7 @@ import pytest
 import torch
 from attacked import LITTLE, attack, evaluation_of, heard_run
 from PIL import Image
-from tiny_job import EXACT_WIRE
+from tiny_job import EXACT_WIRE, write_policy
 
 from mucald.errors import AttackError
 from mucald.privacy.attacks import ATTACKS, choose_attacks
@@ -16,6 +16,7 @@ from mucald.privacy.attacks.fitting import Budget
 from mucald.privacy.attacks.mask_inference import blind_guess
 from mucald.privacy.attacks.result import read_results, results_table, write_results
 from mucald.privacy.attacks.sheet import write_sheet
+from mucald.privacy.policy import DEFAULT
 from mucald.randomness import generator
 from mucald.tasks import TASKS
 
@@ -148,6 +149,7 @@ def own_images(folder, name: str, count: int):
             Image.fromarray(array).save(home / "scans" / part / f"{index:03}.png")
     site = {"task": "kvasir", "root": "scans", "layout": "pairs", "split": {"validation": 0.3, "test": 0.4}}
     (home / "site.json").write_text(json.dumps(site))
+    write_policy(home, DEFAULT, min_cut=1)
     return home
 
 
