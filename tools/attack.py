@@ -22,7 +22,16 @@ from mucald.privacy.attacks.result import results_table, write_results
 from mucald.privacy.attacks.sheet import write_sheet
 from mucald.privacy.recording import Recording, read_recording
 
-_BUDGET = ("seed", "auxiliary", "batch", "max_steps", "patience", "rate", "width", "leaked")
+_BUDGET = {
+    "--seed": "all of the attacker's draws follow from it",
+    "--auxiliary": "auxiliary images",
+    "--batch": "images per step",
+    "--max-steps": "steps of a training, flat or not",
+    "--patience": "looks without an improvement before the rate is lowered or training ends",
+    "--rate": "learning rate at the start",
+    "--width": "channels of the attacker's networks",
+    "--leaked": "share of the training images in the attacker's hands",
+}
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -43,10 +52,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, help="of torch; the run's by default")
     defaults = Budget()
-    for name in _BUDGET:
-        value = getattr(defaults, name)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"{value}")
+    for option, meaning in _BUDGET.items():
+        value = getattr(defaults, _field(option))
+        parser.add_argument(option, type=type(value), default=value, help=f"{meaning}; {value} by default")
     return parser.parse_args(argv)
+
+
+def _field(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
 
 
 def _homes(recording: Recording, arguments: argparse.Namespace) -> dict[str, Path]:
@@ -60,7 +73,7 @@ def _homes(recording: Recording, arguments: argparse.Namespace) -> dict[str, Pat
 def _attack(arguments: argparse.Namespace) -> list[Attacked]:
     attacks = choose_attacks(arguments.attacks)
     recording = read_recording(arguments.run_folder)
-    budget = Budget(**{name: getattr(arguments, name) for name in _BUDGET})
+    budget = Budget(**{_field(option): getattr(arguments, _field(option)) for option in _BUDGET})
     torch.set_num_threads(arguments.threads or recording.config.runtime.threads)
     folder = arguments.auxiliary_home
     auxiliary = {site: folder / site for site in recording.sites if folder and (folder / site).exists()}
