@@ -184,7 +184,7 @@ def test_pooled_data_give_equal_numbers_in_one_process_and_in_the_simulator(tmp_
 
 def test_front_ends_that_are_shared_give_the_numbers_of_one_process(tmp_path, make_job, simulate):
     splitfed = json.loads((REPOSITORY / "jobs/baseline_splitfed/app/config/mucald.json").read_text())
-    parts = {key: splitfed[key] for key in ("release", "crdm", "daca", "losses")}
+    parts = {key: splitfed[key] for key in ("release", "crdm", "daca", "losses", "aggregation")}
     job = make_job(**parts, algorithm={"name": "fedper", "args": {}})
     config, sites = load_job(job)
     run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)

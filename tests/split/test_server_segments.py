@@ -188,10 +188,12 @@ def test_the_adversarial_terms_reach_both_splits_and_spare_the_discriminators():
     config = tiny_config()
     model, modules = segments(), Discriminators(config, CPU).modules
     run = model(draw(*LATENT), LEVEL, KEY)
-    terms = model.adversarial_losses(run, modules, domain=2)
+    # The site that the discriminator is surest of: of the others there may be nothing left to hide.
+    domain = int(modules[0](run.first.denoised).sum(dim=0).argmax())
+    terms = model.adversarial_losses(run, modules, domain)
     logits = modules[1](run.second.denoised)
-    expected = -torch.log_softmax(logits, dim=1)[:, 2].mean()
-    torch.testing.assert_close(terms["adversarial_2"], expected)
+    expected = -torch.log_softmax(logits, dim=1)[:, domain]
+    torch.testing.assert_close(terms["adversarial_2"], expected.clamp(max=math.log(3)).mean())
     terms["adversarial_1"].backward(retain_graph=True)
     assert {n for n, p in model.groups().items() if has_gradient(p)} == {
         "encoder_1",
