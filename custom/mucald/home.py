@@ -5,6 +5,9 @@ from pathlib import Path
 
 HOME_VARIABLE = "MUCALD_HOME"
 
+PROVISIONED_HOME = "mucald_home"
+"""The home in a provisioned participant's workspace; called like the package, it could be imported for it."""
+
 
 def participant_home(default: Path, participant: str) -> Path:
     """Return ``$MUCALD_HOME/<participant>``, or ``default`` where the variable is not set."""

@@ -16,6 +16,7 @@ from tiny_job import PLAIN, tiny_content
 
 from mucald.config import load_job
 from mucald.flare.submission import exported
+from mucald.home import PROVISIONED_HOME
 from mucald.split.local import run_in_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -145,7 +146,7 @@ def wait_for_tasks(federation: Loopback, site: str, job: str, count: int) -> Non
 def wait_for_round(federation: Loopback, participant: str, job: str, completed: int) -> None:
     """Wait for a participant's checkpoint after so many rounds."""
     end = time.monotonic() + LIMIT_S
-    home = federation.kits / participant / "mucald"
+    home = federation.kits / participant / PROVISIONED_HOME
     while not list(home.glob(f"runs/{job}-*/round-{completed:03d}/*.sha256")):
         assert time.monotonic() < end, federation.console(participant)
         time.sleep(0.02)

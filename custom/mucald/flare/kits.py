@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mucald.data.site_file import SITE_FILE
 from mucald.errors import ConfigError
-from mucald.home import participant_home
+from mucald.home import PROVISIONED_HOME, participant_home
 from mucald.privacy.policy import POLICY_FILE
 from mucald.schema import read_json
 from mucald.split.checkpoint import write_atomically
@@ -58,7 +58,7 @@ class Kit:
     @property
     def home(self) -> Path:
         """The participant's own folder, with ``site.json``, secrets and checkpoints."""
-        return participant_home(self.folder / "mucald", self.name)
+        return participant_home(self.folder / PROVISIONED_HOME, self.name)
 
     @property
     def in_container(self) -> bool:

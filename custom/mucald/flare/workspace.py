@@ -7,7 +7,7 @@ from nvflare.apis.workspace import Workspace
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
 from mucald.config import JobConfig, load_config
-from mucald.home import beside, participant_home
+from mucald.home import PROVISIONED_HOME, beside, participant_home
 
 
 def job_config(fl_ctx: FLContext) -> JobConfig:
@@ -27,7 +27,7 @@ def run_folder(fl_ctx: FLContext) -> Path:
 def home_folder(fl_ctx: FLContext) -> Path:
     """Return the participant's own folder, which outlives the job.
 
-    On a provisioned participant it is ``mucald`` in its workspace; in a simulation it lies beside the
+    On a provisioned participant it is ``mucald_home`` in its workspace; in a simulation it lies beside the
     workspace, which the simulator empties.
     """
     root = Path(_workspace(fl_ctx).get_root_dir()).resolve()
@@ -36,7 +36,7 @@ def home_folder(fl_ctx: FLContext) -> Path:
         # The participant's folder in the simulator's workspace carries its name, which for the server differs
         # from its identity.
         return participant_home(beside(root.parent, root.name), root.name)
-    return participant_home(root / "mucald", participant)
+    return participant_home(root / PROVISIONED_HOME, participant)
 
 
 def _workspace(fl_ctx: FLContext) -> Workspace:
