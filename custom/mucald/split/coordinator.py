@@ -2,8 +2,6 @@
 
 import json
 import logging
-import re
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +29,7 @@ from mucald.split.progress import Progress
 from mucald.split.record import RoundRecord
 from mucald.split.recorder import open_recorder
 from mucald.split.report import check_report, reports_by_site
+from mucald.split.runs import new_run, run_to_resume
 from mucald.split.server import SplitServer
 from mucald.split.site import SiteTask
 from mucald.split.site_copy import SiteCopy
@@ -40,7 +39,6 @@ from mucald.tensorboard import ScalarWriter
 log = logging.getLogger(__name__)
 
 KEPT_ROUNDS = 2
-LATEST = "latest"
 
 
 class Coordinator:
@@ -87,7 +85,7 @@ class Coordinator:
         # Reports of different sites may come at once.
         self._lock = threading.Lock()
         runs = home / "runs"
-        self.run_id = _run_to_resume(config, runs) or _new_run(config)
+        self.run_id = run_to_resume(config, runs) or new_run(config)
         self._store = CheckpointStore(runs / self.run_id)
         self.server = SplitServer(
             config, self.copies, self._discriminators.modules, open_recorder(config, self.run_id, run_folder)
@@ -281,25 +279,6 @@ def _check_sites(config: JobConfig, sites: list[str], algorithm: Algorithm) -> N
     counts = {site: len(get_task(config.site(site).task).graph.nodes) for site in members}
     if config.crdm.encoder != "none" and len(set(counts.values())) > 1:
         raise ConfigError(f"tasks that share an encoder need equally many causal variables, not {counts}")
-
-
-def _new_run(config: JobConfig) -> str:
-    # Sites may serve two servers that both begin a run of this job in the same second.
-    return f"{time.strftime(f'{config.name}-%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-
-
-def _run_to_resume(config: JobConfig, runs: Path) -> str | None:
-    if config.resume_from is None:
-        return None
-    if not re.fullmatch(r"[\w.-]+", config.resume_from):
-        raise ConfigError("resume_from must be the name of a run, as printed when it began, or 'latest'")
-    if config.resume_from != LATEST:
-        return config.resume_from
-    # The date tells this job's runs from those of another whose name only begins alike.
-    earlier = sorted(path.name for path in runs.glob(f"{config.name}-{'[0-9]' * 8}-*"))
-    if not earlier:
-        raise CheckpointError(f"resume_from: there is no earlier run of '{config.name}' in {runs}")
-    return earlier[-1]
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
