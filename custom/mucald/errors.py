@@ -58,3 +58,7 @@ class RecordingError(MucaldError):
 
 class AttackError(MucaldError):
     """An attack cannot be made with what there is."""
+
+
+class ModelError(MucaldError):
+    """The files of a trained model are missing, or do not belong together."""

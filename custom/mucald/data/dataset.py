@@ -138,8 +138,13 @@ def load_site_data(
             raise ConfigError(f"data.phantoms.{name} must be at least 1, not {count}")
         drawn = (task.phantom(generator(seed, site, "phantom", name, i), image_size) for i in range(count))
         arrays |= _prepare(name, drawn, task, image_size)
-    secret = f"job seed {seed}"  # nothing about a phantom is private
+    secret = phantom_secret(seed)
     return SiteData(task, *_splits(arrays), tensorboard_images=True, noise_secret=secret, source="phantoms")
+
+
+def phantom_secret(seed: int) -> str:
+    """Return what the noise on phantoms is drawn from; nothing about them is private."""
+    return f"job seed {seed}"
 
 
 def _own_images(site: str, task_name: str | None, image_size: int, home: Path) -> SiteData:
@@ -185,8 +190,8 @@ def _prepare(split: str, samples: Iterable[Sample], task: Task, image_size: int)
     pixels, labels, proxies = [], [], []
     for image, mask in samples:
         proxies.append([task.proxies[node](image, mask) for node in task.graph.nodes])
-        pixels.append(_resize(image, image_size, Image.Resampling.BILINEAR))
-        labels.append(_resize(mask, image_size, Image.Resampling.NEAREST))
+        pixels.append(resize(image, image_size, Image.Resampling.BILINEAR))
+        labels.append(resize(mask, image_size, Image.Resampling.NEAREST))
     return {
         f"{split}.pixels": torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(),
         f"{split}.labels": torch.from_numpy(np.stack(labels)),
@@ -194,7 +199,8 @@ def _prepare(split: str, samples: Iterable[Sample], task: Task, image_size: int)
     }
 
 
-def _resize(array: NDArray[np.uint8], size: int, method: Image.Resampling) -> NDArray[np.uint8]:
+def resize(array: NDArray[np.uint8], size: int, method: Image.Resampling) -> NDArray[np.uint8]:
+    """Return an image (H x W x 3) or mask (H x W) as a square of side ``size``, as training sees it."""
     if array.shape[:2] == (size, size):
         return array
     return np.asarray(Image.fromarray(array).resize((size, size), method))

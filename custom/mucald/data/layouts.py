@@ -115,7 +115,8 @@ LAYOUTS: dict[str, Callable[[Path, SiteFile], list[Record]]] = {
 def _datalist(path: Path) -> list[Record]:
     """MONAI data list: ``{"training": [{"image": ..., "label": ...}], "validation": [...], "test": [...]}``.
 
-    ``image`` may be a list with one file per channel, and an entry may name its patient as ``case``.
+    ``image`` may be a list with one file per channel; an entry may name its patient as ``case``, and say with
+    ``"outline": true`` that its label may be a closed line instead of an area.
     """
     content = _json(path)
     records = []
@@ -132,7 +133,8 @@ def _datalist(path: Path) -> list[Record]:
             for file in (*images, mask):
                 if not file.is_file():
                     raise DataError(f"{where}: {file} does not exist", public=_PUBLIC)
-            records.append(Record(images, mask, str(entry.get("case", names[0])), split))
+            case, outline = str(entry.get("case", names[0])), entry.get("outline") is True
+            records.append(Record(images, mask, case, split, outline))
     return records
 
 

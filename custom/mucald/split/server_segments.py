@@ -107,13 +107,16 @@ class ServerSegments(nn.Module):
             groups["prior"] = [*self.prior.parameters(), *self.posterior.parameters()]
         return groups
 
-    def forward(self, latent: Tensor, level: Tensor, key: Key) -> ForwardPass:
+    def forward(
+        self, latent: Tensor, level: Tensor, key: Key, split_2_noise: Tensor | None = None
+    ) -> ForwardPass:
         """Run the server's part of the network.
 
         Args:
             latent: x_t (B, L, h, w).
             level: t (B,), int64.
             key: names the server's own noise.
+            split_2_noise: instead of a draw at split 2 (B or 1, L, h, w); for inference.
 
         Returns:
             the pass; M components leave features of M·L channels.
@@ -123,7 +126,9 @@ class ServerSegments(nn.Module):
         middle = self.middle(first.denoised)
         middle_noised, level2 = middle, self._level2(level)
         if self._diffuses:
-            drawn = randomness.normal(tuple(middle.shape), *key, "split_2", device=latent.device)
+            drawn = split_2_noise
+            if drawn is None:
+                drawn = randomness.normal(tuple(middle.shape), *key, "split_2", device=latent.device)
             middle_noised = self.schedule.noised(middle, level2, drawn)
         second = self.crdm2(middle, middle_noised, level2, noise2)
         return ForwardPass(latent, level, first, middle, middle_noised, second, noise1)

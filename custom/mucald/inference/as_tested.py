@@ -1,0 +1,65 @@
+"""The model as the run's own test computed it: with the site's noise, in its batches, over its wire formats.
+
+Given the test images in their order, it returns the test's predictions to the bit. It is a check, not the way to
+segment new images: a batch's noise is drawn at once, so each mask depends a little on its neighbours.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mucald.algorithms import algorithm_of
+from mucald.data.dataset import phantom_secret
+from mucald.data.site_file import SITE_FILE, noise_secret, read_site_file
+from mucald.inference.model_files import TrainedModel
+from mucald.privacy.release import Release
+from mucald.split.exchange import Exchange
+from mucald.split.link import Link
+from mucald.split.messages import Phase
+from mucald.split.server import SplitServer
+from mucald.split.site_copy import SiteCopy
+from mucald.split.site_segments import SiteSegments
+
+
+class TestReplay:
+    """Site and server of a run's test in one process.
+
+    Args:
+        model: the trained weights and their job; not one that was trained on pooled data.
+        home: the site's own folder, which holds its noise secret. A site without ``site.json`` there is one
+            that drew phantoms.
+
+    Raises:
+        DataError: the site's file is wrong.
+    """
+
+    # Its name begins as pytest's classes do.
+    __test__ = False
+
+    def __init__(self, model: TrainedModel, home: Path):
+        config, site, device = model.config, model.site, torch.device("cpu")
+        secret = phantom_secret(config.seed)
+        if (home / SITE_FILE).exists():
+            secret = noise_secret(read_site_file(home / SITE_FILE), home)
+        release = Release(config.release, secret, site)
+        self._segments = SiteSegments(config, site, model.task.n_classes, release, device)
+        self._segments.best = model.site_weights
+        self._segments.load_best()
+        domain = list(config.sites).index(site)
+        copy = SiteCopy(site, domain, config, model.task, device, algorithm_of(config), {})
+        copy.segments.load_state_dict(model.server_weights)
+        server = SplitServer(config, {site: copy}, [])
+        server.open_round(config.training.rounds, [site])
+        link = Link(partial(server.handle, site), config.wire)
+        self._exchange = Exchange(link, config, config.training.rounds)
+        self._round, self._step = config.training.rounds, 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return logits (B, C, S, S) for the next batch (B, 3, S, S); B is at most the job's batch size."""
+        key = (self._round, self._step, "test")
+        forward = partial(self._exchange.evaluate, Phase.TEST, self._step)
+        logits, _ = self._segments.predict(images, key, forward)
+        self._step += 1
+        return logits

@@ -1,0 +1,123 @@
+"""Images without masks: which files belong together, their geometry, and masks written in it."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mucald.data.layouts import RGB_CHANNELS
+from mucald.errors import DataError
+
+_FILE = re.compile(r"([^.].*?)(\.(?:png|jpe?g|bmp|tiff?|nii|nii\.gz))", re.IGNORECASE)
+_CHANNEL = re.compile(r"(.+)_\d{4}")
+_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image to segment.
+
+    Args:
+        name: of its mask, without ending.
+        files: the image file, or one per channel.
+        ending: of the mask's file; a picture's mask is a PNG, a NIfTI file keeps its ending.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    ending: str
+
+    @property
+    def mask_name(self) -> str:
+        """Name of the mask's file."""
+        return self.name + self.ending
+
+
+def find_inputs(paths: Iterable[Path], channels: bool) -> list[Input]:
+    """List images, in the order of ``paths`` and, within a folder, of their names.
+
+    Args:
+        paths: files, and folders whose files with the ending of an image are taken.
+        channels: files called ``<name>_0000``, ``<name>_0001``, … are the channels of one image, as in nnU-Net;
+            the first three are read.
+
+    Raises:
+        DataError: a path does not exist, is no image, two images would have one mask, or nothing was found.
+    """
+    found: dict[str, Input] = {}
+    for path in _expanded(paths):
+        match = _FILE.fullmatch(path.name)
+        if match is None:
+            raise DataError(f"{path}: not the name of a PNG, JPEG, BMP, TIFF or NIfTI file")
+        name, ending = match[1], match[2].lower()
+        channel = _CHANNEL.fullmatch(name) if channels else None
+        key = channel[1] if channel else name
+        files = (path,)
+        if key in found:
+            if channel is None:
+                raise DataError(f"{path}: {found[key].files[0]} would have the same mask; rename one")
+            files = (*found[key].files, path)
+        found[key] = Input(key, files[:RGB_CHANNELS], ending if _is_nifti(path) else ".png")
+    if not found:
+        raise DataError("no images found; give files or folders of PNG, JPEG, BMP, TIFF or NIfTI files")
+    return list(found.values())
+
+
+def _expanded(paths: Iterable[Path]) -> Iterable[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.iterdir() if _FILE.fullmatch(file.name))
+        elif path.exists():
+            yield path
+        else:
+            raise DataError(f"{path}: no such file or folder")
+
+
+def pixel_area(image: Input) -> float | None:
+    """Return the area of a pixel in mm², where the file tells it: NIfTI only.
+
+    A slice is what training takes for one, the first two axes. A unit that the header leaves open is read as
+    mm, as NIfTI readers do.
+    """
+    if not _is_nifti(image.files[0]):
+        return None
+    header = nibabel.load(image.files[0]).header
+    scale = _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
+    rows, columns = header.get_zooms()[:2]
+    area = float(rows) * float(columns) * scale**2
+    return area if area > 0 and np.isfinite(area) else None
+
+
+def write_mask(image: Input, labels: NDArray[np.uint8], folder: Path) -> Path:
+    """Write a mask into ``folder`` in the geometry of its image; return its file.
+
+    A picture's mask is a PNG of class ids. A NIfTI mask has the image's affine, shape and header, but for the
+    data's type and scaling.
+
+    Args:
+        image: the image.
+        labels: class ids, slices x H x W, as :func:`mucald.data.readers.read_image` orders an image.
+        folder: where to write.
+    """
+    path = folder / image.mask_name
+    if image.ending == ".png":
+        Image.fromarray(labels[0]).save(path)
+        return path
+    source = nibabel.load(image.files[0])
+    header = source.header.copy()
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    # The range to display was the image's.
+    header["cal_min"] = header["cal_max"] = 0
+    volume = np.moveaxis(labels, 0, -1).reshape(source.shape)
+    nibabel.save(type(source)(volume, source.affine, header), path)
+    return path
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))

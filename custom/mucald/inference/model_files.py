@@ -1,0 +1,115 @@
+"""The files that a run leaves of a site's model: the site's own part, and the server's."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from mucald.algorithms import algorithm_of
+from mucald.config import JobConfig
+from mucald.errors import CheckpointError, ModelError
+from mucald.schema import parse
+from mucald.split.checkpoint import load_checkpoint
+from mucald.tasks import Task, get_task
+
+FOLDER = "models"
+_SERVER = "server"
+_OF_SITE = "front_end."
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """All weights of a site's model, and the job that they were trained in.
+
+    Args:
+        site: name of the site.
+        task: its task.
+        config: the job.
+        site_weights: ``front_end.…``, ``back_end.…``, of a mixture ``mixture.…``, and ``middle.…`` of a model
+            that was trained on pooled data.
+        server_weights: the server's networks for the site; empty on pooled data.
+    """
+
+    site: str
+    task: Task
+    config: JobConfig
+    site_weights: dict[str, Tensor]
+    server_weights: dict[str, Tensor]
+
+    @property
+    def pooled(self) -> bool:
+        """Whether one participant held the data of all sites, and therefore the whole network."""
+        return algorithm_of(self.config).pooled_at is not None
+
+
+def find_model_files(run: Path, site: str) -> tuple[Path, Path | None]:
+    """Return a site's file and the server's for it, anywhere below the folder of a run.
+
+    A file that lies below a folder ``server`` is the server's.
+
+    Raises:
+        ModelError: the site's file is missing, or there are several of one kind.
+    """
+    if not run.is_dir():
+        raise ModelError(f"{run}: no such folder; give the folder that a run wrote its results to")
+    own, of_server = [], []
+    for path in sorted(run.rglob(f"{FOLDER}/{site}.safetensors")):
+        (of_server if _SERVER in path.relative_to(run).parts else own).append(path)
+    if not own:
+        known = sorted({path.stem for path in run.rglob(f"{FOLDER}/*.safetensors")})
+        found = f"; there are models of {', '.join(known)}" if known else "; let the run reach its test"
+        raise ModelError(f"{run}: no model of site '{site}'{found}")
+    for files in (own, of_server):
+        if len(files) > 1:
+            raise ModelError(
+                f"{run} holds several models of site '{site}': {files[0]} and {files[1]}; give the folder of "
+                "one run, or name the files"
+            )
+    return own[0], of_server[0] if of_server else None
+
+
+def load_model(site_file: Path, server_file: Path | None) -> TrainedModel:
+    """Read the files of a site's model.
+
+    Args:
+        site_file: what the participant wrote that ran the site's test.
+        server_file: what the server wrote for the site; None for a model trained on pooled data.
+
+    Raises:
+        ModelError: a file is missing or damaged, is not of that kind, or the two are of different sites, tasks
+            or jobs.
+        ConfigError: the job that a file names does not fit this version of the package.
+    """
+    site_weights, state = _read(site_file)
+    if not any(name.startswith(_OF_SITE) for name in site_weights) or "site" not in state:
+        raise ModelError(f"{site_file} is no site's model: it holds no front end")
+    config = parse(JobConfig, state["config"])
+    model = TrainedModel(state["site"], get_task(state["task"]), config, site_weights, {})
+    if model.pooled:
+        return model
+    if server_file is None:
+        raise ModelError(
+            f"{site_file} is one part of the model; the server's part of site '{model.site}' lies in "
+            f"{FOLDER}/{model.site}.safetensors of the server's run folder: ask the operator for it"
+        )
+    server_weights, other = _read(server_file)
+    if any(name.startswith("back_end.") for name in server_weights):
+        raise ModelError(f"{server_file} is a site's model; the server's lies in the server's run folder")
+    for key in ("site", "task"):
+        if other.get(key) != state[key]:
+            raise ModelError(
+                f"{server_file} is of the {key} '{other.get(key)}', {site_file} of '{state[key]}'; give two "
+                "files of one site and run"
+            )
+    if parse(JobConfig, other["config"]).digest() != config.digest():
+        raise ModelError(f"{server_file} and {site_file} are of runs with different configurations")
+    return TrainedModel(model.site, model.task, config, site_weights, server_weights)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    try:
+        return load_checkpoint(path)
+    except CheckpointError as error:
+        raise ModelError(
+            f"{error}; a model is two files, '{path.name}' and '{path.name}.sha256' beside it"
+        ) from None

@@ -1,0 +1,139 @@
+"""Segment images with a trained model, and write masks and a summary."""
+
+import csv
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from mucald.data.dataset import resize
+from mucald.data.readers import read_image
+from mucald.errors import DataError
+from mucald.inference.images import Input, pixel_area, write_mask
+from mucald.tasks import Task
+
+SUMMARY = "summary.csv"
+
+Predict = Callable[[Tensor], Tensor]
+"""Gives logits (B, C, S, S) for a batch of images (B, 3, S, S) in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """Segments images of any size.
+
+    Args:
+        predict: the model.
+        image_size: side S of the squares that it takes.
+        batch_size: most images in one call.
+    """
+
+    predict: Predict
+    image_size: int
+    batch_size: int
+
+    def segment(self, slices: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        """Return the class ids (uint8, H x W) of every slice (uint8, H x W x 3).
+
+        An image is resized to a square as in training; the logits are then resized back, bilinearly, and the
+        largest decides, so that a mask's outline is not made of the square's coarser pixels.
+        """
+        masks: list[NDArray[np.uint8]] = []
+        for start in range(0, len(slices), self.batch_size):
+            chosen = slices[start : start + self.batch_size]
+            squares = [resize(image, self.image_size, Image.Resampling.BILINEAR) for image in chosen]
+            pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
+            # In the memory layout of training, for the last bits depend on it.
+            logits = self._logits(pixels.contiguous().to(torch.float32) / 255)
+            masks += [_labels(one, image.shape[:2]) for one, image in zip(logits, chosen, strict=True)]
+        return masks
+
+    @torch.no_grad()
+    def _logits(self, images: Tensor) -> Tensor:
+        return self.predict(images).cpu()
+
+
+def _labels(logits: Tensor, size: tuple[int, ...]) -> NDArray[np.uint8]:
+    if tuple(logits.shape[1:]) != size:
+        logits = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+    return logits.argmax(dim=0).to(torch.uint8).numpy()
+
+
+def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, out: Path) -> list[str]:
+    """Write the mask of every image and :data:`SUMMARY` into ``out``.
+
+    The summary has a row per slice: file, mask, slice, and of every foreground class its pixels and, where the
+    file tells a pixel's size, its area in mm². An image that cannot be read has a row that says why.
+
+    Returns:
+        what could not be read, in words.
+
+    Raises:
+        DataError: ``out`` is a folder of the images, whose files the masks might replace.
+    """
+    for image in inputs:
+        if any(path.parent.resolve() == out.resolve() for path in image.files):
+            raise DataError(f"{out} is where {image.files[0]} lies; write the masks into another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    faults = []
+    with (out / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(_columns(task))
+        for image, masks, fault in _segmented(inputs, segmenter):
+            if fault is not None:
+                faults.append(str(fault))
+                writer.writerow([image.files[0].name, "", "", *[""] * 2 * (task.n_classes - 1), str(fault)])
+                continue
+            write_mask(image, np.stack(masks), out)
+            writer.writerows(_rows(image, masks, task))
+    return faults
+
+
+def _segmented(
+    inputs: Sequence[Input], segmenter: Segmenter
+) -> Iterator[tuple[Input, list[NDArray[np.uint8]], DataError | None]]:
+    """Yield every image with its slices' masks; batches run on over files, as in the run's test."""
+    slices: list[NDArray[np.uint8]] = []
+    masks: list[NDArray[np.uint8]] = []
+    waiting: deque[tuple[Input, int]] = deque()
+
+    def complete(least: int) -> Iterator[tuple[Input, list[NDArray[np.uint8]], None]]:
+        while len(slices) >= least and slices:
+            masks.extend(segmenter.segment(slices[: segmenter.batch_size]))
+            del slices[: segmenter.batch_size]
+        while waiting and len(masks) >= waiting[0][1]:
+            image, count = waiting.popleft()
+            yield image, masks[:count], None
+            del masks[:count]
+
+    for image in inputs:
+        try:
+            pixels = read_image(image.files)
+        except DataError as error:
+            yield image, [], error
+            continue
+        waiting.append((image, len(pixels)))
+        slices.extend(pixels)
+        yield from complete(segmenter.batch_size)
+    yield from complete(1)
+
+
+def _columns(task: Task) -> list[str]:
+    classes = [column for name in task.classes[1:] for column in (f"{name}, pixels", f"{name}, mm2")]
+    return ["file", "mask", "slice", *classes, "fault"]
+
+
+def _rows(image: Input, masks: Sequence[NDArray[np.uint8]], task: Task) -> Iterator[list[str]]:
+    area = pixel_area(image)
+    for number, mask in enumerate(masks):
+        cells = []
+        for count in np.bincount(mask.reshape(-1), minlength=task.n_classes)[1:]:
+            cells += [str(count), "" if area is None else f"{count * area:.6g}"]
+        yield [image.files[0].name, image.mask_name, str(number), *cells, ""]

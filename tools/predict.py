@@ -1,0 +1,83 @@
+"""Segment images with a site's trained model: a mask per image, in its geometry, and a summary.
+
+    python tools/predict.py images/ --run workspace --site polyp --out masks
+    python tools/predict.py images/ --model polyp.safetensors --server-model server/polyp.safetensors --out masks
+
+Takes PNG, JPEG, BMP, TIFF and NIfTI files. A model is two files: the site's, and the server's part, which the
+operator of the server hands over; one of ``baseline_centralized`` is one file. Nothing leaves the machine.
+Research software; not for diagnosis.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mucald.errors import MucaldError
+from mucald.inference.as_tested import TestReplay
+from mucald.inference.images import find_inputs
+from mucald.inference.joined import JoinedModel
+from mucald.inference.model_files import TrainedModel, find_model_files, load_model
+from mucald.inference.predict import SUMMARY, Segmenter, predict_images
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--run", type=Path, help="the folder of a run, where both files of the model lie")
+    parser.add_argument("--site", help="with --run: whose model")
+    parser.add_argument("--model", type=Path, help="instead of --run: the site's file")
+    parser.add_argument("--server-model", type=Path, help="with --model: the server's file")
+    parser.add_argument(
+        "--channels", action="store_true", help="<name>_0000, <name>_0001, … are channels of one image"
+    )
+    parser.add_argument(
+        "--as-tested",
+        type=Path,
+        metavar="HOME",
+        help="draw the noise as the run's test did, from the secret in the site's own folder; for a check",
+    )
+    arguments = parser.parse_args(argv)
+    if (arguments.run is None) == (arguments.model is None):
+        parser.error("give either --run with --site, or --model")
+    if (arguments.run is None) != (arguments.site is None):
+        parser.error("--run and --site go together")
+    return arguments
+
+
+def model_of(arguments: argparse.Namespace) -> TrainedModel:
+    """Read the model that the command line names.
+
+    Raises:
+        MucaldError: see :func:`load_model` and :func:`find_model_files`.
+    """
+    if arguments.run is None:
+        return load_model(arguments.model, arguments.server_model)
+    return load_model(*find_model_files(arguments.run, arguments.site))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status: 1 if an image could not be read."""
+    arguments = _arguments(argv)
+    try:
+        model = model_of(arguments)
+        inputs = find_inputs(arguments.images, arguments.channels)
+        # Pooled data never cross, so their test has no noise to repeat.
+        replay = arguments.as_tested is not None and not model.pooled
+        predict = TestReplay(model, arguments.as_tested) if replay else JoinedModel(model)
+        config = model.config
+        segmenter = Segmenter(predict, config.data.image_size, config.training.batch_size)
+        faults = predict_images(inputs, segmenter, model.task, arguments.out)
+    except MucaldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    print(f"{len(inputs) - len(faults)} masks and {SUMMARY} in {arguments.out}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
