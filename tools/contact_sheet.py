@@ -6,25 +6,14 @@ Run it with ``python tools/contact_sheet.py --out docs/images/phantoms.png``.
 import argparse
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from mucald.randomness import generator
+from mucald.reporting.pictures import OUTLINES, outlined
 from mucald.tasks import Task, get_task
 
 TASKS = ("blastocyst", "ham10k", "fetal", "mosmed", "kvasir")
-OUTLINES = ((255, 214, 10), (0, 200, 255), (255, 64, 129), (118, 255, 3))
 GAP, TITLE_HEIGHT = 6, 26
-
-
-def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return ``image`` (H x W x 3) with the outline of every foreground class of ``mask`` in its colour."""
-    picture = image.copy()
-    for label in np.unique(mask[mask > 0]):
-        region = mask == label
-        picture[region & ~ndimage.binary_erosion(region)] = OUTLINES[label - 1]
-    return picture
 
 
 def task_row(task: Task, count: int, size: int, seed: int) -> Image.Image:

@@ -6,12 +6,14 @@ NIfTI arrays are taken as stored: the first axis counts rows, the second columns
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from mucald.data.geometry import is_nifti
 from mucald.data.layouts import RGB_CHANNELS, Record
 from mucald.errors import DataError
 from mucald.tasks import Task
@@ -105,9 +107,18 @@ def read_mask(path: Path, task: Task, value_map: dict[int, int], fill: bool = Fa
     return labels.astype(np.uint8)
 
 
+def read_stored(path: Path) -> NDArray[Any]:
+    """Read an image file's values as they are stored, before any window; the axes are the file's.
+
+    Raises:
+        DataError: the file is missing, truncated or no image.
+    """
+    return _read_volume(path) if is_nifti(path) else np.asarray(_open_picture(path))
+
+
 def _read_pixels(path: Path) -> Pixels:
     """One image file as uint8, slices x H x W x 3."""
-    if _is_nifti(path):
+    if is_nifti(path):
         volume = _window(_read_volume(path), path)
         return np.repeat(volume[..., None], RGB_CHANNELS, axis=-1)
     picture = _open_picture(path)
@@ -120,7 +131,7 @@ def _read_pixels(path: Path) -> Pixels:
 def _read_labels(path: Path) -> NDArray[np.int64]:
     """The values stored in a mask, slices x H x W; a palette picture gives its indices, not its colours."""
     public = "a mask is no map of class ids"
-    if _is_nifti(path):
+    if is_nifti(path):
         values = _read_volume(path)
     else:
         values = np.asarray(_open_picture(path), dtype=np.float64)[None]
@@ -183,10 +194,6 @@ def _snap(values: NDArray[np.int64], known: list[int]) -> NDArray[np.int64]:
     levels = np.array(known)
     limits = (levels[1:] + levels[:-1]) / 2
     return levels[np.searchsorted(limits, values)]
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from mucald.metrics import telling_images
 from mucald.reporting.runs import Run
@@ -15,6 +18,8 @@ _CASES = ("best", "median", "worst")
 _SERVER_FOLDERS = ("server", "simulate_job")
 _EVENTS = "tb_events"
 GAP = 1
+OUTLINES = ((255, 214, 10), (0, 200, 255), (255, 64, 129), (118, 255, 3))
+"""Colours of the foreground classes, in their order."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def site_examples(run: Run, site: str) -> list[Example]:
     if sheet is None or sheet.height * 3 != sheet.width * len(rows):
         return []
     return [
-        Example(_png(_row(sheet, index)), case, dice[row])
+        Example(png(_row(sheet, index)), case, dice[row])
         for index, (case, row) in enumerate(zip(_CASES, rows, strict=False))
     ]
 
@@ -83,7 +88,17 @@ def _row(sheet: Image.Image, index: int) -> Image.Image:
     return row
 
 
-def _png(image: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
+    """Return a picture as a PNG file."""
     buffer = BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def outlined(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return ``image`` (H x W x 3) with the outline of every foreground class of ``labels`` in its colour."""
+    picture = image.copy()
+    for label in np.unique(labels[labels > 0]):
+        region = labels == label
+        picture[region & ~ndimage.binary_erosion(region)] = OUTLINES[label - 1]
+    return picture

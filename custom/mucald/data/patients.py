@@ -1,0 +1,82 @@
+"""Whose image is whose: patients from a table, and copies of one image under several names."""
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mucald.data.layouts import Record
+from mucald.errors import DataError
+
+_PUBLIC = "the site's table of patients is wrong"
+
+
+def read_patients(path: Path, file_column: str, case_column: str) -> dict[str, str]:
+    """Read a CSV table with a row per image; return the patient by the image's name as the table has it.
+
+    Raises:
+        DataError: the file is missing or no table, lacks a column, or gives an image two patients.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns = list(reader.fieldnames or [])
+            table = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read ({error})", public=_PUBLIC) from None
+    for column in (file_column, case_column):
+        if column not in columns:
+            raise DataError(f"{path}: no column '{column}'; it has {', '.join(columns)}", public=_PUBLIC)
+    patients: dict[str, str] = {}
+    for row in table:
+        name, case = (row[file_column] or "").strip(), (row[case_column] or "").strip()
+        if not name or not case:
+            raise DataError(f"{path}: a row lacks '{file_column}' or '{case_column}': {row}", public=_PUBLIC)
+        if patients.setdefault(name, case) != case:
+            raise DataError(
+                f"{path}: '{name}' has the patients '{patients[name]}' and '{case}'", public=_PUBLIC
+            )
+    return patients
+
+
+def with_patients(records: Sequence[Record], patients: Mapping[str, str]) -> list[Record]:
+    """Return the records with their patients as cases.
+
+    Args:
+        records: the images.
+        patients: by the image file's name, with or without its ending.
+
+    Raises:
+        DataError: an image has no patient.
+    """
+    found = []
+    for record in records:
+        name = record.images[0].name
+        known = [key for key in (name, _stem(name), record.case) if key in patients]
+        if not known:
+            raise DataError(f"{record.images[0]}: the table names no patient for '{name}'", public=_PUBLIC)
+        found.append(replace(record, case=patients[known[0]]))
+    return found
+
+
+def content_hash(pixels: NDArray[np.uint8]) -> str:
+    """Return a hash of an image's pixels, the same for a copy in another format without loss."""
+    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def copies(hashes: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Return groups of names whose content is the same, of (name, hash) pairs."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for name, digest in hashes:
+        groups[digest].append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _stem(name: str) -> str:
+    stem = Path(name).stem
+    return Path(stem).stem if stem.endswith(".nii") else stem

@@ -1,0 +1,122 @@
+"""What the data manager is told of the site's images."""
+
+import base64
+import io
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from mucald.data.site_file import read_site_file
+from mucald.data.survey import survey
+from mucald.reporting.data_page import STAYS, data_document
+from mucald.tasks import get_task
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+from check_data import main
+
+
+@pytest.fixture
+def home(pairs, site) -> Path:
+    """Ten pictures of 20 x 16 pixels in a site of its own."""
+    return site(task="kvasir", root=str(pairs), layout="pairs")
+
+
+def found_in(home: Path):
+    return survey(read_site_file(home / "site.json"))
+
+
+def test_every_number_is_that_of_the_files(home, pairs):
+    found = found_in(home)
+    assert found.faults == []
+    assert len(found.images) == 10
+    assert {image.split for image in found.images} == {"train", "validation", "test"}
+    task = get_task("kvasir")
+    for facts in found.images:
+        image = np.asarray(Image.open(facts.path))
+        mask = (np.asarray(Image.open(pairs / "masks" / facts.path.name)) > 0).astype(np.uint8)
+        assert facts.shape == (1, 16, 20)
+        assert facts.spacing is None
+        assert (facts.low, facts.high) == (image.min(), image.max())
+        assert facts.pixels.tolist() == [320 - mask.sum(), mask.sum()]
+        assert facts.slices_with.tolist() == [1, 1]
+        expected = [task.proxies[node](image, mask) for node in task.graph.nodes]
+        np.testing.assert_allclose(facts.proxies, [expected])
+
+
+def test_volumes_tell_spacing_and_values_as_stored(tmp_path, site):
+    for index in range(3):
+        volume = np.full((10, 8, 4), -1000.0 + index)
+        volume[2:5, 2:5, 1] = 400
+        labels = (volume == 400).astype(np.uint8)
+        for folder, array in (("images", volume), ("masks", labels)):
+            (tmp_path / "ct" / folder).mkdir(parents=True, exist_ok=True)
+            image = nibabel.Nifti1Image(array, np.diag([0.7, 0.7, 5, 1]))
+            nibabel.save(image, tmp_path / f"ct/{folder}/{index}.nii.gz")
+    found = found_in(site(task="mosmed", root=str(tmp_path / "ct"), layout="pairs"))
+    for facts in found.images:
+        assert facts.shape == (4, 10, 8)
+        assert facts.spacing == pytest.approx((0.7, 0.7, 5))
+        assert facts.low < -990
+        assert facts.high == 400
+        assert facts.slices_with.tolist() == [4, 1]
+    text = data_document(found, pictures=False).markdown()
+    assert "| 0.7 x 0.7 x 5 | 3 |" in text
+    assert "| 8 x 10 | 3 |" in text
+    assert "| 1 infection | 27 | 2.81 % | 3 of 12 |" in text
+
+
+def test_damaged_files_are_listed_and_the_others_counted(home, pairs, capsys):
+    (pairs / "images/03.png").write_bytes(b"no picture")
+    Image.new("L", (5, 5)).save(pairs / "masks/04.png")
+    assert main([str(home / "site.json")]) == 1
+    text = capsys.readouterr().out
+    assert re.search(r"images/03\.png: cannot be read", text)
+    assert re.search(r"masks/04\.png: the mask is 5 x 5", text)
+    assert "| unreadable |  | 2 |  |" in text
+    assert re.search(r"\| all \| 8 \| 8 \| 8 \|", text)
+
+
+def test_copies_are_told_and_count_as_faults_across_splits(home, pairs):
+    split_of = {image.path.stem: image.split for image in found_in(home).images}
+    train = sorted(name for name, split in split_of.items() if split == "train")
+    test = next(name for name, split in split_of.items() if split == "test")
+    shutil.copy(pairs / f"images/{train[0]}.png", pairs / f"images/{train[1]}.png")
+    within = found_in(home)
+    assert [[image.path.stem for image in group] for group in within.copies] == [train[:2]]
+    assert within.faults == []
+    shutil.copy(pairs / f"images/{train[0]}.png", pairs / f"images/{test}.png")
+    across = found_in(home)
+    assert len(across.leaks) == 1
+    assert "the same image in several splits" in across.faults[0]
+
+
+def test_too_few_patients_are_a_fault(pairs, site):
+    home = site(task="kvasir", root=str(pairs), layout="pairs", case_pattern="^(.)")
+    assert "too few" not in str(found_in(home).images)
+    assert "no case is left" in str(found_in(home).split_fault)
+
+
+def test_the_page_needs_nothing_else_and_says_that_it_stays(home, tmp_path):
+    assert main([str(home / "site.json"), "--out", str(tmp_path / "check")]) == 0
+    page = tmp_path / "check/data.html"
+    assert page.stat().st_mode & 0o077 == 0
+    text = page.read_text(encoding="utf-8")
+    assert STAYS.replace("'", "&#x27;") in text
+    assert not re.search(r"(?:src|href)=\"(?!data:)", text)
+    pictures = re.findall(r"base64,([^\"]+)", text)
+    assert len(pictures) == 8
+    pixels = Image.open(io.BytesIO(base64.b64decode(pictures[0]))).convert("RGB")
+    assert pixels.size == (320, 160)
+    assert list(tmp_path.glob("check/*")) == [page]
+
+
+def test_wrong_folders_end_with_a_clear_message(site, tmp_path, capsys):
+    home = site(task="kvasir", root=str(tmp_path / "nowhere"), layout="pairs")
+    assert main([str(home / "site.json")]) == 1
+    assert "no such folder" in capsys.readouterr().err

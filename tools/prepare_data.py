@@ -1,0 +1,83 @@
+"""Turn a site's images into a MONAI data list in whose splits no patient occurs twice.
+
+    python tools/prepare_data.py home/endoscopy/site.json --out home/endoscopy/datalist.json
+
+Reads any layout that ``site.json`` can name. The patient is the group of a regular expression on the file's
+name (``case_pattern`` of ``site.json``, or ``--case-pattern``), or a column of a table (``--cases``). The
+list holds file names and patients; it stays at the site.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from mucald.data.datalist import build_datalist, check_copies
+from mucald.data.layouts import Record, find_records
+from mucald.data.patients import read_patients, with_patients
+from mucald.data.site_file import SiteFile, read_site_file
+from mucald.data.splits import split_records
+from mucald.errors import DataError, MucaldError
+from mucald.tasks import get_task
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("site_file", type=Path, help="the site's site.json")
+    parser.add_argument("--out", type=Path, required=True, help="the data list to write")
+    parser.add_argument("--case-pattern", help="regular expression whose first group names the patient")
+    parser.add_argument("--cases", type=Path, help="CSV table that names every image's patient")
+    parser.add_argument("--file-column", default="file", help="column of the table with the image's name")
+    parser.add_argument("--case-column", default="patient", help="column of the table with the patient")
+    arguments = parser.parse_args(argv)
+    if arguments.cases is not None and arguments.case_pattern is not None:
+        parser.error("give either --cases or --case-pattern")
+    return arguments
+
+
+def records_of(site_file: SiteFile, arguments: argparse.Namespace) -> list[Record]:
+    """Return the site's records with their patients.
+
+    Raises:
+        DataError: see :func:`find_records`, :func:`read_patients` and :func:`with_patients`.
+    """
+    if arguments.cases is not None:
+        records = find_records(replace(site_file, case_pattern=None))
+        patients = read_patients(arguments.cases, arguments.file_column, arguments.case_column)
+        return with_patients(records, patients)
+    if arguments.case_pattern is not None:
+        try:
+            site_file = replace(site_file, case_pattern=arguments.case_pattern)
+        except ValueError as error:
+            raise DataError(f"--case-pattern: {error}") from None
+    return find_records(site_file)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    arguments = _arguments(argv)
+    try:
+        site_file = read_site_file(arguments.site_file)
+        records = records_of(site_file, arguments)
+        splits = split_records(records, site_file)
+        check_copies(splits)
+    except MucaldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    content = build_datalist(splits, get_task(site_file.task), arguments.out.parent)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    arguments.out.chmod(0o600)
+    for name, chosen in splits.items():
+        print(f"{name}: {len({record.case for record in chosen})} patients, {len(chosen)} images")
+    if len({record.case for record in records}) == len(records):
+        print("every image is a patient of its own; if patients have several, name them (--help)")
+    print(f'{arguments.out}; in site.json put "datalist" in place of "root", "layout" and "case_pattern"')
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
