@@ -1,7 +1,7 @@
 """Segment images with a site's trained model: a mask per image, in its geometry, and a summary.
 
     python tools/predict.py images/ --run workspace --site polyp --out masks
-    python tools/predict.py images/ --model polyp.safetensors --server-model server/polyp.safetensors --out masks
+    python tools/predict.py images/ --model polyp.safetensors --server-model server.safetensors --out masks
 
 Takes PNG, JPEG, BMP, TIFF and NIfTI files. A model is two files: the site's, and the server's part, which the
 operator of the server hands over; one of ``baseline_centralized`` is one file. Nothing leaves the machine.

@@ -14,7 +14,7 @@ from trained import KINDS, SITE, config_of, images_of, read_masks, write_picture
 from mucald import metrics
 from mucald.errors import DataError
 from mucald.inference.as_tested import TestReplay
-from mucald.inference.images import find_inputs, write_mask
+from mucald.inference.images import find_inputs
 from mucald.inference.joined import JoinedModel
 from mucald.inference.predict import SUMMARY, Segmenter, predict_images
 from mucald.tasks import get_task
@@ -194,13 +194,12 @@ def test_masks_never_replace_images(tmp_path):
         find_inputs([tmp_path], channels=False)
 
 
-def test_a_mask_in_metres_or_micrometres_is_given_in_square_millimetres(tmp_path):
-    from mucald.inference.images import pixel_area
-
+def test_areas_are_in_square_millimetres_whatever_the_headers_unit(tmp_path):
     for unit, scale in (("micron", 1e-3), ("meter", 1e3), ("mm", 1.0), ("unknown", 1.0)):
-        image = nibabel.Nifti1Image(np.ones((8, 8, 2)), np.diag([0.5, 0.25, 3, 1]))
+        values = np.stack([np.zeros((8, 8)), np.ones((8, 8))], axis=2)[..., ::-1]
+        image = nibabel.Nifti1Image(values, np.diag([0.5, 0.25, 3, 1]))
         image.header.set_xyzt_units(unit)
         nibabel.save(image, tmp_path / f"{unit}.nii")
         (found,) = find_inputs([tmp_path / f"{unit}.nii"], channels=False)
-        assert pixel_area(found) == pytest.approx(AREA * scale**2)
-        write_mask(found, np.ones((2, 8, 8), np.uint8), tmp_path.parent)
+        predict_images([found], Segmenter(bright, 8, 2), get_task("mosmed"), tmp_path / unit)
+        assert float(rows(tmp_path / unit)[0]["infection, mm2"]) == pytest.approx(64 * AREA * scale**2)

@@ -1,7 +1,7 @@
-"""The model as the run's own test computed it: with the site's noise, in its batches, over its wire formats.
+"""The model as the run's own test computed it: the site's noise, batches and wire formats.
 
-Given the test images in their order, it returns the test's predictions to the bit. It is a check, not the way to
-segment new images: a batch's noise is drawn at once, so each mask depends a little on its neighbours.
+Given the test images in their order, it returns the test's predictions to the bit. It is a check, not the
+way to segment new images: a batch's noise is drawn at once, so each mask depends a little on its neighbours.
 """
 
 from functools import partial

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mucald.data.geometry import is_nifti
 from mucald.data.layouts import RGB_CHANNELS
 from mucald.errors import DataError
 
 _FILE = re.compile(r"([^.].*?)(\.(?:png|jpe?g|bmp|tiff?|nii|nii\.gz))", re.IGNORECASE)
 _CHANNEL = re.compile(r"(.+)_\d{4}")
-_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ def find_inputs(paths: Iterable[Path], channels: bool) -> list[Input]:
 
     Args:
         paths: files, and folders whose files with the ending of an image are taken.
-        channels: files called ``<name>_0000``, ``<name>_0001``, … are the channels of one image, as in nnU-Net;
-            the first three are read.
+        channels: files called ``<name>_0000``, ``<name>_0001``, … are the channels of one image, as in
+            nnU-Net; the first three are read.
 
     Raises:
         DataError: a path does not exist, is no image, two images would have one mask, or nothing was found.
@@ -57,12 +57,12 @@ def find_inputs(paths: Iterable[Path], channels: bool) -> list[Input]:
         name, ending = match[1], match[2].lower()
         channel = _CHANNEL.fullmatch(name) if channels else None
         key = channel[1] if channel else name
-        files = (path,)
+        files: tuple[Path, ...] = (path,)
         if key in found:
             if channel is None:
                 raise DataError(f"{path}: {found[key].files[0]} would have the same mask; rename one")
             files = (*found[key].files, path)
-        found[key] = Input(key, files[:RGB_CHANNELS], ending if _is_nifti(path) else ".png")
+        found[key] = Input(key, files[:RGB_CHANNELS], ending if is_nifti(path) else ".png")
     if not found:
         raise DataError("no images found; give files or folders of PNG, JPEG, BMP, TIFF or NIfTI files")
     return list(found.values())
@@ -76,21 +76,6 @@ def _expanded(paths: Iterable[Path]) -> Iterable[Path]:
             yield path
         else:
             raise DataError(f"{path}: no such file or folder")
-
-
-def pixel_area(image: Input) -> float | None:
-    """Return the area of a pixel in mm², where the file tells it: NIfTI only.
-
-    A slice is what training takes for one, the first two axes. A unit that the header leaves open is read as
-    mm, as NIfTI readers do.
-    """
-    if not _is_nifti(image.files[0]):
-        return None
-    header = nibabel.load(image.files[0]).header
-    scale = _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
-    rows, columns = header.get_zooms()[:2]
-    area = float(rows) * float(columns) * scale**2
-    return area if area > 0 and np.isfinite(area) else None
 
 
 def write_mask(image: Input, labels: NDArray[np.uint8], folder: Path) -> Path:
@@ -117,7 +102,3 @@ def write_mask(image: Input, labels: NDArray[np.uint8], folder: Path) -> Path:
     volume = np.moveaxis(labels, 0, -1).reshape(source.shape)
     nibabel.save(type(source)(volume, source.affine, header), path)
     return path
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith((".nii", ".nii.gz"))

@@ -1,9 +1,9 @@
 """A site's front end, the server's part and the site's back end as one network.
 
-Everything happens at one place, so nothing has to be hidden; yet the release's noise stays on. The denoiser was
-trained on latents of the level ``release.t`` and is conditioned on it, so a clean latent would be an input that
-it has never seen. Since nothing leaves, one draw of the noise serves every image: an image's mask then depends
-on the image alone, neither on the others of its folder nor on a secret.
+Everything happens at one place, so nothing has to be hidden; yet the release's noise stays on. The denoiser
+was trained on latents of the level ``release.t`` and is conditioned on it, so a clean latent would be an
+input that it has never seen. Since nothing leaves, one draw of the noise serves every image: a mask then
+depends on its image alone, neither on the others of its folder nor on a secret.
 """
 
 import torch

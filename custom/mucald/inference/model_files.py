@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -52,7 +53,8 @@ def find_model_files(run: Path, site: str) -> tuple[Path, Path | None]:
     """
     if not run.is_dir():
         raise ModelError(f"{run}: no such folder; give the folder that a run wrote its results to")
-    own, of_server = [], []
+    own: list[Path] = []
+    of_server: list[Path] = []
     for path in sorted(run.rglob(f"{FOLDER}/{site}.safetensors")):
         (of_server if _SERVER in path.relative_to(run).parts else own).append(path)
     if not own:
@@ -76,8 +78,8 @@ def load_model(site_file: Path, server_file: Path | None) -> TrainedModel:
         server_file: what the server wrote for the site; None for a model trained on pooled data.
 
     Raises:
-        ModelError: a file is missing or damaged, is not of that kind, or the two are of different sites, tasks
-            or jobs.
+        ModelError: a file is missing or damaged, is not of that kind, or the two are of different sites,
+            tasks or jobs.
         ConfigError: the job that a file names does not fit this version of the package.
     """
     site_weights, state = _read(site_file)
@@ -106,7 +108,7 @@ def load_model(site_file: Path, server_file: Path | None) -> TrainedModel:
     return TrainedModel(model.site, model.task, config, site_weights, server_weights)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         return load_checkpoint(path)
     except CheckpointError as error:

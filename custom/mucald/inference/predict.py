@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from mucald.data.dataset import resize
+from mucald.data.geometry import spacing_mm
 from mucald.data.readers import read_image
 from mucald.errors import DataError
-from mucald.inference.images import Input, pixel_area, write_mask
+from mucald.inference.images import Input, write_mask
 from mucald.tasks import Task
 
 SUMMARY = "summary.csv"
@@ -69,8 +70,8 @@ def _labels(logits: Tensor, size: tuple[int, ...]) -> NDArray[np.uint8]:
 def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, out: Path) -> list[str]:
     """Write the mask of every image and :data:`SUMMARY` into ``out``.
 
-    The summary has a row per slice: file, mask, slice, and of every foreground class its pixels and, where the
-    file tells a pixel's size, its area in mm². An image that cannot be read has a row that says why.
+    The summary has a row per slice: file, mask, slice, and of every foreground class its pixels and, where
+    the file tells a pixel's size, its area in mm². An image that cannot be read has a row that says why.
 
     Returns:
         what could not be read, in words.
@@ -131,7 +132,9 @@ def _columns(task: Task) -> list[str]:
 
 
 def _rows(image: Input, masks: Sequence[NDArray[np.uint8]], task: Task) -> Iterator[list[str]]:
-    area = pixel_area(image)
+    spacing = spacing_mm(image.files[0])
+    # A slice is what training takes for one: the first two axes.
+    area = None if spacing is None else spacing[0] * spacing[1]
     for number, mask in enumerate(masks):
         cells = []
         for count in np.bincount(mask.reshape(-1), minlength=task.n_classes)[1:]:

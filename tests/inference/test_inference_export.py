@@ -1,0 +1,95 @@
+"""The exported files: the same function as the joined model, and a bundle that runs by itself."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+from tiny_job import REPOSITORY, run_job, tiny_config
+from trained import KINDS, SITE, config_of, images_of, write_pictures
+
+from mucald.errors import ModelError
+from mucald.inference.export import check_export, export
+from mucald.inference.images import find_inputs
+from mucald.inference.joined import JoinedModel
+from mucald.inference.model_files import find_model_files, load_model
+from mucald.inference.predict import Segmenter, predict_images
+
+BACKBONES = {
+    "unet3plus": {"backbone": "unet3plus"},
+    "swin_unet": {"backbone": "swin_unet", "features": [32, 64, 128]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_job_is_exported(kind, trained, tmp_path):
+    model = trained.model(kind)
+    assert export(model, tmp_path).keys() == {"torchscript", "bundle"}
+    images = images_of(config_of(kind)).images
+    script = torch.jit.load(tmp_path / "models/model.ts")
+    torch.testing.assert_close(script(images), JoinedModel(model)(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_is_exported(backbone, tmp_path):
+    change = {"network": BACKBONES[backbone], "data": {"image_size": 64}, "training": {"rounds": 1}}
+    results = run_job(tiny_config(change), tmp_path / "run").folder / "results"
+    differences = export(load_model(*find_model_files(results, SITE)), tmp_path / "bundle")
+    assert max(differences.values()) < 1e-4
+
+
+def test_an_export_of_other_weights_is_refused(trained, tmp_path):
+    export(trained.model("no noise"), tmp_path)
+    other = JoinedModel(trained.model("mucald"))
+    with pytest.raises(ModelError, match="differs from the model"):
+        check_export(other, tmp_path, 16)
+
+
+def test_the_bundle_alone_gives_the_masks_of_the_tool(trained, tmp_path):
+    model = trained.model("mucald")
+    export(model, tmp_path / "bundle")
+    write_pictures(images_of(model.config), tmp_path / "images")
+    # One of another size and shape.
+    Image.open(tmp_path / "images/00.png").resize((40, 24)).save(tmp_path / "images/wide.jpg")
+    workflow = ConfigWorkflow(
+        config_file=str(tmp_path / "bundle/configs/inference.json"),
+        meta_file=str(tmp_path / "bundle/configs/metadata.json"),
+        workflow_type="inference",
+        logging_file=False,
+        bundle_root=str(tmp_path / "bundle"),
+        dataset_dir=str(tmp_path / "images"),
+        output_dir=str(tmp_path / "masks"),
+    )
+    workflow.initialize()
+    workflow.run()
+    segmenter = Segmenter(JoinedModel(model), 16, 1)
+    predict_images(find_inputs([tmp_path / "images"], False), segmenter, model.task, tmp_path / "expected")
+    expected = sorted((tmp_path / "expected").glob("*.png"))
+    assert len(expected) == 6
+    for path in expected:
+        mask = np.asarray(Image.open(tmp_path / "masks" / path.name))
+        assert np.array_equal(mask, np.asarray(Image.open(path))), path.name
+
+
+def test_metadata_tells_use_inputs_and_classes(trained, tmp_path):
+    export(trained.model("mucald"), tmp_path)
+    content = json.loads((tmp_path / "configs/metadata.json").read_text())
+    assert content["intended_use"] == "research, not for diagnosis"
+    image = content["network_data_format"]["inputs"]["image"]
+    assert (image["spatial_shape"], image["value_range"]) == ([16, 16], [0, 1])
+    output = content["network_data_format"]["outputs"]["pred"]
+    assert output["channel_def"] == {"0": "background", "1": "lesion"}
+    assert "fixed draw" in content["description"]
+
+
+def test_the_command_writes_a_bundle(trained, tmp_path):
+    run = trained.run("no noise").folder / "results"
+    command = [sys.executable, "tools/export.py", "--run", run, "--site", SITE, "--out", tmp_path / "bundle"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "logits differ" in done.stdout
+    assert (tmp_path / "bundle/models/model.ts").exists()
