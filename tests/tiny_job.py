@@ -52,6 +52,7 @@ CONTENT: dict[str, Any] = {
     },
     "release": {
         "mode": "fresh",
+        "pretraining_epochs": 0,
         "noised": True,
         "clip": 3.0,
         "timesteps": 400,

@@ -80,6 +80,10 @@ class JobConfig:
             self.crdm.supervision != "ambient" or self.release.t < self.release.timesteps - 1,
             f"supervision ambient adds noise, so release.t must be below {self.release.timesteps - 1}",
         )
+        require(
+            self.release.mode != "once" or self.crdm.supervision != "epsilon",
+            'release.mode "once" hands no noise over, so crdm.supervision must be "sure" or "ambient"',
+        )
 
     def site(self, name: str) -> SiteConfig:
         """Return what the job says of site ``name``.

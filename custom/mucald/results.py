@@ -135,6 +135,7 @@ def _privacy(config: JobConfig) -> dict[str, Any]:
         return {
             "data_pooled": True,
             "noised": False,
+            "release_mode": None,
             "supervision": None,
             # No latent is sent, for the images themselves have moved.
             "latent_recoverable_by_server": None,
@@ -148,6 +149,7 @@ def _privacy(config: JobConfig) -> dict[str, Any]:
     return {
         "data_pooled": False,
         "noised": noised,
+        "release_mode": release.mode,
         "supervision": supervision,
         # With ε in hand the clean latent is one subtraction away.
         "latent_recoverable_by_server": not noised or config.crdm.supervision == "epsilon",

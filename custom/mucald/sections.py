@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 PayloadType = Literal["float32", "bfloat16", "int8"]
 Supervision = Literal["sure", "ambient", "epsilon"]
+ReleaseMode = Literal["fresh", "once", "memoised"]
 
 INDECISIVE = frozenset({"description", "resume_from", "runtime"})
 """The keys that leave a run's numbers as they are."""
@@ -91,11 +92,15 @@ class NetworkConfig:
 class ReleaseConfig:
     """What a site does to latents, proxies and feature gradients before they leave.
 
+    ``mode``: ``fresh`` noises every release anew; ``once`` trains the front end at the site alone for
+    ``pretraining_epochs``, freezes it, and releases every image one single time; ``memoised`` repeats each
+    sample's noise on a latent that moves, which shows why that protects nothing.
     ``gradient_noise_std`` counts in units of ``gradient_clip``, so the ratio that protects does not change
     with the clip.
     """
 
-    mode: Literal["fresh"]
+    mode: ReleaseMode
+    pretraining_epochs: int
     noised: bool
     clip: float
     timesteps: int
@@ -107,7 +112,11 @@ class ReleaseConfig:
     def __post_init__(self) -> None:
         require(0 <= self.t < self.timesteps, f"t must lie in [0, {self.timesteps - 1}], not {self.t}")
         require(self.clip > 0, "clip must be positive")
-        require_at_least(0, self, "proxy_noise_std")
+        require_at_least(0, self, "pretraining_epochs", "proxy_noise_std")
+        require(
+            self.mode == "once" or self.pretraining_epochs == 0,
+            f'pretraining_epochs is for mode "once", which freezes the front end; with "{self.mode}" it is 0',
+        )
         require_gradient_release(self)
 
 

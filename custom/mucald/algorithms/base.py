@@ -41,7 +41,12 @@ class Algorithm:
         Raises:
             ConfigError: it does not; the message names the field.
         """
-        self.parts(config.training.local_epochs)
+        parts = self.parts(config.training.local_epochs)
+        if config.release.mode == "once" and (self.shares_front_end or set(parts) != {"all"}):
+            raise ConfigError(
+                f"the algorithm '{config.algorithm.name}' trains and shares front ends in every round, but "
+                "release.mode 'once' freezes them; take the mode 'fresh' or another algorithm"
+            )
         if self.shares_front_end and config.aggregation.rule == "interpolated":
             raise ConfigError(
                 f"the algorithm '{config.algorithm.name}' fetches front ends before aggregation.rule "

@@ -28,6 +28,7 @@ class Centralized(Algorithm):
     def check(self, config: JobConfig) -> None:
         """Refuse what acts on tensors that cross, or on copies of a network: there are none."""
         wrong = {
+            "release.mode": (config.release.mode != "fresh", '"fresh"'),
             "release.noised": (config.release.noised, "false"),
             "crdm.encoder": (config.crdm.encoder != "none", '"none"'),
             "crdm.denoiser": (config.crdm.denoiser, "false"),

@@ -32,9 +32,15 @@ def release_snr(release: ReleaseConfig) -> float | None:
 
 
 def releases_per_sample(config: JobConfig) -> dict[str, int]:
-    """Return how often an image of each split is released in the whole run, each time with new noise."""
-    rounds = config.training.rounds
-    return {"train": rounds * config.training.local_epochs, "validation": rounds, "test": 1}
+    """Return how often an image of each split is released in the whole run."""
+    if config.release.mode == "once":
+        return {"train": 1, "validation": 1, "test": 1}
+    return {"train": steps_per_sample(config), "validation": config.training.rounds, "test": 1}
+
+
+def steps_per_sample(config: JobConfig) -> int:
+    """Return in how many training steps of the whole run an image takes part."""
+    return config.training.rounds * config.training.local_epochs
 
 
 def epsilon(mu: float, delta: float = DELTA) -> float:
@@ -119,8 +125,10 @@ def account(config: JobConfig, images_per_case: int = 1) -> Account:
     snr = release_snr(config.release)
     latents = {}
     for split, releases in releases_per_sample(config).items():
-        # With ε in hand the server subtracts the noise; evaluation does not send it.
+        # With ε in hand the server subtracts the noise; evaluation does not send it. Where releases share
+        # their noise, subtracting one from another removes it.
         known = split == "train" and config.crdm.supervision == "epsilon"
+        known = known or (config.release.mode == "memoised" and releases > 1)
         latents[split] = _latent_bound(
             None if known else snr, releases, numbers, config.release.clip, images_per_case
         )
@@ -146,7 +154,7 @@ def _latent_bound(snr: float | None, releases: int, numbers: int, clip: float, i
 
 def _gradient_bound(config: JobConfig, images: int) -> Bound:
     """Bound the feature gradients: an image changes all of its batch, each by at most twice the clip."""
-    steps, deviation = releases_per_sample(config)["train"], config.release.gradient_noise_std
+    steps, deviation = steps_per_sample(config), config.release.gradient_noise_std
     if deviation == 0:
         return Bound(steps, None, None, None)
     mu = 2 * math.sqrt(config.training.batch_size * steps * images) / deviation
@@ -163,7 +171,9 @@ def _of_latents(account: Account) -> list[str]:
     if account.snr is None:
         return ["Latents leave without noise: the server has them, and no bound holds."]
     if train.mu is None:
-        return ["The server is given the noise of training latents, hence the latents: no bound holds."]
+        return [
+            "The server is given the noise of training latents, or it cancels between them: no bound holds."
+        ]
     assert train.error_floor is not None
     floor = (
         f"A training image leaves {train.releases} times at SNR {account.snr:.3g}. An unbiased estimate of "

@@ -16,6 +16,7 @@ from mucald.schema import parse, read_json
 from mucald.sections import (
     PayloadType,
     ReleaseConfig,
+    ReleaseMode,
     Supervision,
     require,
     require_at_least,
@@ -32,6 +33,7 @@ class Policy:
     Args:
         require_noise: refuse jobs that release latents without noise.
         max_snr: highest signal-to-noise ratio ᾱ_t / (1 − ᾱ_t) per number of one release; None allows any.
+        release_modes: values that the job's ``release.mode`` may have; ``memoised`` would cancel the noise.
         supervision: what a server's denoiser may learn from; ``epsilon`` would hand it the noise.
         max_releases: how often one image may be released in a run; None allows any number.
         min_cut: encoder levels that must stay at the site.
@@ -50,6 +52,7 @@ class Policy:
 
     require_noise: bool
     max_snr: float | None
+    release_modes: tuple[ReleaseMode, ...]
     supervision: tuple[Supervision, ...]
     max_releases: int | None
     min_cut: int
@@ -71,7 +74,7 @@ class Policy:
         for name in ("max_releases", "max_latent_channels"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} must be at least 1, or null for no bound")
-        for name in ("supervision", "payload_types"):
+        for name in ("release_modes", "supervision", "payload_types"):
             require(len(getattr(self, name)) > 0, f"{name} must allow at least one")
         require_at_least(0, self, "min_cut", "min_proxy_noise_std")
         require_gradient_release(self)
@@ -89,6 +92,7 @@ class Policy:
 OPEN = Policy(
     require_noise=False,
     max_snr=None,
+    release_modes=("fresh", "once", "memoised"),
     supervision=("sure", "ambient", "epsilon"),
     max_releases=None,
     min_cut=0,
@@ -106,6 +110,7 @@ OPEN = Policy(
 DEFAULT = Policy(
     require_noise=True,
     max_snr=0.2,
+    release_modes=("fresh", "once"),
     supervision=("sure", "ambient"),
     max_releases=12,
     min_cut=2,
@@ -160,6 +165,9 @@ def _broken_by_latents(policy: Policy, config: JobConfig) -> list[tuple[str, str
             broken.append(("require_noise true", "releases without noise"))
     elif policy.max_snr is not None and snr > policy.max_snr:
         broken.append((f"max_snr {policy.max_snr:g}", f"releases at SNR {snr:.3g}"))
+    if config.release.mode not in policy.release_modes:
+        allowed = ", ".join(policy.release_modes)
+        broken.append((f"release_modes {allowed}", f"releases {config.release.mode}"))
     releases = max(releases_per_sample(config).values())
     if policy.max_releases is not None and releases > policy.max_releases:
         broken.append((f"max_releases {policy.max_releases}", f"releases an image {releases} times"))

@@ -54,21 +54,34 @@ class Release:
 
         The noise is keyed by the latent itself besides ``key``: a repeated step of an unchanged network
         repeats its message to the bit, but no two different latents ever share their noise, whatever a server
-        asks for. Two releases that share it would differ by a noise-free image of what changed.
+        asks for. Two releases that share it would differ by a noise-free image of what changed: the mode
+        ``memoised`` does that, to show it. In ``once`` the round does not count, so that whatever is sent
+        again in a later one is still the same release.
 
         Args:
             latent: front end's output (B, L, h, w).
-            key: names this release, say (round, step, "train").
+            key: names this release: (round, step, purpose), under ``memoised`` followed by the numbers of the
+                B samples.
         """
         bounded = self.bounded(latent)
         batch = latent.shape[0]
         if not self._config.noised:
             return Released(bounded, torch.zeros(batch, dtype=torch.int32), None)
         level = torch.full((batch,), self._config.t, dtype=torch.int64)
-        noise = randomness.normal(
-            tuple(latent.shape), *self._key, *key, _content(bounded), device=latent.device
-        )
+        noise = self._noise(bounded, key)
         return Released(self._schedule.noised(bounded, level, noise), level.to(torch.int32), noise)
+
+    def _noise(self, bounded: Tensor, key: tuple[int | str, ...]) -> Tensor:
+        if self._config.mode == "memoised":
+            _, _, purpose, *samples = key
+            shape = tuple(bounded.shape[1:])
+            draws = [randomness.normal(shape, *self._key, purpose, sample, "memoised") for sample in samples]
+            return torch.stack(draws).to(bounded.device)
+        if self._config.mode == "once":
+            key = key[1:]
+        return randomness.normal(
+            tuple(bounded.shape), *self._key, *key, _content(bounded), device=bounded.device
+        )
 
     def bounded(self, latent: Tensor) -> Tensor:
         """Standardise every sample to mean 0 and variance 1, then clamp to ±clip."""

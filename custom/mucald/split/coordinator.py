@@ -102,6 +102,8 @@ class Coordinator:
             log.warning("the data of all sites lie TOGETHER at '%s', where one model trains", sites[0])
         elif not config.release.noised:
             log.warning("latents leave WITHOUT noise: the server can see what the front ends see")
+        if config.release.mode == "memoised":
+            log.warning("latents leave with MEMOISED noise: it cancels between releases; never use it")
         if algorithm.shares_front_end:
             log.warning(
                 "front ends are SHARED: the server knows them, which helps to invert what they release"
@@ -156,6 +158,8 @@ class Coordinator:
             "gradients": report.get("gradients", {}) | record.gradients.means(),
             "proxy_mse": record.proxy_error.mean(self._config.release.proxy_noise_std**2),
         }
+        if "pretraining" in report:
+            self._round["sites"][site]["pretraining"] = report["pretraining"]
         log.info(self._progress.line(report))
 
     def fail(self, site: str, reason: str) -> None:

@@ -52,6 +52,18 @@ class Exchange:
         """
         return self._request(phase, step, _release_fields(released, proxies))[Field.FEATURES]
 
+    def release(self, step: int, released: Released, proxies: NoisedProxies | None) -> None:
+        """Hand over the mini-batch number ``step`` of the training images, in their order, for good."""
+        self._request(Phase.RELEASE, step, _release_fields(released, proxies))
+
+    def forward_released(self, phase: Phase, step: int, rows: Tensor) -> Tensor:
+        """Return x̂2 of samples that the server has: ``rows`` (B,) of the split that ``phase`` is about."""
+        return self._request(phase, step, {Field.INDICES: rows})[Field.FEATURES]
+
+    def backward_released(self, step: int, gradient: Tensor) -> None:
+        """Send ∂L/∂x̂2 (B, L, h, w) of samples that the server has; nothing comes back."""
+        self._request(Phase.TRAIN_BACKWARD_RELEASED, step, {Field.FEATURE_GRADIENT: gradient})
+
     def fetch_front_end(self) -> Tensor:
         """Return the weights (n,) of the front end that the site begins the task with."""
         return self._request(Phase.FETCH_FRONT_END, 0, {})[Field.WEIGHTS]

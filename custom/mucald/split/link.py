@@ -14,7 +14,15 @@ Send = Callable[[bytes], bytes]
 """Carries a request to the server and returns its reply; it may repeat one, for steps are idempotent."""
 
 TRAINING = frozenset(
-    {Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.TRAIN_BACKWARD, Phase.TRAIN_HEAD}
+    {
+        Phase.TRAIN_FORWARD,
+        Phase.TRAIN_FORWARD_WITH_NOISE,
+        Phase.TRAIN_BACKWARD,
+        Phase.TRAIN_HEAD,
+        Phase.RELEASE,
+        Phase.TRAIN_FORWARD_RELEASED,
+        Phase.TRAIN_BACKWARD_RELEASED,
+    }
 )
 
 

@@ -51,12 +51,17 @@ class Phase(IntEnum):
     FETCH_FRONT_END = 7
     GIVE_FRONT_END = 8
     TRAIN_HEAD = 9
+    RELEASE = 10
+    VALIDATE_RELEASED = 11
+    TRAIN_FORWARD_RELEASED = 12
+    TRAIN_BACKWARD_RELEASED = 13
 
 
 class Field(IntEnum):
     """Everything that can cross the wire.
 
-    ``NOISE`` exists for ``epsilon`` supervision alone, ``WEIGHTS`` for algorithms that share front ends.
+    ``NOISE`` exists for ``epsilon`` supervision alone, ``WEIGHTS`` for algorithms that share front ends, and
+    ``INDICES`` for sites that release every image once.
     """
 
     LATENT = 1
@@ -69,6 +74,7 @@ class Field(IntEnum):
     COUNTERS = 8
     NOISE = 9
     WEIGHTS = 10
+    INDICES = 11
 
 
 _KINDS = frozenset(Kind)
@@ -85,6 +91,7 @@ _PROXIES = frozenset({Field.PROXIES, Field.PROXY_MASK})
 _LATENT = frozenset({Field.LATENT, Field.LEVEL})
 _FEATURES = _Content(frozenset({Field.FEATURES}))
 _WEIGHTS = _Content(frozenset({Field.WEIGHTS}))
+_INDICES = _Content(frozenset({Field.INDICES}))
 _NOTHING = _Content(frozenset())
 REQUESTS = {
     Phase.VALIDATE: _Content(_LATENT, _PROXIES),
@@ -96,6 +103,10 @@ REQUESTS = {
     Phase.FETCH_FRONT_END: _NOTHING,
     Phase.GIVE_FRONT_END: _WEIGHTS,
     Phase.TRAIN_HEAD: _Content(_LATENT),
+    Phase.RELEASE: _Content(_LATENT, _PROXIES),
+    Phase.VALIDATE_RELEASED: _INDICES,
+    Phase.TRAIN_FORWARD_RELEASED: _INDICES,
+    Phase.TRAIN_BACKWARD_RELEASED: _Content(frozenset({Field.FEATURE_GRADIENT})),
 }
 REPLIES = {
     Phase.VALIDATE: _FEATURES,
@@ -107,6 +118,10 @@ REPLIES = {
     Phase.FETCH_FRONT_END: _WEIGHTS,
     Phase.GIVE_FRONT_END: _NOTHING,
     Phase.TRAIN_HEAD: _FEATURES,
+    Phase.RELEASE: _NOTHING,
+    Phase.VALIDATE_RELEASED: _FEATURES,
+    Phase.TRAIN_FORWARD_RELEASED: _FEATURES,
+    Phase.TRAIN_BACKWARD_RELEASED: _NOTHING,
 }
 _REAL = frozenset({"float32", "bfloat16", "int8"})
 PAYLOAD_TYPES = {
@@ -120,6 +135,7 @@ PAYLOAD_TYPES = {
     Field.COUNTERS: frozenset({"float64"}),
     Field.NOISE: frozenset({"float32"}),
     Field.WEIGHTS: frozenset({"float32"}),
+    Field.INDICES: frozenset({"int32"}),
 }
 
 

@@ -15,6 +15,7 @@ from mucald.errors import DataError
 from mucald.privacy.accountant import meaning
 from mucald.privacy.policy import Policy, check_job, read_policy
 from mucald.split.checkpoint import CheckpointStore, save_checkpoint, write_atomically
+from mucald.split.once_site import OnceSite
 from mucald.split.pooled import PooledSite
 from mucald.split.site import SplitSite
 from mucald.tensorboard import write_previews
@@ -47,7 +48,8 @@ def create_site(name: str, config: JobConfig, home: Path, run_id: str, device: t
     if make_algorithm(config.algorithm).pooled_at is None:
         policy = read_policy(home, name)
         check_job(policy, name, config)
-        return SplitSite(name, config, _load(name, config, home, policy), policy, store, device)
+        kind = OnceSite if config.release.mode == "once" else SplitSite
+        return kind(name, config, _load(name, config, home, policy), policy, store, device)
     # No release leaves a participant that trains alone, so of the sites' policies only pictures concern it.
     _check_pooled_files(name, config, home)
     data = {site: _load(site, config, home / site, read_policy(home / site, site)) for site in config.sites}

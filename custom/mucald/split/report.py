@@ -10,7 +10,7 @@ from mucald.results import METRICS
 _ALWAYS = {"site", "task", "source", "round", "n_train", "n_validation", "n_test", "wire", "seconds"}
 _TRAIN = {"losses", "gradients", "steps"}
 _TEST = {"test", "dice_per_image", "server_contribution"}
-_OPTIONAL = {"validation"}
+_OPTIONAL = {"validation", "pretraining"}
 _NO_NUMBERS = {"best", "per_class"}
 _MAX_TEXT = 100
 
@@ -51,6 +51,8 @@ def check_report(report: Any, site: str, round_number: int) -> None:
         _check_part(report, site, "gradients", set())
     else:
         _check_part(report, site, "test", set(METRICS), unknown=set(METRICS))
+    if "pretraining" in report:
+        _check_part(report, site, "pretraining", set())
     if "validation" in report:
         _check_part(report, site, "validation", {"round", "dice", "loss", "best"}, unknown={"dice"})
         if report["validation"]["loss"] < 0:

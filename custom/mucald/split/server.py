@@ -23,6 +23,7 @@ from mucald.split.front_end import from_vector, to_vector
 from mucald.split.link import server_payload_types
 from mucald.split.messages import Field, Kind, Message, Phase, decode
 from mucald.split.recorder import Recorder
+from mucald.split.released import Samples
 from mucald.split.site_copy import SiteCopy
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,25 @@ log = logging.getLogger(__name__)
 _ORDER = {
     Phase.FETCH_FRONT_END: 0,
     Phase.VALIDATE: 1,
+    Phase.VALIDATE_RELEASED: 1,
     Phase.REPORT: 2,
-    Phase.TRAIN_HEAD: 3,
-    Phase.TRAIN_FORWARD: 3,
-    Phase.TRAIN_FORWARD_WITH_NOISE: 3,
-    Phase.TRAIN_BACKWARD: 3,
-    Phase.GIVE_FRONT_END: 4,
-    Phase.TEST: 5,
+    Phase.RELEASE: 3,
+    Phase.TRAIN_HEAD: 4,
+    Phase.TRAIN_FORWARD: 4,
+    Phase.TRAIN_FORWARD_WITH_NOISE: 4,
+    Phase.TRAIN_FORWARD_RELEASED: 4,
+    Phase.TRAIN_BACKWARD: 4,
+    Phase.TRAIN_BACKWARD_RELEASED: 4,
+    Phase.GIVE_FRONT_END: 5,
+    Phase.TEST: 6,
+}
+_BACKWARD = (Phase.TRAIN_BACKWARD, Phase.TRAIN_BACKWARD_RELEASED)
+_WITH_LATENT = {Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.TRAIN_BACKWARD}
+_WITH_INDICES = {
+    Phase.RELEASE,
+    Phase.VALIDATE_RELEASED,
+    Phase.TRAIN_FORWARD_RELEASED,
+    Phase.TRAIN_BACKWARD_RELEASED,
 }
 
 
@@ -162,12 +175,15 @@ class SplitServer:
             batch = latent.shape[0]
             if batch > self._config.training.batch_size:
                 raise WireError(f"batch of {batch}, at most {self._config.training.batch_size} allowed")
+        elif (indices := fields.get(Field.INDICES)) is not None:
+            batch = min(indices.shape[0], batch)
         image = (batch, *self._latent_shape)
         proxies = (batch, len(copy.task.graph.nodes))
         expected: dict[Field, tuple[int, ...]] = {
             Field.LATENT: image,
             Field.NOISE: image,
             Field.LEVEL: (batch,),
+            Field.INDICES: (batch,),
             Field.PROXIES: proxies,
             Field.PROXY_MASK: proxies,
             Field.COUNTERS: (2 * len(copy.choice),),
@@ -193,11 +209,14 @@ class SplitServer:
             return {}
         if phase is Phase.TRAIN_BACKWARD:
             return {Field.LATENT_GRADIENT: copy.train_backward(step, fields[Field.FEATURE_GRADIENT])}
-        latent, level = fields[Field.LATENT], fields[Field.LEVEL].to(torch.int64)
-        proxies = None
-        if Field.PROXIES in fields and Field.PROXY_MASK in fields:
-            proxies = (fields[Field.PROXIES], fields[Field.PROXY_MASK])
-        if phase is Phase.VALIDATE:
+        if phase is Phase.TRAIN_BACKWARD_RELEASED:
+            # The front end is frozen, so ∂L/∂x_t is of no use to the site.
+            copy.train_backward(step, fields[Field.FEATURE_GRADIENT])
+            return {}
+        latent, level, proxies = self._received(copy, message)
+        if phase is Phase.RELEASE:
+            return {}
+        if phase in (Phase.VALIDATE, Phase.VALIDATE_RELEASED):
             features = copy.evaluate(message.round, step, "validation", latent, level, proxies)
         elif phase is Phase.TRAIN_HEAD:
             features = copy.evaluate(message.round, step, "head", latent, level)
@@ -211,6 +230,23 @@ class SplitServer:
                 message.round, step, latent, level, proxies, noise, self._discriminators
             )
         return {Field.FEATURES: features}
+
+    def _received(self, copy: SiteCopy, message: Message) -> Samples:
+        """Return the samples of a message: those that it holds, or those that it names.
+
+        What a site releases once is kept. Its samples are numbered in the order in which they come.
+        """
+        fields, phase = message.fields, message.phase
+        split = "validation" if phase in (Phase.VALIDATE, Phase.VALIDATE_RELEASED) else "train"
+        if Field.INDICES in fields:
+            return copy.released.batch(split, fields[Field.INDICES])
+        proxies = None
+        if Field.PROXIES in fields and Field.PROXY_MASK in fields:
+            proxies = (fields[Field.PROXIES], fields[Field.PROXY_MASK])
+        samples = fields[Field.LATENT], fields[Field.LEVEL].to(torch.int64), proxies
+        if self._config.release.mode == "once" and phase is not Phase.TEST:
+            copy.released.add(split, message.step * self._config.training.batch_size, samples)
+        return samples
 
 
 def _report(copy: SiteCopy, counters: Tensor) -> Tensor:
@@ -231,6 +267,8 @@ def _phases_without_use(config: JobConfig) -> dict[Phase, str]:
     if not algorithm.shares_front_end:
         phases = (Phase.FETCH_FRONT_END, Phase.GIVE_FRONT_END)
         refused |= dict.fromkeys(phases, f"algorithm {config.algorithm.name}")
+    once = config.release.mode == "once"
+    refused |= dict.fromkeys(_WITH_LATENT if once else _WITH_INDICES, f"release.mode {config.release.mode}")
     if "head" not in algorithm.parts(config.training.local_epochs):
         refused[Phase.TRAIN_HEAD] = f"algorithm {config.algorithm.name}"
     return refused
@@ -238,5 +276,5 @@ def _phases_without_use(config: JobConfig) -> dict[Phase, str]:
 
 def _position(message: Message) -> tuple[int, int, int]:
     """Return where in the protocol a message stands; it may only move forward."""
-    step = 2 * message.step + (message.phase is Phase.TRAIN_BACKWARD)
+    step = 2 * message.step + (message.phase in _BACKWARD)
     return message.round, _ORDER[message.phase], step

@@ -4,13 +4,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from mucald import metrics, randomness
-from mucald.algorithms import algorithm_of
+from mucald.algorithms import Part, algorithm_of
 from mucald.config import JobConfig
 from mucald.data.dataset import Batch, SiteData, Split
 from mucald.privacy.accountant import Account, account
@@ -22,9 +22,12 @@ from mucald.split.link import Link
 from mucald.split.messages import Phase
 from mucald.split.resumable import Resumable
 from mucald.split.scoring import Previews, Tested, data_report, scores_of_test, scores_of_validation
-from mucald.split.site_segments import SiteSegments
+from mucald.split.site_segments import SiteSegments, StepResult
 from mucald.split.statistics import Averages
 from mucald.tasks import Task
+
+Key = tuple[int | str, ...]
+"""Names one release: round, step and purpose, see :meth:`.Release.latent`."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ class SplitSite(Resumable):
         device: where to compute.
     """
 
+    segments_class: ClassVar[type[SiteSegments]] = SiteSegments
+    _segments: SiteSegments
+
     def __init__(
         self,
         name: str,
@@ -68,7 +74,7 @@ class SplitSite(Resumable):
         self._data, self.policy = data, policy
         self._release = Release(policy.tightened(config.release), data.noise_secret, name)
         self._algorithm = algorithm_of(config)
-        self._segments = SiteSegments(config, name, data.task.n_classes, self._release, device)
+        self._segments = self.segments_class(config, name, data.task.n_classes, self._release, device)
         super().__init__(name, config, store, self._segments)
         self.previews: Previews | None = None
 
@@ -107,6 +113,7 @@ class SplitSite(Resumable):
         report = data_report(self.name, self._data, task.round)
         if self._algorithm.shares_front_end:
             self._segments.load_front_end(exchange.fetch_front_end())
+        self._prepare(task)
         if task.round > 0:
             report["validation"] = self._validate(task.round, exchange)
         if task.kind == "train":
@@ -117,6 +124,9 @@ class SplitSite(Resumable):
         report["wire"] = asdict(link.traffic)
         report["seconds"] = time.perf_counter() - start
         return report
+
+    def _prepare(self, task: SiteTask) -> None:
+        """Do what has to be done before anything is released."""
 
     def _train(self, round_number: int, exchange: Exchange) -> dict[str, Any]:
         split = self._data.train
@@ -129,25 +139,42 @@ class SplitSite(Resumable):
         ]
         self._segments.begin_round()
         for step, (part, rows) in enumerate(steps):
-            batch, key = split.batch(rows), (round_number, step, "train")
-            if part == "head":
-                forward = partial(exchange.evaluate, Phase.TRAIN_HEAD, step)
-                result = self._segments.train_head(batch.images, batch.masks, key, forward)
-            else:
-                result = self._segments.train_step(
-                    batch.images,
-                    batch.masks,
-                    key,
-                    partial(exchange.train_forward, step, proxies=_rows(proxies, rows)),
-                    partial(exchange.train_backward, step),
-                    part,
-                )
+            key = self._key(round_number, step, "train", rows)
+            result = self._step(exchange, split.batch(rows), key, rows, step, part, rows_of(proxies, rows))
             losses.add_all(result.losses)
             gradients.add_all(result.gradients)
         self._segments.end_round()
         if self._algorithm.shares_front_end:
             exchange.give_front_end(self._segments.front_end_weights())
         return {"losses": losses.means(), "gradients": gradients.means(), "steps": len(steps)}
+
+    def _step(
+        self,
+        exchange: Exchange,
+        batch: Batch,
+        key: Key,
+        rows: Tensor,  # noqa: ARG002 - for sites whose server has the samples
+        step: int,
+        part: Part,
+        proxies: NoisedProxies | None,
+    ) -> StepResult:
+        """Train on one mini-batch, the samples ``rows`` (B,) of the training images."""
+        if part == "head":
+            forward = partial(exchange.evaluate, Phase.TRAIN_HEAD, step)
+            return self._segments.train_head(batch.images, batch.masks, key, forward)
+        return self._segments.train_step(
+            batch.images,
+            batch.masks,
+            key,
+            partial(exchange.train_forward, step, proxies=proxies),
+            partial(exchange.train_backward, step),
+            part,
+        )
+
+    def _key(self, round_number: int, step: int, purpose: str, rows: Tensor) -> Key:
+        """Return the key of a release of the samples ``rows`` (B,)."""
+        samples = rows.tolist() if self._config.release.mode == "memoised" else []
+        return (round_number, step, purpose, *samples)
 
     def _shuffled(self, round_number: int, epoch: int) -> tuple[Tensor, ...]:
         return shuffled(self._config, self.name, len(self._data.train), round_number, epoch)
@@ -167,11 +194,8 @@ class SplitSite(Resumable):
         proxies = self._noised_proxies(split, "validation")
 
         def predict(step: int, rows: Tensor, batch: Batch) -> Sequence[Tensor]:
-            return self._segments.predict_each(
-                batch.images,
-                (round_number, step, "validation"),
-                partial(exchange.evaluate, Phase.VALIDATE, step, proxies=_rows(proxies, rows)),
-            )
+            key = self._key(round_number, step, "validation", rows)
+            return self._predict_each(exchange, batch, key, rows, step, rows_of(proxies, rows))
 
         scores = scores_of_validation(
             self.name,
@@ -187,14 +211,29 @@ class SplitSite(Resumable):
         dice, loss = scores[chosen]
         return {"round": round_number - 1, "dice": dice, "loss": loss, "best": best}
 
+    def _predict_each(
+        self,
+        exchange: Exchange,
+        batch: Batch,
+        key: Key,
+        rows: Tensor,  # noqa: ARG002 - as above
+        step: int,
+        proxies: NoisedProxies | None,
+    ) -> Sequence[Tensor]:
+        """Return the logits (B, C, H, W) of validation images with each of the server's states."""
+        forward = partial(exchange.evaluate, Phase.VALIDATE, step, proxies=proxies)
+        return self._segments.predict_each(batch.images, key, forward)
+
     def _test(self, round_number: int, exchange: Exchange) -> dict[str, Any]:
         """Score the best round's model on the test set, with and without the server's features."""
         self._segments.load_best()
         without_server = []
 
-        def predict(step: int, rows: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001 - no proxies in the test
+        def predict(step: int, rows: Tensor, batch: Batch) -> Tensor:
             logits, alone = self._segments.predict(
-                batch.images, (round_number, step, "test"), partial(exchange.evaluate, Phase.TEST, step)
+                batch.images,
+                self._key(round_number, step, "test", rows),
+                partial(exchange.evaluate, Phase.TEST, step),
             )
             without_server.append(
                 metrics.image_scores(alone, batch.masks, self.task.n_classes, surface=False)
@@ -212,7 +251,8 @@ class SplitSite(Resumable):
         }
 
 
-def _rows(proxies: NoisedProxies | None, rows: Tensor) -> NoisedProxies | None:
+def rows_of(proxies: NoisedProxies | None, rows: Tensor) -> NoisedProxies | None:
+    """Return the proxies of the samples ``rows``, if there are any."""
     return None if proxies is None else (proxies[0][rows], proxies[1][rows])
 
 

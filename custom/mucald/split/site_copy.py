@@ -22,6 +22,7 @@ from mucald.split.checkpoint import (
 from mucald.split.choice import Choice
 from mucald.split.objective import Objective, family
 from mucald.split.record import ProxyError, RoundRecord
+from mucald.split.released import ReleasedSamples
 from mucald.split.server_segments import SPLITS, ForwardPass, Key, ServerSegments
 from mucald.split.statistics import gradient_norm, total_norm
 from mucald.tasks import Task
@@ -72,7 +73,7 @@ class SiteCopy:
         self._proxy_errors = [ProxyError()]
         self.best: dict[str, Tensor] = {}
         self.best_dice = -1.0
-        self.record = RoundRecord()
+        self.record, self.released = RoundRecord(), ReleasedSamples()
         self.features = [FeatureBuffer(config.daca.buffer) for _ in SPLITS]
         self._pending: Pending | None = None
 
@@ -281,16 +282,18 @@ class SiteCopy:
         tensors = with_prefix("segments", self.segments.state_dict())
         tensors |= with_prefix("optimiser", optimiser_tensors(self.optimiser))
         tensors |= with_prefix("best", self.best)
+        tensors |= with_prefix("released", self.released.state())
         choice, factors = self.choice.state()
         tensors |= with_prefix("choice", choice)
         return tensors, {"best_dice": self.best_dice, "task": self.task.name, "choice": factors}
 
     def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned."""
+        """Restore what :meth:`state` returned, but for what has been released since: it stays released."""
         self.segments.load_state_dict(without_prefix("segments", tensors))
         load_optimiser_tensors(self.optimiser, without_prefix("optimiser", tensors))
         self.best = {name: t.to(self._device) for name, t in without_prefix("best", tensors).items()}
         self.best_dice = state["best_dice"]
+        self.released.add_state(without_prefix("released", tensors))
         self.choice.load_state(without_prefix("choice", tensors), state["choice"], self._device)
         self._note_start()
         self._pending = None

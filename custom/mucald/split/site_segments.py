@@ -218,11 +218,13 @@ class SiteSegments:
         latent, skips = self.front_end(images.to(self._device))
         released = self._release.latent(latent, *key)
         self._check_finite(released.latent, "latent", key)
+        return self._by_state(forward(released), latent.shape[1]), skips
+
+    def _by_state(self, features: Tensor, channels: int) -> list[Tensor]:
         # A mixture's features are as many times wider as it has components.
-        width = latent.shape[1] * (1 if self._mixture is None else len(self._mixture.weights))
-        features = forward(released).to(self._device).split(width, dim=1)
+        width = channels * (1 if self._mixture is None else len(self._mixture.weights))
         # In one piece each, so that the numbers are those of a state that comes alone.
-        return [of_state.contiguous() for of_state in features], skips
+        return [of_state.contiguous() for of_state in features.to(self._device).split(width, dim=1)]
 
     def _combined(self, features: Tensor, skips: Sequence[Tensor]) -> Tensor:
         logits = self._logits(features, skips)

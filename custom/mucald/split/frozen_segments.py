@@ -1,0 +1,120 @@
+"""The segments of a site that freezes its front end before it releases anything."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mucald.privacy.release import Released
+from mucald.split.checkpoint import with_prefix, without_prefix
+from mucald.split.site_segments import SiteSegments, StepResult
+
+
+class FrozenSegments(SiteSegments):
+    """A site's networks under ``release.mode`` = ``once``; arguments as of :class:`SiteSegments`.
+
+    Attributes:
+        pretraining: mean loss of every epoch of pre-training; None before it.
+        released: the splits whose samples the server has.
+    """
+
+    def __init__(self, *args: Any, **named: Any):
+        super().__init__(*args, **named)
+        self.pretraining: list[float] | None = None
+        self.released: set[str] = set()
+
+    def pretrain_step(self, images: Tensor, labels: Tensor, key: tuple[int | str, ...]) -> StepResult:
+        """Train front and back end on one mini-batch without the server.
+
+        In place of the server's features the back end reads what would be released. So the front end learns
+        a latent that bears the noise, at any cut. With no features at all, the layers that only the latent
+        depends on would learn nothing; at cut 0, without local skips, these are all.
+
+        Args:
+            images: (B, 3, H, W).
+            labels: class numbers (B, H, W).
+            key: names the noise.
+
+        Raises:
+            TrainingError: the latent, the loss or a gradient is not finite.
+        """
+        trained = self._unfreeze("front_end", "back_end")
+        latent, skips = self.front_end(images.to(self._device))
+        rehearsed = self._release.latent(latent, *key).latent
+        self._check_finite(rehearsed, "latent", key)
+        terms = self.loss.terms(self.back_end(rehearsed, skips), labels.to(self._device))
+        segmentation = self.loss.combine(terms)
+        self._check_finite(segmentation, "segmentation loss", key)
+        self.optimiser.zero_grad(set_to_none=True)
+        (self._weight * segmentation).backward()
+        return StepResult({"segmentation": segmentation.item()}, self._update(trained, key))
+
+    @torch.no_grad()
+    def release(self, images: Tensor, key: tuple[int | str, ...]) -> Released:
+        """Return the release of images (B, 3, H, W).
+
+        Raises:
+            TrainingError: the latent is not finite.
+        """
+        self.front_end.eval()
+        latent, _ = self.front_end(images.to(self._device))
+        released = self._release.latent(latent, *key)
+        self._check_finite(released.latent, "latent", key)
+        return released
+
+    def train_released(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        key: tuple[int | str, ...],
+        forward: Callable[[], Tensor],
+        backward: Callable[[Tensor], None],
+    ) -> StepResult:
+        """Train the back end on one mini-batch that the server has, the front end frozen.
+
+        Args:
+            images: (B, 3, H, W).
+            labels: class numbers (B, H, W).
+            key: names the noise on the gradient.
+            forward: returns x̂2.
+            backward: sends ∂L/∂x̂2 as the release lets it out.
+
+        Raises:
+            TrainingError: the loss or a gradient is not finite.
+        """
+        trained = self._unfreeze("back_end")
+        with torch.no_grad():
+            _, skips = self.front_end(images.to(self._device))
+        features = forward().to(self._device).requires_grad_()
+        losses = self._backward(features, skips, labels, key)
+        assert features.grad is not None
+        backward(self._release.gradient(features.grad, *key))
+        return StepResult(losses, self._update(trained, key))
+
+    @torch.no_grad()
+    def predict_released(self, images: Tensor, forward: Callable[[], Tensor]) -> list[Tensor]:
+        """Return the logits (B, C, H, W) of images that the server has with each of its K states.
+
+        Args:
+            images: (B, 3, H, W).
+            forward: returns the x̂2 of all states, (B, K·L, h, w).
+        """
+        self.front_end.eval()
+        self.back_end.eval()
+        latent, skips = self.front_end(images.to(self._device))
+        return [self._combined(features, skips) for features in self._by_state(forward(), latent.shape[1])]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that a checkpoint of the site holds."""
+        tensors = super().state() | with_prefix("released", {s: torch.ones(1) for s in self.released})
+        if self.pretraining is not None:
+            tensors["pretraining"] = torch.tensor(self.pretraining, dtype=torch.float64)
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state` returned."""
+        super().load_state(tensors)
+        self.released = set(without_prefix("released", tensors))
+        losses = tensors.get("pretraining")
+        self.pretraining = None if losses is None else losses.tolist()

@@ -1,0 +1,113 @@
+"""A site that releases every image one single time (``release.mode`` = ``once``).
+
+Fresh noise is averaged away over the rounds, and noise that is repeated on a latent that moves cancels in a
+difference. Against a front end that no longer changes and releases that are never made again neither works,
+and no gradient from the server can steer what is released (FSHA; Pasquini et al., CCS 2021).
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mucald import randomness
+from mucald.algorithms import Part
+from mucald.data.dataset import Batch
+from mucald.split.exchange import Exchange, NoisedProxies
+from mucald.split.frozen_segments import FrozenSegments
+from mucald.split.messages import Phase
+from mucald.split.scoring import in_order
+from mucald.split.site import Key, SiteTask, SplitSite, rows_of
+from mucald.split.site_segments import SiteSegments, StepResult
+
+log = logging.getLogger(__name__)
+
+
+class OnceSite(SplitSite):
+    """Trains its front end alone, freezes it, and releases every image once; arguments as of a site."""
+
+    segments_class: ClassVar[type[SiteSegments]] = FrozenSegments
+    _segments: FrozenSegments
+
+    def _prepare(self, task: SiteTask) -> None:
+        """Pre-train, unless it has been done, and keep the result before anything leaves.
+
+        A task that is done again goes on from there, so its releases are those of the first attempt.
+        """
+        if self._segments.pretraining is not None:
+            return
+        self._segments.pretraining = [
+            self._pretrain(epoch) for epoch in range(self._config.release.pretraining_epochs)
+        ]
+        self._save(task.round)
+        self._completed = None
+
+    def _pretrain(self, epoch: int) -> float:
+        """Return the mean loss of one epoch without the server."""
+        split, total = self._data.train, 0.0
+        draws = randomness.generator(self._config.seed, self.name, "pretraining", epoch, "order")
+        order = torch.from_numpy(draws.permutation(len(split)))
+        for step, rows in enumerate(order.split(self._config.training.batch_size)):
+            batch, key = split.batch(rows), (f"pre-training epoch {epoch + 1}", step, "pretraining")
+            result = self._segments.pretrain_step(batch.images, batch.masks, key)
+            total += len(rows) / len(split) * result.losses["segmentation"]
+        log.info(
+            "site '%s': pre-training epoch %d of %d, loss %.3f",
+            self.name,
+            epoch + 1,
+            self._config.release.pretraining_epochs,
+            total,
+        )
+        return total
+
+    def _train(self, round_number: int, exchange: Exchange) -> dict[str, Any]:
+        if "train" in self._segments.released:
+            return super()._train(round_number, exchange)
+        split = self._data.train
+        proxies = self._noised_proxies(split, "train")
+        for step, rows, batch in in_order(split, self._config.training.batch_size):
+            key = self._key(round_number, step, "train", rows)
+            exchange.release(step, self._segments.release(batch.images, key), rows_of(proxies, rows))
+        self._segments.released.add("train")
+        losses = {f"epoch_{number}": loss for number, loss in enumerate(self._segments.pretraining or [], 1)}
+        return super()._train(round_number, exchange) | {"pretraining": losses}
+
+    def _step(
+        self,
+        exchange: Exchange,
+        batch: Batch,
+        key: Key,
+        rows: Tensor,
+        step: int,
+        part: Part,  # noqa: ARG002 - the front end is frozen
+        proxies: NoisedProxies | None,  # noqa: ARG002 - the server has them
+    ) -> StepResult:
+        return self._segments.train_released(
+            batch.images,
+            batch.masks,
+            key,
+            partial(exchange.forward_released, Phase.TRAIN_FORWARD_RELEASED, step, rows),
+            partial(exchange.backward_released, step),
+        )
+
+    def _validate(self, round_number: int, exchange: Exchange) -> dict[str, Any]:
+        report = super()._validate(round_number, exchange)
+        self._segments.released.add("validation")
+        return report
+
+    def _predict_each(
+        self,
+        exchange: Exchange,
+        batch: Batch,
+        key: Key,
+        rows: Tensor,
+        step: int,
+        proxies: NoisedProxies | None,
+    ) -> Sequence[Tensor]:
+        if "validation" not in self._segments.released:
+            return super()._predict_each(exchange, batch, key, rows, step, proxies)
+        forward = partial(exchange.forward_released, Phase.VALIDATE_RELEASED, step, rows)
+        return self._segments.predict_released(batch.images, forward)
