@@ -151,7 +151,8 @@ def cosine_snr(t: int) -> float:
             },
         ),
         ({"crdm": {"encoder": "none"}}, {"proxy_noise_std": None}),
-        ({}, {"front_end_known_to_server": False}),
+        ({}, {"front_end_known_to_server": False, "release_mode": "fresh"}),
+        ({"release": {"mode": "memoised"}}, {"release_mode": "memoised"}),
         ({"algorithm": {"name": "fedper"}}, {"front_end_known_to_server": True}),
     ],
 )
@@ -159,6 +160,13 @@ def test_the_privacy_section_says_what_the_job_does(change, expected):
     privacy = build_results(tiny_config(change), "run", History())["privacy"]
     assert {key: privacy[key] for key in expected} == expected
     assert privacy["releases_per_sample"] == {"train": 2, "validation": 2, "test": 1}
+
+
+def test_a_job_that_releases_once_says_so():
+    once = tiny_config(release={"mode": "once"}, training={"rounds": 9})
+    privacy = build_results(once, "run", History())["privacy"]
+    assert privacy["release_mode"] == "once"
+    assert privacy["releases_per_sample"] == {"train": 1, "validation": 1, "test": 1}
 
 
 def test_the_signal_to_noise_ratio_is_that_of_the_released_level(results):

@@ -14,10 +14,12 @@ from recording import Recording, record_run
 from tiny_job import REPOSITORY, run_job
 
 from mucald.config import JobConfig, load_job
+from mucald.data.dataset import load_site_data
 from mucald.errors import ConfigError
 from mucald.reporting.runs import flatten
 from mucald.schema import parse
 from mucald.split.checkpoint import load_checkpoint, without_prefix
+from mucald.split.codec import FORMATS
 from mucald.split.messages import Field, decode
 
 ROOT = REPOSITORY / "jobs"
@@ -56,6 +58,7 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
         "crdm.denoiser_width": 128,
         "crdm.t_split2": 200,
     },
+    "mucald_once": {"release.mode": "once", "release.pretraining_epochs": 6},
     "mucald_swin_unet": {"network.backbone": "swin_unet"},
     "mucald_unet3plus": {"network.backbone": "unet3plus", "network.features": [16, 32, 64, 128, 256]},
     "ablation_equal_average": EQUAL,
@@ -178,6 +181,7 @@ def shrunk(job: str) -> JobConfig:
     content["data"] = {"image_size": 16, "phantoms": {"train": 4, "validation": 2, "test": 2}}
     epochs = 1 + content["algorithm"]["args"].get("head_epochs", 0)
     content["training"] = {"rounds": 2, "local_epochs": epochs, "batch_size": 2}
+    content["release"]["pretraining_epochs"] = min(content["release"]["pretraining_epochs"], 1)
     content["network"] |= {"features": [8, 16, 16], "latent_channels": 4}
     content["network"]["cut"] = min(content["network"]["cut"], 1)
     content["crdm"] |= {"encoder_width": 8, "causal_hidden": 8, "denoiser_width": 8}
@@ -280,6 +284,39 @@ def test_what_leaves_is_noised_or_else_the_clean_latent(job, seen):
         assert torch.equal(clean, released.latent) is not noised
         assert (released.noise is not None) is noised
     assert seen(job).levels == ({read(job)["release"]["t"]} if noised else {0})
+
+
+@pytest.mark.parametrize("job", SPLIT)
+def test_no_job_sends_its_noise_its_secret_or_a_latent_that_it_says_to_noise(job, seen):
+    recording = seen(job).recording
+    everything = b"".join(part for _, request, reply in recording.messages for part in (request, reply))
+    private = [released.noise for released in recording.released]
+    if read(job)["release"]["noised"]:
+        private += recording.clean
+    for tensor in private:
+        if tensor is not None:
+            for form in ("float32", "bfloat16", "int8"):
+                assert FORMATS[form].encode(tensor[:1])[-48:] not in everything
+    # The same search finds what did cross, unless it was a rehearsal in which nothing leaves.
+    sent = [FORMATS["int8"].encode(released.latent)[-48:] in everything for released in recording.released]
+    rehearsals = 3 * 2 * shrunk(job).release.pretraining_epochs
+    assert sent.count(False) == rehearsals
+    secrets = [
+        load_site_data(name, site.task, 16, shrunk(job).data.phantoms, 7, None).noise_secret
+        for name, site in shrunk(job).sites.items()
+    ]
+    assert len(set(secrets)) == 3
+    assert not any(secret.encode() in everything for secret in secrets)
+
+
+def test_once_releases_every_image_one_time_and_is_otherwise_the_full_method(seen):
+    once, full = seen("mucald_once"), seen("mucald")
+    assert once.terms == full.terms
+    assert once.parameters.keys() == full.parameters.keys()
+    assert once.wire == full.wire - {Field.LATENT_GRADIENT} | {Field.INDICES}
+    assert set(once.gradients) == set(full.gradients) - {"front_end"}
+    sent = sum(len(fields[Field.LATENT]) for fields in once.fields() if Field.LATENT in fields)
+    assert sent == 3 * (4 + 2 + 2)
 
 
 def test_the_full_method_has_all_that_the_ablations_are_without(seen):

@@ -127,7 +127,27 @@ def test_with_the_noise_in_the_servers_hands_none_holds_for_training_images():
     of = account(tiny_config(crdm={"supervision": "epsilon"}))
     assert (of.latents["train"].error_floor, of.latents["train"].mu) == (0.0, None)
     assert of.latents["test"].mu is not None
-    assert "is given the noise" in meaning(of)[0]
+    assert "is given to the server" in meaning(of)[0]
+
+
+def test_a_single_release_counts_once_however_long_the_run_and_its_gradients_for_every_step():
+    run = {"training": {"rounds": 5, "local_epochs": 3}, "release": {"gradient_clip": 1.0}}
+    noised = {"release": {"gradient_noise_std": 4.0}}
+    fresh, once = (account(tiny_config(run, noised, release={"mode": mode})) for mode in ("fresh", "once"))
+    assert [bound.releases for bound in once.latents.values()] == [1, 1, 1]
+    assert once.latents["train"] == once.latents["test"] == fresh.latents["test"]
+    assert once.latents["train"].error_floor == pytest.approx(1 / SNR)
+    assert once.feature_gradients == fresh.feature_gradients
+    assert once.feature_gradients.releases == 15
+
+
+def test_no_bound_holds_for_what_shares_its_noise_and_leaves_twice():
+    of = account(tiny_config(release={"mode": "memoised"}))
+    assert [bound.mu for bound in of.latents.values()][:2] == [None, None]
+    assert of.latents["test"] == account(tiny_config()).latents["test"]
+    assert "cancels" in meaning(of)[0]
+    single = account(tiny_config(release={"mode": "memoised"}, training={"rounds": 1}))
+    assert single.latents["train"].mu is not None
 
 
 def test_gradients_have_a_bound_that_counts_their_batch_once_noised():

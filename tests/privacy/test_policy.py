@@ -37,7 +37,7 @@ def test_the_template_is_the_default():
     assert list(template) == [field.name for field in dataclasses.fields(DEFAULT)]
 
 
-@pytest.mark.parametrize("name", ["mucald", "mucald_unet3plus", "mucald_swin_unet", "ablation_no_causal"])
+@pytest.mark.parametrize("name", ["mucald", "mucald_unet3plus", "mucald_swin_unet", "mucald_once"])
 def test_the_default_allows_the_full_method(name):
     check_job(DEFAULT, "polyp", load_job(REPOSITORY / "jobs" / name)[0])
 
@@ -57,6 +57,11 @@ def test_the_default_refuses_clean_latents_the_papers_cut_and_the_papers_supervi
     )
 
 
+def test_the_default_refuses_noise_that_cancels():
+    memoised = tiny_config(release={"mode": "memoised"})
+    assert "policy release_modes fresh, once, job releases memoised" in refusal(STRICT, memoised)
+
+
 @pytest.mark.parametrize("job", sorted(path.parent.name for path in REPOSITORY.glob("jobs/*/meta.json")))
 def test_the_open_policy_allows_every_shipped_job(job):
     check_job(OPEN, "polyp", load_job(REPOSITORY / "jobs" / job)[0])
@@ -72,6 +77,18 @@ def test_the_open_policy_allows_every_shipped_job(job):
             "policy max_snr 0.164, job releases at SNR 0.165",
         ),
         ({}, {"require_noise": True}, {"release": {"noised": False}}, "policy require_noise true, job"),
+        (
+            {"release": {"mode": "once"}},
+            {"release_modes": ("once",)},
+            {"release": {"mode": "fresh"}},
+            "policy release_modes once, job releases fresh",
+        ),
+        (
+            {"release": {"mode": "once"}, "training": {"rounds": 9}},
+            {"max_releases": 1},
+            {"training": {"rounds": 2}},
+            "policy max_releases 1, job releases an image 2 times",
+        ),
         ({}, {"supervision": ("sure",)}, {"crdm": {"supervision": "ambient"}}, "sure, job asks for ambient"),
         (
             {"training": {"rounds": 3}},

@@ -8,6 +8,7 @@ from scipy.stats import kstest, norm
 from tiny_job import tiny_config
 
 from mucald.privacy.release import Release
+from mucald.split.codec import FORMATS, decode_tensor
 
 T = 300
 SHAPE = (3, 4, 32, 32)
@@ -109,6 +110,53 @@ def test_subtracting_two_releases_of_a_moving_latent_leaves_the_noise_in_place()
     assert abs(correlation(one.noise, other.noise)) < 5 / math.sqrt(x.numel())
     difference = float((one.latent - other.latent).detach().std())
     assert difference == pytest.approx(math.sqrt(2 * (1 - alpha_bar(T))), rel=0.02)
+
+
+def test_the_same_release_in_another_round_is_the_same_in_mode_once_alone():
+    def in_rounds(mode: str) -> list[torch.Tensor]:
+        return [release(mode=mode).latent(latent(), number, 3, "validation").latent for number in (1, 2)]
+
+    assert torch.equal(*in_rounds("once"))
+    assert not torch.equal(*in_rounds("fresh"))
+    other = release(mode="once").latent(latent(), 1, 4, "validation").latent
+    assert abs(correlation(other - in_rounds("once")[0], latent())) < 0.05
+
+
+def difference_and_image(mode: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the difference of two releases as the server reads them, and that of the clean latents."""
+    one, other = latent(), latent() + 0.1 * latent(1)
+    of = release(mode=mode, noised=True)
+    keys = ((0, 0, "train", 4, 7, 2), (5, 9, "train", 4, 7, 2))
+    sent = [
+        decode_tensor("float32", memoryview(FORMATS["float32"].encode(of.latent(x, *key).latent)), SHAPE)
+        for x, key in zip((one, other), keys, strict=True)
+    ]
+    return sent[0] - sent[1], of.bounded(one) - of.bounded(other)
+
+
+def test_two_memoised_releases_differ_by_a_noise_free_image_of_what_moved():
+    difference, clean = difference_and_image("memoised")
+    torch.testing.assert_close(difference, math.sqrt(alpha_bar(T)) * clean, atol=2e-6, rtol=0)
+    assert correlation(difference, clean) > 0.99999
+
+
+@pytest.mark.parametrize("mode", ["fresh", "once"])
+def test_two_other_releases_differ_by_noise(mode):
+    difference, clean = difference_and_image(mode)
+    assert abs(correlation(difference, clean)) < 0.1
+    assert float(difference.std()) == pytest.approx(math.sqrt(2 * (1 - alpha_bar(T))), rel=0.02)
+
+
+def test_memoised_noise_belongs_to_the_sample_wherever_it_stands_in_a_batch():
+    of = release(mode="memoised")
+    first = of.latent(latent(), 0, 0, "train", 4, 7, 2).noise
+    assert torch.equal(of.latent(latent(1), 3, 1, "train", 2, 4, 7).noise, first[[2, 0, 1]])
+    elsewhere = (
+        of.latent(latent(), 0, 0, "validation", 4, 7, 2).noise,
+        release(mode="memoised", site="south").latent(latent(), 0, 0, "train", 4, 7, 2).noise,
+    )
+    assert all(abs(correlation(first, other)) < 0.05 for other in elsewhere)
+    assert kstest(first.flatten().numpy(), norm.cdf).pvalue > 0.01
 
 
 def test_without_noise_the_bounded_latent_leaves_and_nothing_else():

@@ -171,9 +171,7 @@ def _of_latents(account: Account) -> list[str]:
     if account.snr is None:
         return ["Latents leave without noise: the server has them, and no bound holds."]
     if train.mu is None:
-        return [
-            "The server is given the noise of training latents, or it cancels between them: no bound holds."
-        ]
+        return ["The noise of training latents is given to the server, or cancels: no bound holds."]
     assert train.error_floor is not None
     floor = (
         f"A training image leaves {train.releases} times at SNR {account.snr:.3g}. An unbiased estimate of "
