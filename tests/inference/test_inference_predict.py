@@ -22,7 +22,7 @@ from mucald.tasks import get_task
 sys.path.insert(0, str(REPOSITORY / "tools"))
 from predict import main
 
-NOISED = ("mucald", "no denoiser")
+NOISED = ("mucald", "no denoiser", "single releases", "repeated noise")
 AREA = 0.5 * 0.25
 
 

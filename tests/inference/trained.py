@@ -17,6 +17,8 @@ from mucald.inference.model_files import TrainedModel, find_model_files, load_mo
 KINDS: dict[str, list[dict[str, Any]]] = {
     "mucald": [],
     "no denoiser": [{"crdm": {"denoiser": False}}],
+    "single releases": [{"release": {"mode": "once", "pretraining_epochs": 1}}],
+    "repeated noise": [{"release": {"mode": "memoised"}}],
     "no noise": [PLAIN],
     "shared front end": [PLAIN, {"algorithm": {"name": "fedper"}}],
     "mixture": [PLAIN, {"algorithm": {"name": "fedem", "args": {"components": 2}}}],

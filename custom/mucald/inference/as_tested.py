@@ -43,8 +43,8 @@ class TestReplay:
         secret = phantom_secret(config.seed)
         if (home / SITE_FILE).exists():
             secret = noise_secret(read_site_file(home / SITE_FILE), home)
-        release = Release(config.release, secret, site)
-        self._segments = SiteSegments(config, site, model.task.n_classes, release, device)
+        self._release = Release(config.release, secret, site)
+        self._segments = SiteSegments(config, site, model.task.n_classes, self._release, device)
         self._segments.best = model.site_weights
         self._segments.load_best()
         domain = list(config.sites).index(site)
@@ -54,12 +54,13 @@ class TestReplay:
         server.open_round(config.training.rounds, [site])
         link = Link(partial(server.handle, site), config.wire)
         self._exchange = Exchange(link, config, config.training.rounds)
-        self._round, self._step = config.training.rounds, 0
+        self._round, self._step, self._images = config.training.rounds, 0, 0
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits (B, C, S, S) for the next batch (B, 3, S, S); B is at most the job's batch size."""
-        key = (self._round, self._step, "test")
+        rows = torch.arange(self._images, self._images + len(images))
+        key = self._release.key(self._round, self._step, "test", rows)
         forward = partial(self._exchange.evaluate, Phase.TEST, self._step)
         logits, _ = self._segments.predict(images, key, forward)
-        self._step += 1
+        self._step, self._images = self._step + 1, self._images + len(images)
         return logits

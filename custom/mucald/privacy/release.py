@@ -49,6 +49,11 @@ class Release:
         self._key = (secret, site)
         self._schedule = CosineSchedule(config.timesteps)
 
+    def key(self, round_number: int, step: int, purpose: str, rows: Tensor) -> tuple[int | str, ...]:
+        """Return the key of a release of the samples ``rows`` (B,) of a split."""
+        samples = rows.tolist() if self._config.mode == "memoised" else []
+        return (round_number, step, purpose, *samples)
+
     def latent(self, latent: Tensor, *key: int | str) -> Released:
         """Release a clean latent.
 

@@ -172,9 +172,7 @@ class SplitSite(Resumable):
         )
 
     def _key(self, round_number: int, step: int, purpose: str, rows: Tensor) -> Key:
-        """Return the key of a release of the samples ``rows`` (B,)."""
-        samples = rows.tolist() if self._config.release.mode == "memoised" else []
-        return (round_number, step, purpose, *samples)
+        return self._release.key(round_number, step, purpose, rows)
 
     def _shuffled(self, round_number: int, epoch: int) -> tuple[Tensor, ...]:
         return shuffled(self._config, self.name, len(self._data.train), round_number, epoch)
