@@ -60,6 +60,7 @@ def test_images_labels_and_names_have_no_number():
         "COUNTERS",
         "NOISE",
         "WEIGHTS",
+        "INDICES",
     }
     carriers = {
         phase
