@@ -7,9 +7,6 @@ PayloadType = Literal["float32", "bfloat16", "int8"]
 Supervision = Literal["sure", "ambient", "epsilon"]
 ReleaseMode = Literal["fresh", "once", "memoised"]
 
-INDECISIVE = frozenset({"description", "resume_from", "runtime"})
-"""The keys that leave a run's numbers as they are."""
-
 
 def require(condition: bool, message: str) -> None:
     """Raise :class:`ValueError` with ``message`` unless ``condition`` holds."""

@@ -9,14 +9,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mucald.errors import CheckpointError
 
@@ -120,6 +120,21 @@ def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]
     """Return those of ``tensors`` whose name starts with ``prefix.``, without it."""
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def module_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Return the parameters and buffers of several modules, ``<module>.<name>``."""
+    return {
+        name: tensor
+        for part, module in modules.items()
+        for name, tensor in with_prefix(part, module.state_dict()).items()
+    }
+
+
+def load_module_tensors(modules: Mapping[str, nn.Module], tensors: dict[str, Tensor]) -> None:
+    """Restore what :func:`module_tensors` returned."""
+    for part, module in modules.items():
+        module.load_state_dict(without_prefix(part, tensors))
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

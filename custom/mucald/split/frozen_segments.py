@@ -40,10 +40,8 @@ class FrozenSegments(SiteSegments):
             TrainingError: the latent, the loss or a gradient is not finite.
         """
         trained = self._unfreeze("front_end", "back_end")
-        latent, skips = self.front_end(images.to(self._device))
-        rehearsed = self._release.latent(latent, *key).latent
-        self._check_finite(rehearsed, "latent", key)
-        terms = self.loss.terms(self.back_end(rehearsed, skips), labels.to(self._device))
+        rehearsed, skips = self._released(images, key)
+        terms = self.loss.terms(self.back_end(rehearsed.latent, skips), labels.to(self._device))
         segmentation = self.loss.combine(terms)
         self._check_finite(segmentation, "segmentation loss", key)
         self.optimiser.zero_grad(set_to_none=True)
@@ -58,10 +56,7 @@ class FrozenSegments(SiteSegments):
             TrainingError: the latent is not finite.
         """
         self.front_end.eval()
-        latent, _ = self.front_end(images.to(self._device))
-        released = self._release.latent(latent, *key)
-        self._check_finite(released.latent, "latent", key)
-        return released
+        return self._released(images, key)[0]
 
     def train_released(
         self,

@@ -14,7 +14,14 @@ from mucald.errors import TrainingError
 from mucald.losses import SegmentationLoss
 from mucald.nets import back_end_of, backbone_of
 from mucald.privacy.release import Release
-from mucald.split.checkpoint import load_optimiser_tensors, optimiser_tensors, with_prefix, without_prefix
+from mucald.split.checkpoint import (
+    load_module_tensors,
+    load_optimiser_tensors,
+    module_tensors,
+    optimiser_tensors,
+    with_prefix,
+    without_prefix,
+)
 from mucald.split.site_segments import StepResult
 from mucald.split.statistics import gradient_norm
 
@@ -125,11 +132,7 @@ class PooledNetwork:
 
     def weights(self, site: str) -> dict[str, Tensor]:
         """Return the present weights that a site's images pass through: ``front_end.…``, ``middle.…``, …"""
-        return {
-            name: tensor
-            for part, module in self._parts(site).items()
-            for name, tensor in with_prefix(part, module.state_dict()).items()
-        }
+        return module_tensors(self._parts(site))
 
     def keep_if_best(self, site: str, dice: float | None) -> bool:
         """Keep a site's weights if ``dice`` beats every earlier validation of it; return whether it did."""
@@ -142,15 +145,13 @@ class PooledNetwork:
 
     def load_best(self, site: str) -> None:
         """Put the weights of a site's best round in place."""
-        for part, module in self._parts(site).items():
-            if self.best[site].weights:
-                module.load_state_dict(without_prefix(part, self.best[site].weights))
+        if self.best[site].weights:
+            load_module_tensors(self._parts(site), self.best[site].weights)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint holds."""
         tensors = with_prefix("optimiser", optimiser_tensors(self.optimiser))
-        for name, module in self._modules().items():
-            tensors |= with_prefix(f"weights.{name}", module.state_dict())
+        tensors |= with_prefix("weights", module_tensors(self._modules()))
         for number, site in enumerate(self.sites):
             tensors |= with_prefix(f"best.{number}", self.best[site].weights)
         dice = [self.best[site].dice for site in self.sites]
@@ -159,8 +160,7 @@ class PooledNetwork:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what :meth:`state` returned."""
         load_optimiser_tensors(self.optimiser, without_prefix("optimiser", tensors))
-        for name, module in self._modules().items():
-            module.load_state_dict(without_prefix(f"weights.{name}", tensors))
+        load_module_tensors(self._modules(), without_prefix("weights", tensors))
         for number, site in enumerate(self.sites):
             kept = without_prefix(f"best.{number}", tensors)
             weights = {name: tensor.to(self._device) for name, tensor in kept.items()}

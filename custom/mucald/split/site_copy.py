@@ -66,6 +66,7 @@ class SiteCopy:
         self._objective = Objective(config, site, domain)
         self.segments = ServerSegments(config, task).to(device)
         self._groups = self.segments.groups()
+        self._middle = dict(self.segments.middle.named_parameters())
         self.optimiser = torch.optim.AdamW(self._parameter_groups(), fused=True)
         self.start: dict[str, Tensor] = {}
         self.scratch: Memory = {}
@@ -107,7 +108,7 @@ class SiteCopy:
 
     def middle_state(self) -> Memory:
         """Return the middle network's present parameters, by name."""
-        return {name: parameter.detach() for name, parameter in self.segments.middle.named_parameters()}
+        return {name: parameter.detach() for name, parameter in self._middle.items()}
 
     def _key(self, *key: int | str) -> Key:
         return (self._config.seed, "server", self.site, *key)
@@ -183,8 +184,7 @@ class SiteCopy:
         loss = pending.total + (output * gradient.to(self._device)).sum()
         loss.backward()
         self._add_proximal_gradient()
-        middle = dict(self.segments.middle.named_parameters())
-        self._algorithm.adjust_gradients(self.site, middle, self._memory, self.scratch)
+        self._algorithm.adjust_gradients(self.site, self._middle, self._memory, self.scratch)
         for name, parameters in self._groups.items():
             norm = gradient_norm(parameters)
             if not math.isfinite(norm):
@@ -205,11 +205,10 @@ class SiteCopy:
         mu = self._config.losses.proximal
         if not mu:
             return
-        parameters = self._groups["middle"]
         with torch.no_grad():
-            offsets = [p - self.start[f"middle.{n}"] for n, p in self.segments.middle.named_parameters()]
+            offsets = [parameter - self.start[f"middle.{name}"] for name, parameter in self._middle.items()]
             value = 0.5 * mu * total_norm(offsets) ** 2
-            for parameter, offset in zip(parameters, offsets, strict=True):
+            for parameter, offset in zip(self._middle.values(), offsets, strict=True):
                 if parameter.grad is not None:
                     parameter.grad.add_(offset, alpha=mu)
         self.record.losses.add("proximal", value)

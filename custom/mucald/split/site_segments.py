@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,14 @@ from mucald.losses import SegmentationLoss
 from mucald.nets import back_end_of, backbone_of
 from mucald.privacy.release import Release, Released
 from mucald.split import front_end as shared
-from mucald.split.checkpoint import load_optimiser_tensors, optimiser_tensors, with_prefix, without_prefix
+from mucald.split.checkpoint import (
+    load_module_tensors,
+    load_optimiser_tensors,
+    module_tensors,
+    optimiser_tensors,
+    with_prefix,
+    without_prefix,
+)
 from mucald.split.mixture import Mixture
 from mucald.split.statistics import gradient_norm
 
@@ -83,9 +89,7 @@ class SiteSegments:
             TrainingError: the latent, the loss or a gradient is not finite.
         """
         trained = self._unfreeze("front_end") if part == "body" else self._unfreeze("front_end", "back_end")
-        latent, skips = self.front_end(images.to(self._device))
-        released = self._release.latent(latent, *key)
-        self._check_finite(released.latent, "latent", key)
+        released, skips = self._released(images, key)
         features = forward(released).to(self._device).requires_grad_()
         # The skips are cut, so that the front end is differentiated once, when both its gradients are known.
         local = [skip.detach().requires_grad_() for skip in skips]
@@ -113,11 +117,16 @@ class SiteSegments:
         """
         trained = self._unfreeze("back_end")
         with torch.no_grad():
-            latent, skips = self.front_end(images.to(self._device))
-        released = self._release.latent(latent, *key)
-        self._check_finite(released.latent, "latent", key)
+            released, skips = self._released(images, key)
         losses = self._backward(forward(released).to(self._device), skips, labels, key)
         return StepResult(losses, self._update(trained, key))
+
+    def _released(self, images: Tensor, key: tuple[int | str, ...]) -> tuple[Released, list[Tensor]]:
+        """Return what leaves of images (B, 3, H, W), and the front end's skips, which stay."""
+        latent, skips = self.front_end(images.to(self._device))
+        released = self._release.latent(latent, *key)
+        self._check_finite(released.latent, "latent", key)
+        return released, skips
 
     def _unfreeze(self, *trained: str) -> dict[str, nn.Module]:
         """Prepare a step that trains the segments named, and return them; the others do not change."""
@@ -211,14 +220,12 @@ class SiteSegments:
 
     def _evaluate(
         self, images: Tensor, key: tuple[int | str, ...], forward: Callable[[Released], Tensor]
-    ) -> tuple[list[Tensor], Any]:
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Return the x̂2 (B, L, h, w) of each state of the server, and the front end's skips."""
         self.front_end.eval()
         self.back_end.eval()
-        latent, skips = self.front_end(images.to(self._device))
-        released = self._release.latent(latent, *key)
-        self._check_finite(released.latent, "latent", key)
-        return self._by_state(forward(released), latent.shape[1]), skips
+        released, skips = self._released(images, key)
+        return self._by_state(forward(released), released.latent.shape[1]), skips
 
     def _by_state(self, features: Tensor, channels: int) -> list[Tensor]:
         # A mixture's features are as many times wider as it has components.
@@ -253,15 +260,10 @@ class SiteSegments:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights: ``front_end.…``, ``back_end.…`` and, of a mixture, ``mixture.…``."""
-        return {
-            name: t
-            for part, module in self._modules().items()
-            for name, t in with_prefix(part, module.state_dict()).items()
-        }
+        return module_tensors(self._modules())
 
     def _load_weights(self, tensors: dict[str, Tensor]) -> None:
-        for part, module in self._modules().items():
-            module.load_state_dict(without_prefix(part, tensors))
+        load_module_tensors(self._modules(), tensors)
 
     def _modules(self) -> dict[str, nn.Module]:
         modules: dict[str, nn.Module] = {"front_end": self.front_end, "back_end": self.back_end}
