@@ -14,6 +14,7 @@ from mucald.privacy.recording import read_recording
 
 LITTLE = Budget(max_steps=4, interval=2, auxiliary=16, batch=4, width=8)
 """Enough to see that an attack runs through."""
+ONCE = {"release": {"mode": "once", "pretraining_epochs": 2}}
 
 
 def heard_run(folder: Path, *changes: dict[str, Any], **more: Any) -> Heard:

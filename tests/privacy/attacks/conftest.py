@@ -1,5 +1,5 @@
 import pytest
-from attacked import Heard, heard_run
+from attacked import ONCE, Heard, heard_run
 from tiny_job import EXACT_WIRE
 
 
@@ -15,6 +15,22 @@ def clean(tmp_path_factory) -> Heard:
     return heard_run(
         tmp_path_factory.mktemp("clean"), release={"noised": False}, network={"cut": 0}, wire=EXACT_WIRE
     )
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory) -> Heard:
+    """Every image crosses a single time, from a front end at rest."""
+    return heard_run(
+        tmp_path_factory.mktemp("once"),
+        ONCE,
+        training={"rounds": 2, "local_epochs": 2},
+    )
+
+
+@pytest.fixture(scope="session")
+def memoised(tmp_path_factory) -> Heard:
+    """A sample's noise is repeated in every epoch."""
+    return heard_run(tmp_path_factory.mktemp("memoised"), release={"mode": "memoised"}, wire=EXACT_WIRE)
 
 
 @pytest.fixture(scope="session")

@@ -92,9 +92,9 @@ def test_what_a_job_does_not_have_cannot_be_attacked(clean, tmp_path):
     for name in ("denoiser", "domain.denoised"):
         with pytest.raises(AttackError, match="denoises nothing in this job"):
             attack(clean, name)
-    once = heard_run(tmp_path, training={"rounds": 1})
-    with pytest.raises(AttackError, match="released once; there is nothing to average"):
-        attack(once, "averaging.all")
+    short = heard_run(tmp_path, training={"rounds": 1})
+    with pytest.raises(AttackError, match="released once; there is no second release to subtract"):
+        attack(short, "differencing.change")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_the_ground_truth_is_that_of_the_run(noised):
     assert torch.equal(subject.data.train.pixels, data.train.pixels)
     # The sites run in turn, so the first messages are the first site's.
     expected = torch.cat(noised.clean[:2]).detach()
-    assert torch.equal(subject.first_round(), expected)
+    assert torch.equal(subject.clean_releases(), expected)
     assert subject.segments is not None
 
 

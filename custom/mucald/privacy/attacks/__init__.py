@@ -8,9 +8,15 @@ from mucald.privacy.attacks.averaging import AllEpochs, LastEpoch, SecondHalf
 from mucald.privacy.attacks.base import Attack
 from mucald.privacy.attacks.decoder import KnownFrontEnd, LeakedPairs
 from mucald.privacy.attacks.denoiser import ServersDenoiser
+from mucald.privacy.attacks.differencing import Difference, LatentChange
 from mucald.privacy.attacks.domain import Denoised, Features, Release
 from mucald.privacy.attacks.hijack import Hijack
-from mucald.privacy.attacks.mask_inference import FromFeatures, FromGradient
+from mucald.privacy.attacks.mask_inference import (
+    FromAverageFeatures,
+    FromAverageGradient,
+    FromFeatures,
+    FromGradient,
+)
 from mucald.privacy.attacks.membership import FromLatents, FromLoss, Likelihood
 from mucald.privacy.attacks.oracle import Oracle
 from mucald.privacy.attacks.substitute import SubstituteFrontEnd
@@ -24,9 +30,13 @@ _ATTACKS: tuple[type[Attack], ...] = (
     LastEpoch,
     SecondHalf,
     AllEpochs,
+    LatentChange,
+    Difference,
     Oracle,
     FromFeatures,
+    FromAverageFeatures,
     FromGradient,
+    FromAverageGradient,
     FromLatents,
     FromLoss,
     Likelihood,

@@ -1,14 +1,12 @@
 """Averaging of repeated releases: fresh noise in every epoch is noise that averages out.
 
 The server knows the job's seed, hence the order of the samples, hence which latents show the same one. For a
-front end at rest k releases have k times the signal-to-noise ratio of one.
+front end at rest k releases have k times the signal-to-noise ratio of one. All three attackers draw alike, so
+where an image is released once they are one and the same.
 """
 
 from typing import ClassVar
 
-import torch
-
-from mucald.errors import AttackError
 from mucald.privacy.attacks.base import Attack, Knowledge, Pictures
 from mucald.privacy.attacks.decoder import picture, train_decoder
 from mucald.privacy.attacks.fitting import Budget
@@ -25,23 +23,26 @@ class _Averaging(Attack):
     knowledge = frozenset({Knowledge.FRONT_END, Knowledge.AUXILIARY})
     share: ClassVar[float]
 
-    def run(self, view: View, budget: Budget) -> Pictures:
-        """Reconstruct the training images.
+    @property
+    def draws(self) -> str:
+        """The family's name."""
+        return "averaging"
 
-        Raises:
-            AttackError: no sample was released more than once.
-        """
+    def run(self, view: View, budget: Budget) -> Pictures:
+        """Reconstruct the training images."""
         sent = view.released("train")
-        epochs = sent.epochs.unique()
-        if self.share and len(epochs) < 2:
-            raise AttackError("every training sample was released once; there is nothing to average")
+        epochs, rows = sent.epochs.unique(), sent.rows.unique()
         count = max(1, round(self.share * len(epochs)))
-        recent = sent.epochs >= epochs[-count]
-        rows = sent.rows.unique()
-        averages = torch.stack([sent.values[recent & (sent.rows == row)].mean(dim=0) for row in rows])
+        averages = sent.within(epochs[-count:]).averaged(rows)
+        # Noise that is repeated stays as it is.
+        independent = 1 if view.config.release.mode == "memoised" else count
         images = view.auxiliary().images
         network, curve = train_decoder(
-            view, budget, view.front_end(images), images, lambda x, key: view.noised(x, *key, releases=count)
+            view,
+            budget,
+            view.front_end(images),
+            images,
+            lambda x, key: view.noised(x, *key, releases=independent),
         )
         return Pictures(picture(network, averages), "train", rows, curve)
 

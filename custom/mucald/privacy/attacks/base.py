@@ -51,6 +51,15 @@ class Latents:
 
 
 @dataclass(frozen=True)
+class Changes:
+    """How each training sample's clean latent moved from its first release to its second (N, L, h, w), in the
+    order of the samples.
+    """
+
+    latents: Tensor
+
+
+@dataclass(frozen=True)
 class Masks:
     """Inferred masks (N, S, S) of the training samples ``rows``, and the one mask that is the best blind
     guess (S, S).
@@ -80,7 +89,7 @@ class Hits:
     curve: Curve = ()
 
 
-Finding = Pictures | Latents | Masks | MemberScores | Hits
+Finding = Pictures | Latents | Changes | Masks | MemberScores | Hits
 
 
 class Attack(ABC):
@@ -93,6 +102,11 @@ class Attack(ABC):
 
     name: ClassVar[str]
     knowledge: ClassVar[frozenset[Knowledge]]
+
+    @property
+    def draws(self) -> str:
+        """Name of its random draws; attacks that differ in what they read alone may share them."""
+        return self.name
 
     @abstractmethod
     def run(self, view: "View", budget: Budget) -> Finding:

@@ -13,6 +13,7 @@ from mucald.errors import AttackError
 from mucald.privacy.attacks import scoring
 from mucald.privacy.attacks.base import (
     Attack,
+    Changes,
     Finding,
     Hits,
     Knowledge,
@@ -24,6 +25,7 @@ from mucald.privacy.attacks.base import (
 from mucald.privacy.attacks.fitting import Budget
 from mucald.privacy.attacks.result import AttackResult, Estimate, Metrics
 from mucald.privacy.attacks.subject import Subject
+from mucald.privacy.attacks.traffic import assigned
 from mucald.privacy.attacks.view import View
 from mucald.privacy.recording import Recording
 
@@ -123,6 +125,8 @@ def _score(finding: Finding, subject: Subject, budget: Budget) -> _Score:
             return _score_pictures(finding, subject, budget)
         case Latents():
             return _score_latents(finding, subject)
+        case Changes():
+            return _score_changes(finding, subject)
         case Masks():
             return _score_masks(finding, subject)
         case MemberScores():
@@ -143,7 +147,7 @@ def _score_pictures(finding: Pictures, subject: Subject, budget: Budget) -> _Sco
     return _Score(
         finding.target,
         len(truth),
-        scoring.image_metrics(finding.images, truth),
+        scoring.image_metrics(finding.images, truth) | scoring.psnr_gain(finding.images, mean, truth),
         {"mean image": scoring.image_metrics(mean, truth)},
         {},
         truth,
@@ -151,10 +155,21 @@ def _score_pictures(finding: Pictures, subject: Subject, budget: Budget) -> _Sco
 
 
 def _score_latents(finding: Latents, subject: Subject) -> _Score:
-    truth = subject.first_round()
+    return _against_zero(finding.latents, subject.clean_releases(), subject)
+
+
+def _score_changes(finding: Changes, subject: Subject) -> _Score:
+    config = subject.config
+    rounds = 1 if config.training.local_epochs > 1 else 2
+    clean = dict(enumerate(subject.clean_releases(rounds).chunk(rounds)))
+    first, second, *_ = assigned(config, subject.site, clean).by_epoch()
+    return _against_zero(finding.latents, second - first, subject)
+
+
+def _against_zero(latents: Tensor, truth: Tensor, subject: Subject) -> _Score:
     peak = 2 * subject.config.release.clip
     blind = scoring.latent_metrics(torch.zeros_like(truth), truth, peak)
-    metrics = scoring.latent_metrics(finding.latents, truth, peak)
+    metrics = scoring.latent_metrics(latents, truth, peak)
     return _Score("train", len(truth), metrics, {"zero": blind}, {})
 
 

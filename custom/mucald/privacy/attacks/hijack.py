@@ -28,13 +28,16 @@ RATE = 1e-3
 PILOT_STEPS = 2
 # The site bounds the gradient's norm and AdamW its size; this drowns the site's own loss.
 GAIN = 1e3
+_TRAINING = (Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.RELEASE)
 
 
 class Hijack(Attack):
     """An active server takes a site over from its first step on, in place of the recorded run.
 
     It asks for as many rounds as its budget of steps fills: no site counts them. The site is the real one,
-    with its release, its clipping of gradients and its optimiser.
+    with its release, its clipping of gradients and its optimiser. A site that releases every image once has
+    frozen its front end before the server's first word, so the same attack has nothing to pull at; it is made
+    all the same, to show it.
     """
 
     name = "hijack"
@@ -49,12 +52,16 @@ class Hijack(Attack):
             steps = training.local_epochs * ceil(site.n_train / training.batch_size)
             rounds = max(1, budget.max_steps // steps)
             for number in range(rounds):
-                server.released.clear()
+                server.begin_round()
                 site.train(server.answer, number)
         latents = torch.cat(server.released)
-        rows, epochs = sample_order(view.config, view.site, rounds - 1, len(latents))
-        last = epochs == epochs.max()
-        return Pictures(picture(server.decoder.eval(), latents[last]), "train", rows[last], server.curve())
+        if server.once:
+            rows = torch.arange(len(latents))
+        else:
+            rows, epochs = sample_order(view.config, view.site, rounds - 1, len(latents))
+            last = epochs == epochs.max()
+            latents, rows = latents[last], rows[last]
+        return Pictures(picture(server.decoder.eval(), latents), "train", rows, server.curve())
 
 
 class _MaliciousServer:
@@ -63,7 +70,9 @@ class _MaliciousServer:
     def __init__(self, view: View, budget: Budget):
         self._view, self._budget, self._images = view, budget, view.auxiliary().images
         self._types = server_payload_types(view.config.wire)
+        self.once = view.config.release.mode == "once"
         shape = backbone_of(view.config.network).latent_shape(view.config.data.image_size)
+        self._shape = shape
         with seeded(*view.key("pilot")):
             self._pilot = backbone_of(view.config.network).front_end()
             self.decoder = PictureDecoder(shape, self._images.shape[-1], 3, budget.width)
@@ -74,6 +83,12 @@ class _MaliciousServer:
         self._step = 0
         self._losses: list[tuple[int, float]] = []
         self.released: list[Tensor] = []
+        self._current = torch.empty(0)
+
+    def begin_round(self) -> None:
+        """Forget the last round's releases, unless there are no others."""
+        if not self.once:
+            self.released.clear()
 
     def curve(self) -> tuple[tuple[int, float], ...]:
         """Return (step, the pilot's own reconstruction error)."""
@@ -82,17 +97,27 @@ class _MaliciousServer:
     def answer(self, request: bytes) -> bytes:
         """Answer one message."""
         message = decode(request)
-        fields = {}
-        if message.phase is Phase.REPORT:
-            fields[Field.COUNTERS] = torch.zeros(1, dtype=torch.float64)
-        elif message.phase is Phase.TRAIN_BACKWARD:
-            fields[Field.LATENT_GRADIENT] = self._drag(self.released[-1])
-        else:
-            latent = message.fields[Field.LATENT]
-            if message.phase in (Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE):
-                self.released.append(latent)
-            fields[Field.FEATURES] = torch.zeros_like(latent)
+        fields = self._fields(message.phase, message.fields)
         return Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(self._types)
+
+    def _fields(self, phase: Phase, asked: dict[Field, Tensor]) -> dict[Field, Tensor]:
+        if phase is Phase.REPORT:
+            return {Field.COUNTERS: torch.zeros(1, dtype=torch.float64)}
+        if phase is Phase.TRAIN_BACKWARD:
+            return {Field.LATENT_GRADIENT: self._drag(self._current)}
+        if phase is Phase.TRAIN_BACKWARD_RELEASED:
+            # No field of this reply could carry the gradient.
+            self._drag(self._current)
+            return {}
+        if phase is Phase.VALIDATE_RELEASED:
+            return {Field.FEATURES: torch.zeros(len(asked[Field.INDICES]), *self._shape)}
+        if phase is Phase.TRAIN_FORWARD_RELEASED:
+            self._current = torch.cat(self.released)[asked[Field.INDICES].long()]
+        else:
+            self._current = asked[Field.LATENT]
+        if phase in _TRAINING:
+            self.released.append(self._current)
+        return {} if phase is Phase.RELEASE else {Field.FEATURES: torch.zeros_like(self._current)}
 
     def _drag(self, latent: Tensor) -> Tensor:
         """Train pilot, decoder, critic; return the gradient that makes ``latent`` look like a pilot's."""

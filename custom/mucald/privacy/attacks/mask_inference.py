@@ -1,7 +1,8 @@
 """Mask inference at the second split: what the features, or the gradient that answers them, tell of a mask.
 
 Label inference from gradients after Li et al., "Label Leakage and Protection in Two-party Split Learning"
-(arXiv 2102.08504). In segmentation ∂L/∂x̂₂ is a map, so it leaks the label pixel by pixel.
+(arXiv 2102.08504). In segmentation ∂L/∂x̂₂ is a map, so it leaks the label pixel by pixel. Noise on it is
+new in every epoch, so the average over the epochs, aligned by sample, has less of it.
 """
 
 from typing import ClassVar
@@ -16,6 +17,7 @@ from mucald.metrics import dice_per_image, image_scores
 from mucald.privacy.attacks.base import Attack, Knowledge, Masks
 from mucald.privacy.attacks.fitting import Budget, fit
 from mucald.privacy.attacks.networks import PixelProbe, seeded
+from mucald.privacy.attacks.traffic import Sent
 from mucald.privacy.attacks.view import View
 from mucald.split.messages import Field
 
@@ -34,14 +36,19 @@ class _MaskInference(Attack):
     knowledge = frozenset({Knowledge.PAIRS})
     field: ClassVar[Field]
 
+    def maps(self, view: View) -> Sent:
+        """Return what the probe reads: each map of the last rounds."""
+        sent = view.training(self.field, LEAK_ROUNDS)
+        return Sent(normalised(sent.values), sent.rows, sent.epochs)
+
     def run(self, view: View, budget: Budget) -> Masks:
         """Infer the masks of the other training images."""
         rows, leaked, rest = view.leaked()
-        sent = view.training(self.field, LEAK_ROUNDS)
+        sent = self.maps(view)
         ours = sent.of(rows)
         place = torch.searchsorted(rows, ours.rows)
         order = torch.argsort(place, stable=True)
-        inputs, masks = normalised(ours.values[order]), leaked.masks[place[order]]
+        inputs, masks = ours.values[order], leaked.masks[place[order]]
         held = max(1, int(HELD_OUT * len(inputs)))
         known = len(inputs) - held
         n_classes, size = view.task.n_classes, masks.shape[-1]
@@ -61,9 +68,7 @@ class _MaskInference(Attack):
 
         curve = fit(probe, loss, held_out, budget)
         with torch.no_grad():
-            logits = torch.stack(
-                [probe(normalised(sent.values[sent.rows == row])).mean(dim=0) for row in rest]
-            )
+            logits = torch.stack([probe(sent.values[sent.rows == row]).mean(dim=0) for row in rest])
         return Masks(logits.argmax(dim=1), blind_guess(leaked.masks, n_classes), rest, curve)
 
 
@@ -78,6 +83,36 @@ class FromGradient(_MaskInference):
     """Reads ∂L/∂x̂₂, which the site sends up."""
 
     name = "mask_inference.gradient"
+    field = Field.FEATURE_GRADIENT
+
+
+class _FromAverage(_MaskInference):
+    """Reads each sample's average over all epochs.
+
+    Early gradients are larger, and late ones those of the networks at rest. So there are two averages, one
+    over each half of the epochs, and the probe learns how to weigh them.
+    """
+
+    def maps(self, view: View) -> Sent:
+        """Return the averages (N, 2·L, h, w) of all training samples."""
+        sent = view.training(self.field)
+        epochs, rows = sent.epochs.unique(), sent.rows.unique()
+        half = (len(epochs) + 1) // 2
+        halves = [sent.within(part).averaged(rows) for part in (epochs[:half], epochs[-half:])]
+        return Sent(torch.cat([normalised(part) for part in halves], dim=1), rows, torch.zeros_like(rows))
+
+
+class FromAverageFeatures(_FromAverage):
+    """Averages x̂₂."""
+
+    name = "mask_inference.features_average"
+    field = Field.FEATURES
+
+
+class FromAverageGradient(_FromAverage):
+    """Averages ∂L/∂x̂₂, as it was sent: what is clipped and noised has the same noise in every epoch."""
+
+    name = "mask_inference.gradient_average"
     field = Field.FEATURE_GRADIENT
 
 

@@ -33,10 +33,8 @@ class FromLatents(Attack):
     def run(self, view: View, budget: Budget) -> MemberScores:  # noqa: ARG002 - nothing is trained
         """Score every candidate."""
         sent = view.released("train")
-        recent = sent.epochs >= sent.epochs.unique()[len(sent.epochs.unique()) // 2]
-        averages = torch.stack(
-            [sent.values[recent & (sent.rows == row)].mean(dim=0) for row in sent.rows.unique()]
-        )
+        epochs = sent.epochs.unique()
+        averages = sent.within(epochs[len(epochs) // 2 :]).averaged(sent.rows.unique())
         known = view.front_end(view.auxiliary().images)
         mean = known.mean(dim=0)
         crossed = normalize((averages - averages.mean(dim=0)).flatten(1))
@@ -123,7 +121,8 @@ def train_reference(view: View, known: Images, number: int, budget: Budget) -> n
     optimiser = torch.optim.AdamW(model.parameters(), lr=view.config.optimiser.segmentation)
     loss = SegmentationLoss(view.task.n_classes, view.config.losses.cross_entropy)
     batch = view.config.training.batch_size
-    epochs = view.config.training.rounds * view.config.training.local_epochs
+    training = view.config.training
+    epochs = training.rounds * training.local_epochs + view.config.release.pretraining_epochs
     steps = epochs * math.ceil(len(chosen) / batch)
     for step in range(min(steps, budget.max_steps)):
         draws = randomness.generator(*view.key("reference", number, step))

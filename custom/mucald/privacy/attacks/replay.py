@@ -1,5 +1,6 @@
 """Runs a recorded site once more against its own recording, to see what it had before it was noised."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mucald.sections import ReleaseConfig
 from mucald.split.checkpoint import CheckpointStore
 from mucald.split.link import Link
 from mucald.split.messages import Field, decode
+from mucald.split.once_site import OnceSite
 from mucald.split.site import SiteTask, SplitSite
 from mucald.split.site_segments import SiteSegments
 
@@ -24,14 +26,14 @@ TOLERANCE = 0.02
 
 
 class _ListeningRelease(Release):
-    """Keeps every clean latent that it releases."""
+    """Keeps every clean latent that it releases, by purpose."""
 
     def __init__(self, config: ReleaseConfig, secret: str, site: str):
         super().__init__(config, secret, site)
-        self.clean: list[Tensor] = []
+        self.clean: dict[str, list[Tensor]] = defaultdict(list)
 
     def latent(self, latent: Tensor, *key: int | str) -> Released:
-        self.clean.append(self.bounded(latent).detach())
+        self.clean[str(key[2])].append(self.bounded(latent).detach())
         return super().latent(latent, *key)
 
 
@@ -50,7 +52,7 @@ class DrivenSite(SplitSite):
         super().__init__(name, config, data, policy, CheckpointStore(folder), CPU)
         self.release = _ListeningRelease(policy.tightened(config.release), data.noise_secret, name)
         self._release = self.release
-        self._segments = SiteSegments(config, name, data.task.n_classes, self.release, CPU)
+        self._segments = self.segments_class(config, name, data.task.n_classes, self.release, CPU)
         self._stateful = self._segments
 
     @property
@@ -69,10 +71,20 @@ class DrivenSite(SplitSite):
         self.run(SiteTask("train", round_number, "driven", newcomers), Link(send, self._config.wire))
 
 
-def replay_first_round(
-    recording: Recording, site: str, data: SiteData, policy: Policy, folder: Path
+class DrivenOnceSite(DrivenSite, OnceSite):
+    """The same of a site that releases every image once."""
+
+
+def drive(name: str, config: JobConfig, data: SiteData, policy: Policy, folder: Path) -> DrivenSite:
+    """Return the site that the job asks for, to be driven; arguments as of :class:`DrivenSite`."""
+    kind = DrivenOnceSite if config.release.mode == "once" else DrivenSite
+    return kind(name, config, data, policy, folder)
+
+
+def replay(
+    recording: Recording, site: str, data: SiteData, policy: Policy, folder: Path, rounds: int
 ) -> Tensor:
-    """Return the clean latents (N, L, h, w) of the first round's training releases, in their order.
+    """Return the clean latents (N, L, h, w) of the first rounds' training releases, in their order.
 
     The site is deterministic, so given the recorded replies it sends the recorded requests again; that it
     does is checked.
@@ -80,8 +92,8 @@ def replay_first_round(
     Raises:
         AttackError: it sends anything else, or the recording begins later.
     """
-    exchanges = iter(list(recording.exchanges(site, rounds=(0,))))
-    driven = DrivenSite(site, recording.config, data, policy, folder)
+    exchanges = iter(list(recording.exchanges(site, rounds=range(rounds))))
+    driven = drive(site, recording.config, data, policy, folder)
 
     def send(request: bytes) -> bytes:
         recorded = next(exchanges, None)
@@ -92,8 +104,9 @@ def replay_first_round(
             )
         return recorded.reply_bytes
 
-    driven.train(send, 0)
-    return torch.cat(driven.release.clean)
+    for number in range(rounds):
+        driven.train(send, number)
+    return torch.cat(driven.release.clean["train"])
 
 
 def _alike(request: bytes, recorded: bytes) -> bool:

@@ -63,6 +63,12 @@ def image_metrics(images: Tensor, truth: Tensor) -> Metrics:
     return {"psnr": estimate(psnr(error)), "mse": estimate(error), "ssim": estimate(ssim)}
 
 
+def psnr_gain(images: Tensor, blind: Tensor, truth: Tensor) -> Metrics:
+    """Return by how many dB images (N, 3, S, S) are nearer to the truth than ``blind``, image by image."""
+    found, guessed = (psnr((x - truth).square().mean(dim=(1, 2, 3))) for x in (images, blind))
+    return {"psnr_gain": estimate(found - guessed)}
+
+
 def latent_metrics(latents: Tensor, truth: Tensor, peak: float) -> Metrics:
     """Compare latents (N, L, h, w) with the clean ones; PSNR in dB for numbers that span ``peak``."""
     error = (latents - truth).square().mean(dim=(1, 2, 3))

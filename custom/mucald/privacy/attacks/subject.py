@@ -12,7 +12,7 @@ from mucald import randomness
 from mucald.data.dataset import SiteData, load_site_data
 from mucald.data.site_file import read_site_file
 from mucald.errors import AttackError, CheckpointError, RecordingError
-from mucald.privacy.attacks.replay import replay_first_round
+from mucald.privacy.attacks.replay import replay
 from mucald.privacy.attacks.traffic import evaluation
 from mucald.privacy.policy import Policy, read_policy
 from mucald.privacy.recording import Recording
@@ -138,8 +138,9 @@ class Subject:
         """Check that images, secret and front end give the first recorded test release again."""
         recorded = evaluation(self.recording, self.site, Field.LATENT).values
         batch = self.config.training.batch_size
-        latent, _ = segments.front_end(self.data.test.batch(range(min(batch, len(self.data.test)))).images)
-        key = (self.config.training.rounds, 0, "test")
+        rows = torch.arange(min(batch, len(self.data.test)))
+        latent, _ = segments.front_end(self.data.test.batch(rows).images)
+        key = self.release.key(self.config.training.rounds, 0, "test", rows)
         made = self.release.latent(latent, *key).latent
         sent = recorded[: len(made)]
         error = float((made - sent).norm() / sent.norm()) if made.shape == sent.shape else float("inf")
@@ -212,14 +213,14 @@ class Subject:
         parts = (data.train, data.validation, data.test)
         return Images(torch.cat([part.images for part in parts]), torch.cat([part.masks for part in parts]))
 
-    def first_round(self) -> Tensor:
-        """Return the clean latents (N, L, h, w) of the first round's training releases, in their order.
+    def clean_releases(self, rounds: int = 1) -> Tensor:
+        """Return the clean latents (N, L, h, w) of the first rounds' training releases, in their order.
 
         Raises:
             AttackError: the replayed site says other things than the recorded one did.
         """
         with TemporaryDirectory() as folder:
             try:
-                return replay_first_round(self.recording, self.site, self.data, self.policy, Path(folder))
+                return replay(self.recording, self.site, self.data, self.policy, Path(folder), rounds)
             except RecordingError as error:
                 raise AttackError(str(error)) from None

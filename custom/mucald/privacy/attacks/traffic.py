@@ -1,10 +1,11 @@
 """What a server can put together from its own messages: which tensor belongs to which sample of a site.
 
 Shuffling follows from the job's seed, which the server knows, so it can follow a training sample from epoch
-to epoch.
+to epoch. Under ``release.mode`` = ``once`` it is told the samples' numbers.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,9 @@ from mucald.privacy.recording import Exchange, Recording
 from mucald.split.messages import Field, Message, Phase
 from mucald.split.site import shuffled
 
-TRAIN_FORWARD = (Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE)
+TRAIN_FORWARD = (Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.TRAIN_FORWARD_RELEASED)
+TRAIN_BACKWARD = (Phase.TRAIN_BACKWARD, Phase.TRAIN_BACKWARD_RELEASED)
+_RELEASED_FIELDS = (Field.LATENT, Field.LEVEL, Field.PROXIES, Field.PROXY_MASK)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,16 @@ class Sent:
         """Return the mean over epochs of each of the samples ``rows``, in that order."""
         return torch.stack([self.values[self.rows == row].mean(dim=0) for row in rows])
 
+    def by_epoch(self) -> list[Tensor]:
+        """Return what crossed in each epoch, in the order of the samples."""
+        parts = [self.within(epoch) for epoch in self.epochs.unique()]
+        return [part.values[torch.argsort(part.rows)] for part in parts]
+
+    def within(self, epochs: Tensor) -> "Sent":
+        """Return what crossed in ``epochs``."""
+        chosen = torch.isin(self.epochs, epochs)
+        return Sent(self.values[chosen], self.rows[chosen], self.epochs[chosen])
+
 
 def training_rounds(recording: Recording, site: str) -> list[int]:
     """Return the rounds in which a site trained, in order.
@@ -49,7 +62,7 @@ def training_rounds(recording: Recording, site: str) -> list[int]:
     Raises:
         AttackError: there is none.
     """
-    rounds = sorted({e.request.round for e in recording.exchanges(site, Phase.TRAIN_BACKWARD)})
+    rounds = sorted({e.request.round for e in recording.exchanges(site, *TRAIN_BACKWARD)})
     if not rounds:
         raise AttackError(f"the recording holds no training step of site '{site}'")
     return rounds
@@ -62,35 +75,53 @@ def training(recording: Recording, site: str, field: Field, last_rounds: int | N
         recording: the run's messages.
         site: name of the site.
         field: which tensor, wherever in a training step it stands.
-        last_rounds: look at the last so many rounds alone; at all by default.
+        last_rounds: look at the last so many rounds alone; at all by default. What is released once counts
+            for every round.
 
     Raises:
         AttackError: no such tensor crossed.
     """
+    if recording.config.release.mode == "once" and field in _RELEASED_FIELDS:
+        return _in_order([_tensor(e, field) for e in recording.exchanges(site, Phase.RELEASE)], site)
     rounds = training_rounds(recording, site)[-(last_rounds or 0) :]
-    backward = (Phase.TRAIN_BACKWARD,)
-    phases = backward if field in (Field.FEATURE_GRADIENT, Field.LATENT_GRADIENT) else TRAIN_FORWARD
+    phases = TRAIN_BACKWARD if field in (Field.FEATURE_GRADIENT, Field.LATENT_GRADIENT) else TRAIN_FORWARD
     steps: dict[int, list[tuple[int, Tensor]]] = defaultdict(list)
     for exchange in recording.exchanges(site, *phases, rounds=rounds):
         steps[exchange.request.round].append((exchange.request.step, _tensor(exchange, field)))
-    values, rows, epochs = [], [], []
+    by_round = {}
     for number, tensors in steps.items():
         tensors.sort(key=lambda pair: pair[0])
-        ordered = torch.cat([tensor for _, tensor in tensors])
-        samples, epoch = sample_order(recording.config, site, number, len(ordered))
-        values.append(ordered)
+        by_round[number] = torch.cat([tensor for _, tensor in tensors])
+    return assigned(recording.config, site, by_round)
+
+
+def assigned(config: JobConfig, site: str, by_round: Mapping[int, Tensor]) -> Sent:
+    """Return tensors (N, …) of all training steps of some rounds, with the samples that they belong to."""
+    rows, epochs = [], []
+    for number, values in by_round.items():
+        samples, epoch = sample_order(config, site, number, len(values))
         rows.append(samples)
         epochs.append(epoch)
-    return Sent(torch.cat(values), torch.cat(rows), torch.cat(epochs))
+    return Sent(torch.cat(list(by_round.values())), torch.cat(rows), torch.cat(epochs))
+
+
+def _in_order(tensors: Sequence[Tensor], site: str) -> Sent:
+    """Return what crossed a single time for every sample of a split, in its order."""
+    if not tensors:
+        raise AttackError(f"the recording holds no release of site '{site}'")
+    values = torch.cat(list(tensors))
+    return Sent(values, torch.arange(len(values)), torch.zeros(len(values), dtype=torch.int64))
 
 
 def first_round(recording: Recording, site: str, field: Field) -> Tensor:
-    """Return what crossed in the forward messages of the first round's training, in their order (N, …).
+    """Return what crossed with the first round's training releases, in their order (N, …).
 
     Raises:
         AttackError: no such tensor crossed, or the recording begins later.
     """
-    found = [_tensor(exchange, field) for exchange in recording.exchanges(site, *TRAIN_FORWARD, rounds=(0,))]
+    once = recording.config.release.mode == "once"
+    phases = (Phase.RELEASE,) if once else TRAIN_FORWARD
+    found = [_tensor(exchange, field) for exchange in recording.exchanges(site, *phases, rounds=(0,))]
     if not found:
         raise AttackError("the recording does not begin with the first round")
     return torch.cat(found)
@@ -121,8 +152,7 @@ def evaluation(recording: Recording, site: str, field: Field) -> Sent:
     tensors = [_tensor(exchange, field) for exchange in recording.exchanges(site, Phase.TEST)]
     if not tensors:
         raise AttackError(f"the recording holds no test of site '{site}'; let the run end")
-    values = torch.cat(tensors)
-    return Sent(values, torch.arange(len(values)), torch.zeros(len(values), dtype=torch.int64))
+    return _in_order(tensors, site)
 
 
 def _tensor(exchange: Exchange, field: Field) -> Tensor:

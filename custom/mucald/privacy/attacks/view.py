@@ -12,7 +12,7 @@ from mucald.errors import AttackError
 from mucald.privacy.attacks import traffic
 from mucald.privacy.attacks.base import Attack, Knowledge, Target
 from mucald.privacy.attacks.fitting import Budget
-from mucald.privacy.attacks.replay import DrivenSite
+from mucald.privacy.attacks.replay import DrivenSite, drive
 from mucald.privacy.attacks.subject import Images, Subject
 from mucald.privacy.attacks.traffic import Sent
 from mucald.privacy.release import Release
@@ -60,7 +60,7 @@ class View:
 
     def key(self, *purpose: int | str) -> tuple[int | str, ...]:
         """Return a name for the attacker's random draws."""
-        return ("attack", self._attack.name, self._budget.seed, self.site, *purpose)
+        return ("attack", self._attack.draws, self._budget.seed, self.site, *purpose)
 
     def training(self, field: Field, last_rounds: int | None = None) -> Sent:
         """Return what crossed in training steps, sample by sample."""
@@ -187,4 +187,4 @@ class View:
             folder: where its checkpoints go.
         """
         self._require(Knowledge.CONTROL)
-        return DrivenSite(self.site, self.config, self._subject.data, self._subject.policy, folder)
+        return drive(self.site, self.config, self._subject.data, self._subject.policy, folder)
