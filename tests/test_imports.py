@@ -23,7 +23,7 @@ MATHEMATICS = (
 )
 
 # They examine whole runs from outside, so they stand above the protocol, and no part of a run may need them.
-EXAMINERS = ("privacy/recording.py", "privacy/attacks/")
+EXAMINERS = ("privacy/recording.py", "privacy/attacks/", "privacy/frontier/")
 
 
 def examines(path) -> bool:

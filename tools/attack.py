@@ -51,11 +51,25 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="folder with, for any site, a folder with a site.json that names images for the attacker",
     )
     parser.add_argument("--threads", type=int, help="of torch; the run's by default")
+    add_budget(parser)
+    return parser.parse_args(argv)
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """Add an option for all that an attacker may spend."""
     defaults = Budget()
     for option, meaning in _BUDGET.items():
         value = getattr(defaults, _field(option))
         parser.add_argument(option, type=type(value), default=value, help=f"{meaning}; {value} by default")
-    return parser.parse_args(argv)
+
+
+def budget_of(arguments: argparse.Namespace) -> Budget:
+    """Return what the options of :func:`add_budget` say.
+
+    Raises:
+        AttackError: a value is impossible.
+    """
+    return Budget(**{_field(option): getattr(arguments, _field(option)) for option in _BUDGET})
 
 
 def _field(option: str) -> str:
@@ -73,7 +87,7 @@ def _homes(recording: Recording, arguments: argparse.Namespace) -> dict[str, Pat
 def _attack(arguments: argparse.Namespace) -> list[Attacked]:
     attacks = choose_attacks(arguments.attacks)
     recording = read_recording(arguments.run_folder)
-    budget = Budget(**{_field(option): getattr(arguments, _field(option)) for option in _BUDGET})
+    budget = budget_of(arguments)
     torch.set_num_threads(arguments.threads or recording.config.runtime.threads)
     folder = arguments.auxiliary_home
     auxiliary = {site: folder / site for site in recording.sites if folder and (folder / site).exists()}

@@ -45,6 +45,12 @@ class Drawing:
             f'fill="{fill}" stroke="{stroke}">{_hint(hint)}</rect>'
         )
 
+    def circle(self, x: float, y: float, radius: float, fill: str, hint: str = "") -> None:
+        """Draw a disc; ``hint`` appears under the pointer."""
+        self._parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{fill}">{_hint(hint)}</circle>'
+        )
+
     def path(
         self, points: list[tuple[float, float]], colour: str, width: float, dashes: str = "", hint: str = ""
     ) -> None:

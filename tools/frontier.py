@@ -1,0 +1,138 @@
+"""Run one job in many settings, attack every run, and draw what each is good for against what it gives away.
+
+Usage: ``python tools/frontier.py --base jobs/mucald --out frontier --sites polyp``
+
+``--points`` names a JSON file ``{"name": {"dotted.key": value}}`` of changes to the base job, by default
+``tools/frontier.json``. Every run is recorded, and lies in ``frontier/runs/<name>/seed-<n>`` with the attacks
+on it. Writes ``frontier/frontier.json``, ``frontier/frontier.md`` and ``frontier/figures/frontier.svg``. What
+is done is not done again, so the same command goes on where it stopped.
+"""
+
+import argparse
+import dataclasses
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from attack import add_budget, budget_of
+from mucald.errors import MucaldError
+from mucald.privacy.attacks import ATTACKS, choose_attacks
+from mucald.privacy.attacks.fitting import Budget
+from mucald.privacy.frontier.attacking import Attackers, attack_all
+from mucald.privacy.frontier.page import write_frontier
+from mucald.privacy.frontier.points import Point, plan_points, read_points
+from mucald.privacy.frontier.row import Row, row_of
+from mucald.reporting.runner import run_all
+from new_job import new_job
+
+STOPPED = 130
+DEFAULT_POINTS = Path(__file__).with_name("frontier.json")
+DEFAULT_ATTACKS = (
+    "decoder.front_end",
+    "decoder.pairs",
+    "averaging.half",
+    "averaging.all",
+    "differencing.pictures",
+    "mask_inference",
+    "membership.latents",
+    "membership.loss",
+)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--base", type=Path, default=Path("jobs/mucald"), help="the job folder to change")
+    parser.add_argument("--points", type=Path, default=DEFAULT_POINTS, help="the JSON file of points")
+    parser.add_argument("--only", nargs="+", default=[], metavar="POINT", help="these points only")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--job-seed", type=int, default=7, help="seed of all runs; 7 by default")
+    parser.add_argument("--home", type=Path, help="folder of the sites' own folders, for real images")
+    parser.add_argument(
+        "--attacks",
+        nargs="+",
+        default=list(DEFAULT_ATTACKS),
+        help=f"all, a family, or any of: {', '.join(ATTACKS)}; by default {', '.join(DEFAULT_ATTACKS)}",
+    )
+    parser.add_argument("--sites", nargs="+", default=[], help="attack these sites only")
+    parser.add_argument(
+        "--auxiliary-home",
+        type=Path,
+        help="folder with, for any site, a folder with a site.json that names images for the attacker",
+    )
+    parser.add_argument("--simulator", action="store_true", help="run NVFLARE's simulator; the same numbers")
+    parser.add_argument("--threads", type=int, help="sites that run at once")
+    parser.add_argument("--attack-threads", type=int, help="of torch in attacks; the run's by default")
+    add_budget(parser)
+    return parser.parse_args(argv)
+
+
+def _plan(arguments: argparse.Namespace, made: Path) -> list[Point]:
+    base = arguments.base.resolve()
+    if arguments.home is not None and base.is_dir():
+        new_job(base, arguments.home, made / base.name)
+        base = made / base.name
+    points = read_points(arguments.points, arguments.only)
+    return plan_points(base, points, arguments.job_seed, arguments.out, arguments.home)
+
+
+def _rows(points: list[Point], attackers: Attackers) -> list[Row]:
+    """Return the rows of all points whose runs are finished and could be attacked."""
+    runs = {point.name: point.experiment.finished() for point in points}
+    attacked = attack_all([point for point in points if runs[point.name] is not None], attackers)
+    rows = []
+    for point in points:
+        run = runs[point.name]
+        if run is not None and point.name in attacked:
+            rows.append(row_of(point, run, attacked[point.name], attackers.budget.max_steps))
+    return rows
+
+
+def _settings(arguments: argparse.Namespace, budget: Budget) -> dict[str, object]:
+    return {
+        "base": arguments.base.name,
+        "seed": arguments.job_seed,
+        "attacks": arguments.attacks,
+        "sites": arguments.sites,
+        "budget": dataclasses.asdict(budget),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    arguments = _arguments(argv)
+    # Ending this process ends the run that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
+    with tempfile.TemporaryDirectory() as made:
+        try:
+            budget = budget_of(arguments)
+            attackers = Attackers(
+                choose_attacks(arguments.attacks),
+                arguments.sites,
+                budget,
+                arguments.auxiliary_home,
+                arguments.attack_threads,
+            )
+            points = _plan(arguments, Path(made))
+            run_all([point.experiment for point in points], arguments.simulator, arguments.threads)
+            rows = _rows(points, attackers)
+            if not rows:
+                print("error: no point could be attacked", file=sys.stderr)
+                return 1
+            written = write_frontier(rows, _settings(arguments, budget), arguments.out)
+        except MucaldError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            return STOPPED
+    print(", ".join(map(str, written)))
+    if missing := len(points) - len(rows):
+        print(f"{missing} of {len(points)} points are missing; the same command tries again", file=sys.stderr)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
