@@ -9,7 +9,8 @@ from mucald.crdm.schedule import CosineSchedule
 from mucald.errors import AttackError
 from mucald.privacy.attacks import ATTACKS, traffic
 from mucald.privacy.attacks.hijack import _MaliciousServer
-from mucald.privacy.attacks.mask_inference import normalised
+from mucald.privacy.attacks.mask_inference import _halves, best_threshold, labelled, normalised
+from mucald.privacy.attacks.networks import PriorProbe
 from mucald.privacy.attacks.view import View
 from mucald.privacy.recording import read_recording
 from mucald.split.messages import Field, Phase
@@ -131,6 +132,36 @@ def test_memoised_noise_does_not_average_out_and_the_attacker_knows(memoised, mo
     monkeypatch.setattr(View, "noised", listening)
     attack(memoised, "averaging.all")
     assert set(asked) == {1}
+
+
+def test_a_probe_learns_from_sub_averages_that_are_others_in_every_step(once):
+    chosen = ATTACKS["mask_inference.gradient_average"]()
+    view = of_north(once, chosen.name)
+    draw, samples = chosen.drawn(view), torch.tensor([2, 0, 2])
+    first, again, other = (draw(samples, view.key("drawn", step)) for step in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.shape == (3, 8, 8, 8)
+    whole = chosen.maps(view).values[samples]
+    stack = torch.stack(view.training(Field.FEATURE_GRADIENT).by_epoch(), dim=1)
+    assert torch.equal(_halves(stack[samples], torch.ones(3, 4)), whole)
+
+
+def test_what_is_in_doubt_is_labelled_where_that_fits_the_known_masks_best():
+    masks = torch.zeros(2, 8, 8, dtype=torch.int64)
+    masks[:, 2:6, 2:6] = 1
+    foreground = torch.where(masks == 1, 0.3, 0.05)
+    logits = torch.stack([1 - foreground, foreground], dim=1).log()
+    assert not labelled(logits, 0.5).any()
+    threshold = best_threshold(logits, masks)
+    assert 0.05 < threshold <= 0.3
+    assert torch.equal(labelled(logits, threshold), masks)
+
+
+def test_a_probe_that_has_learnt_nothing_says_what_is_known_without_the_map():
+    prior = torch.tensor([0.75, 0.25]).log()[:, None, None].expand(2, 8, 8)
+    probe = PriorProbe(3, prior, 8)
+    assert torch.allclose(probe(torch.randn(2, 3, 4, 4)), prior.expand(2, -1, -1, -1))
 
 
 @pytest.mark.parametrize("name", ["mask_inference.gradient_average", "mask_inference.features_average"])

@@ -11,6 +11,7 @@ from mucald import randomness
 
 SMALLEST_SIDE = 4
 LEVELS = 3
+DIRECTIONS = 8
 
 
 class PictureDecoder(nn.Module):
@@ -82,6 +83,43 @@ class PixelProbe(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, h, w) to logits (N, C, S, S)."""
         return self.layers(torch.cat([x, x.abs()], dim=1))
+
+
+class PriorProbe(nn.Module):
+    """Labels pixels by a map full of noise: it begins with what is known without the map.
+
+    What a map says of a pixel lies along few directions of its channels, the same everywhere. So the channels
+    are projected on these, and looked at with and without their neighbourhood.
+
+    Args:
+        channels: channels L of the map.
+        prior: log-probabilities (C, S, S) of the classes without the map.
+        width: features.
+    """
+
+    def __init__(self, channels: int, prior: Tensor, width: int):
+        super().__init__()
+        self.register_buffer("prior", prior)
+        self.prior: Tensor
+        self.project = nn.Conv2d(channels, DIRECTIONS, 1)
+        self.smooth = nn.AvgPool2d(5, 1, 2, count_include_pad=False)
+        last = nn.Conv2d(width, len(prior), 3, padding=1)
+        for tensor in last.parameters():
+            nn.init.zeros_(tensor)
+        self.layers = nn.Sequential(
+            nn.Conv2d(4 * DIRECTIONS, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Upsample(size=prior.shape[1:], mode="bilinear", align_corners=False),
+            last,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, L, h, w) to logits (N, C, S, S)."""
+        y = self.project(x)
+        smooth = self.smooth(y)
+        return self.prior + self.layers(torch.cat([y, y.abs(), smooth, smooth.abs()], dim=1))
 
 
 class PooledProbe(nn.Module):
