@@ -62,7 +62,7 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
         "release.pretraining_epochs": 12,
         "release.t": 350,
         "release.gradient_clip": 0.0003,
-        "release.gradient_noise_std": 0.1,
+        "release.gradient_noise_std": 0.3,
     },
     "mucald_swin_unet": {"network.backbone": "swin_unet"},
     "mucald_unet3plus": {"network.backbone": "unet3plus", "network.features": [16, 32, 64, 128, 256]},
