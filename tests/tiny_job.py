@@ -103,7 +103,13 @@ CONTENT: dict[str, Any] = {
         "feature_gradient": "bfloat16",
         "latent_gradient": "bfloat16",
     },
-    "runtime": {"threads": 1, "step_timeout_s": 60.0, "task_timeout_s": 0, "record": False},
+    "runtime": {
+        "threads": 1,
+        "step_timeout_s": 60.0,
+        "task_timeout_s": 0,
+        "stall_timeout_s": 0.0,
+        "record": False,
+    },
 }
 EXACT_WIRE = dict.fromkeys(CONTENT["wire"], "float32")
 PLAIN: dict[str, Any] = {

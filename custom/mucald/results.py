@@ -62,6 +62,11 @@ class History:
         """Note what a site chose after ``completed`` rounds of what the last of them led to."""
         self.aggregation.setdefault(site, []).append({"round": completed - 1, **choice})
 
+    def last_counted(self, sites: Iterable[str]) -> int:
+        """Return how many rounds were complete after the last one in which all ``sites`` counted."""
+        counted = [entry["round"] for entry in self.rounds if entry["sites"].keys() >= set(sites)]
+        return int(counted[-1]) + 1 if counted else 0
+
     def to_dict(self) -> dict[str, Any]:
         """Return the history as JSON."""
         return asdict(self)

@@ -237,15 +237,17 @@ class WireConfig:
 class RuntimeConfig:
     """Threads per process; seconds to wait for a step's reply, and for a site's whole task (0: for ever).
 
+    ``stall_timeout_s``: after how many seconds without a step a site is left out of the round (0: never).
     ``record``: whether the server keeps every message of the run for the attacks.
     """
 
     threads: int
     step_timeout_s: float
     task_timeout_s: int
+    stall_timeout_s: float
     record: bool
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "threads")
         require(self.step_timeout_s > 0, "step_timeout_s must be positive")
-        require_at_least(0, self, "task_timeout_s")
+        require_at_least(0, self, "task_timeout_s", "stall_timeout_s")

@@ -1,8 +1,10 @@
 """The FLARE workflow: hands the coordinator's tasks to the sites and their reports back."""
 
+import time
+
 import torch
 from nvflare.apis.client import Client
-from nvflare.apis.controller_spec import ClientTask, Task
+from nvflare.apis.controller_spec import ClientTask, Task, TaskCompletionStatus
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
@@ -15,6 +17,8 @@ from mucald.flare.protocol import REASON, REPORT, task_to_shareable
 from mucald.flare.workspace import home_folder, job_config, run_folder
 from mucald.split.coordinator import Coordinator
 from mucald.split.site import SiteTask
+
+_POLL_S = 0.2
 
 
 class SplitFedController(Controller):
@@ -61,35 +65,41 @@ class SplitFedController(Controller):
     def _run(self, coordinator: Coordinator, task: SiteTask, abort: Signal, fl_ctx: FLContext) -> None:
         """Broadcast one task and wait until every site has answered, failed, or run out of time."""
         coordinator.open(task)
-        waiting = set(coordinator.participants)
+        sites = sorted(coordinator.participants)
 
         def received(client_task: ClientTask, fl_ctx: FLContext) -> None:  # noqa: ARG001 - FLARE names it
-            site = client_task.client.name
-            waiting.discard(site)
-            self._take(coordinator, site, client_task.result)
+            self._take(coordinator, client_task.client.name, client_task.result)
 
         def sent(client_task: ClientTask, fl_ctx: FLContext) -> None:  # noqa: ARG001 - FLARE names it
             # A site asks for a task a second time if its process was killed and started again.
-            if client_task.task_send_count > 0:
-                coordinator.restart(client_task.client.name)
+            again = client_task.task_send_count > 0
+            (coordinator.restart if again else coordinator.begin)(client_task.client.name)
 
-        self.broadcast_and_wait(
-            Task(
-                name=task.kind,
-                data=task_to_shareable(task, fl_ctx.get_engine().get_cell().get_fqcn()),
-                timeout=self._task_timeout,
-                before_task_sent_cb=sent,
-                result_received_cb=received,
-            ),
-            fl_ctx,
-            targets=sorted(waiting),
-            min_responses=len(waiting),
-            abort_signal=abort,
+        broadcast = Task(
+            name=task.kind,
+            data=task_to_shareable(task, fl_ctx.get_engine().get_cell().get_fqcn()),
+            timeout=self._task_timeout,
+            before_task_sent_cb=sent,
+            result_received_cb=received,
         )
+        self.broadcast(broadcast, fl_ctx, targets=sites, min_responses=len(sites))
+        self._wait(coordinator, broadcast, abort)
         if not abort.triggered:
-            for site in sorted(waiting):
+            for site in coordinator.awaited:
                 limit = f" within {self._task_timeout} s" if self._task_timeout else ""
                 coordinator.fail(site, f"no answer{limit}; its job process or its host has ended")
+
+    def _wait(self, coordinator: Coordinator, broadcast: Task, abort: Signal) -> None:
+        """Return when FLARE has ended the task, or when all sites but silent ones have answered it."""
+        silent = False
+        while broadcast.completion_status is None:
+            silent |= bool(coordinator.leave_out_silent())
+            if abort.triggered:
+                self.cancel_task(broadcast, TaskCompletionStatus.ABORTED)
+            elif silent and not coordinator.awaited:
+                self.cancel_task(broadcast)
+            else:
+                time.sleep(_POLL_S)
 
     @staticmethod
     def _take(coordinator: Coordinator, site: str, result: Shareable) -> None:

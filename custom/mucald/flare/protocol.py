@@ -10,14 +10,14 @@ from mucald.split.site import SiteTask
 
 REPORT = "report"
 REASON = "mucald_reason"
-_ROUND, _RUN, _NEWCOMERS, _SERVER = "round", "run_id", "newcomers", "server"
+_ROUND, _RUN, _NEWCOMERS, _BEHIND, _SERVER = "round", "run_id", "newcomers", "behind", "server"
 
 
 def task_to_shareable(task: SiteTask, server: str) -> Shareable:
     """Return the task's data; ``server`` is the name of the cell that answers the steps."""
     shareable = Shareable()
-    content = {_ROUND: task.round, _RUN: task.run_id, _NEWCOMERS: list(task.newcomers), _SERVER: server}
-    shareable.update(content)
+    content = {_ROUND: task.round, _RUN: task.run_id, _SERVER: server}
+    shareable.update(content | {_NEWCOMERS: list(task.newcomers), _BEHIND: dict(task.behind)})
     return shareable
 
 
@@ -25,7 +25,8 @@ def task_from_shareable(name: str, shareable: Shareable) -> tuple[SiteTask, str]
     """Return the task called ``name`` and the name of the server's cell."""
     kind: Literal["train", "test"] = "train" if name == "train" else "test"
     newcomers = tuple(map(str, shareable[_NEWCOMERS]))
-    task = SiteTask(kind, int(shareable[_ROUND]), str(shareable[_RUN]), newcomers)
+    behind = {str(site): int(completed) for site, completed in shareable[_BEHIND].items()}
+    task = SiteTask(kind, int(shareable[_ROUND]), str(shareable[_RUN]), newcomers, behind)
     return task, str(shareable[_SERVER])
 
 

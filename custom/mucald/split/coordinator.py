@@ -4,18 +4,20 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from mucald.algorithms import Algorithm, Memory, algorithm_of
-from mucald.config import INDECISIVE, JobConfig, check_site_names
-from mucald.errors import CheckpointError, ConfigError, TrainingError
+from mucald.algorithms import Memory, algorithm_of
+from mucald.config import JobConfig
+from mucald.errors import CheckpointError, TrainingError
 from mucald.results import History, build_results, results_table
+from mucald.split.admission import check_sites, warn_of_exposure
 from mucald.split.aggregator import Aggregator
+from mucald.split.attendance import Attendance
 from mucald.split.checkpoint import (
     CheckpointStore,
     load_checkpoint,
@@ -29,7 +31,7 @@ from mucald.split.progress import Progress
 from mucald.split.record import RoundRecord
 from mucald.split.recorder import open_recorder
 from mucald.split.report import check_report, reports_by_site
-from mucald.split.runs import new_run, run_to_resume
+from mucald.split.runs import difference, new_run, run_to_resume
 from mucald.split.server import SplitServer
 from mucald.split.site import SiteTask
 from mucald.split.site_copy import SiteCopy
@@ -50,6 +52,7 @@ class Coordinator:
         home: the server's own folder; runs lie in ``home/runs``.
         run_folder: where results, models and TensorBoard events go.
         device: where to compute.
+        clock: by which a site's silence is measured, in seconds.
 
     Raises:
         ConfigError: a site has no task, fewer sites than ``min_sites``, or tasks that cannot share a network.
@@ -57,23 +60,23 @@ class Coordinator:
     """
 
     def __init__(
-        self, config: JobConfig, sites: list[str], home: Path, run_folder: Path, device: torch.device
+        self,
+        config: JobConfig,
+        sites: list[str],
+        home: Path,
+        run_folder: Path,
+        device: torch.device,
+        clock: Callable[[], float] = time.monotonic,
     ):
         algorithm, memory, domains = algorithm_of(config), Memory(), list(config.sites)
-        _check_sites(config, sites, algorithm)
+        check_sites(config, sites, algorithm)
         self._config, self._sites, self._run_folder = config, sites, run_folder
         # The sites whose data lie in one place; there the server holds no network.
         self._pooled = tuple(config.sites) if algorithm.pooled_at is not None else ()
         self._aggregator = Aggregator(config, algorithm, memory)
         self.copies = {
             site: SiteCopy(
-                site,
-                domains.index(site),
-                config,
-                get_task(config.site(site).task),
-                device,
-                algorithm,
-                memory,
+                site, domains.index(site), config, get_task(config.site(site).task), device, algorithm, memory
             )
             for site in sites
             if not self._pooled
@@ -87,9 +90,10 @@ class Coordinator:
         runs = home / "runs"
         self.run_id = run_to_resume(config, runs) or new_run(config)
         self._store = CheckpointStore(runs / self.run_id)
-        self.server = SplitServer(
-            config, self.copies, self._discriminators.modules, open_recorder(config, self.run_id, run_folder)
-        )
+        # Who holds the data of all sites sends no messages, so nothing tells that it is still at work.
+        self._attendance = Attendance(0 if self._pooled else config.runtime.stall_timeout_s, clock)
+        modules, recorder = self._discriminators.modules, open_recorder(config, self.run_id, run_folder)
+        self.server = SplitServer(config, self.copies, modules, recorder, self._attendance)
         if config.resume_from is not None:
             self._resume()
         self._session_start = time.monotonic() - self._history.wall_s
@@ -98,21 +102,17 @@ class Coordinator:
         if self._completed == 0:
             self._save()
         log.info("run %s; to go on with it after a stop, set resume_from to %r", self.run_id, self.run_id)
-        if self._pooled:
-            log.warning("the data of all sites lie TOGETHER at '%s', where one model trains", sites[0])
-        elif not config.release.noised:
-            log.warning("latents leave WITHOUT noise: the server can see what the front ends see")
-        if config.release.mode == "memoised":
-            log.warning("latents leave with MEMOISED noise: it cancels between releases; never use it")
-        if algorithm.shares_front_end:
-            log.warning(
-                "front ends are SHARED: the server knows them, which helps to invert what they release"
-            )
+        warn_of_exposure(config, sites, algorithm)
 
     @property
     def participants(self) -> list[str]:
         """Names of those that do the tasks."""
         return list(self._sites)
+
+    @property
+    def awaited(self) -> list[str]:
+        """Names of those that have neither reported on the open task nor been left out of it."""
+        return self._attendance.awaited
 
     def _members(self, participant: str) -> tuple[str, ...]:
         """Return the sites that a participant answers for."""
@@ -125,17 +125,23 @@ class Coordinator:
         yield self._task("test", self._config.training.rounds)
 
     def _task(self, kind: Literal["train", "test"], round_number: int) -> SiteTask:
-        reports = self._history.reports
-        newcomers = tuple(name for name in self._sites if not set(self._members(name)) & reports.keys())
-        return SiteTask(kind, round_number, self.run_id, newcomers)
+        counted = {name: self._history.last_counted(self._members(name)) for name in self._sites}
+        newcomers = tuple(name for name, completed in counted.items() if not completed)
+        behind = {name: completed for name, completed in counted.items() if 0 < completed < round_number}
+        return SiteTask(kind, round_number, self.run_id, newcomers, behind)
 
     def open(self, task: SiteTask) -> None:
         """Begin a task: accept the sites' messages."""
         self._round: dict[str, Any] = {"round": task.round, "sites": {}}
+        self._attendance.begin(self._sites)
         self.server.open_round(task.round, self._sites)
 
+    def begin(self, site: str) -> None:
+        """Note that a site has taken the open task."""
+        self._attendance.step(site)
+
     def receive(self, site: str, report: Any) -> None:
-        """Take a participant's report of the open task.
+        """Take a participant's report of the open task; one that has been left out of it comes too late.
 
         Raises:
             WireError: it is not a report of this site and round.
@@ -145,6 +151,9 @@ class Coordinator:
         for name, part in reports.items():
             check_report(part, name, self._round["round"])
         with self._lock:
+            if not self._attendance.answer(site):
+                log.warning("the report of site '%s' comes too late and is ignored", site)
+                return
             for name, part in reports.items():
                 self._add(name, part, self.copies[site].record if site in self.copies else RoundRecord())
 
@@ -163,18 +172,32 @@ class Coordinator:
         log.info(self._progress.line(report))
 
     def fail(self, site: str, reason: str) -> None:
-        """Leave a site out of the open task: its copy goes back to where the round began."""
-        self.server.close(site)
+        """Leave a site out of the open task: its copy goes back to where the round began.
+
+        One that has reported, or has been left out before, stays as it is.
+        """
         round_number = self._round["round"]
         with self._lock:
+            if not self._attendance.answer(site):
+                return
             self._history.failures.append({"site": site, "round": round_number, "reason": reason})
             self._progress.skip()
         log.error("site '%s' is left out of round %d: %s", site, round_number + 1, reason)
-        if round_number < self._config.training.rounds:
-            self._rewind(site)
+        trained = round_number < self._config.training.rounds
+        self.server.close(site, partial(self._rewind, site) if trained else None)
+
+    def leave_out_silent(self) -> list[str]:
+        """Leave the sites out of the open task that have not stepped for too long; return their names."""
+        overdue = self._attendance.overdue()
+        for site, reason in overdue.items():
+            self.fail(site, reason)
+        return list(overdue)
 
     def restart(self, site: str) -> None:
         """Let a site whose process was started again do the open task from its beginning."""
+        self._attendance.step(site)
+        if site not in self.awaited:
+            return
         log.warning("site '%s' was started again and does its task anew", site)
         if site in self.copies:
             self.server.restart(site, partial(self._rewind, site))
@@ -196,9 +219,13 @@ class Coordinator:
             site: self._round["sites"][site] for name in done for site in self._members(name)
         }
         if len(done) < self._config.min_sites:
+            reasons = [
+                f"{f['site']}: {f['reason']}" for f in self._history.failures if f["round"] == task.round
+            ]
             raise TrainingError(
                 f"{len(done)} sites finished round {task.round + 1}, but min_sites is "
-                f"{self._config.min_sites}; the run stops after {self._completed} complete rounds"
+                f"{self._config.min_sites}; the run stops after {self._completed} complete rounds "
+                f"({'; '.join(reasons)})"
             )
         if task.kind == "test":
             return
@@ -258,7 +285,7 @@ class Coordinator:
         self._completed = rounds[-1]
         tensors, state = load_checkpoint(self._store.path(self._completed, "server"))
         if state["digest"] != self._config.digest():
-            changed = _difference(state["config"], self._config.to_dict())
+            changed = difference(state["config"], self._config.to_dict())
             raise CheckpointError(f"resume_from: run {self.run_id} had another configuration: {changed}")
         if sorted(state["sites"]) != sorted(self._sites):
             raise CheckpointError(f"resume_from: run {self.run_id} had the sites {', '.join(state['sites'])}")
@@ -268,23 +295,3 @@ class Coordinator:
         for site, copy in self.copies.items():
             copy.load_state(*load_checkpoint(self._store.path(self._completed, site)))
         log.info("going on with run %s after %d complete rounds", self.run_id, self._completed)
-
-
-def _check_sites(config: JobConfig, sites: list[str], algorithm: Algorithm) -> None:
-    check_site_names(sites)
-    if algorithm.pooled_at is not None and sites != [algorithm.pooled_at]:
-        raise ConfigError(
-            f"with the algorithm '{config.algorithm.name}' only '{algorithm.pooled_at}' takes part, not "
-            f"{', '.join(sites)}; name it alone in meta.json's 'deploy_map'"
-        )
-    if len(sites) < config.min_sites:
-        raise ConfigError(f"{len(sites)} sites take part, but min_sites is {config.min_sites}")
-    members = list(config.sites) if algorithm.pooled_at is not None else sites
-    counts = {site: len(get_task(config.site(site).task).graph.nodes) for site in members}
-    if config.crdm.encoder != "none" and len(set(counts.values())) > 1:
-        raise ConfigError(f"tasks that share an encoder need equally many causal variables, not {counts}")
-
-
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    changed = {key for key in old | new if old.get(key) != new.get(key)} - INDECISIVE
-    return ", ".join(sorted(changed)) + " changed"

@@ -60,7 +60,7 @@ class PooledSite(Resumable):
             MucaldError: see the steps; the next task then begins with the last complete round.
         """
         start = time.perf_counter()
-        self._restore(task.round, task.round == 0 or self.name in task.newcomers)
+        self._restore(task.counted(self.name), task.is_new(self.name))
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
         reports = {site: data_report(site, self._data[site], task.round) for site in self._network.sites}

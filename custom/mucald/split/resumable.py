@@ -39,14 +39,20 @@ class Resumable:
         self._completed: int | None = None
 
     def _restore(self, completed: int, newcomer: bool) -> None:
-        """Go to the state after ``completed`` rounds, or to the latest before it if some were missed."""
-        if completed == self._completed:
+        """Go to the state after ``completed`` rounds, or to the latest before it if some were missed.
+
+        What lies beyond is dropped: a round that the site finished, but whose report came too late to count.
+        """
+        if completed == self._completed and not newcomer:
             return
         earlier = [number for number in self._store.rounds("site") if number <= completed]
-        if not earlier:
+        # A newcomer's later states come from rounds that did not count either.
+        kept = earlier[:1] if newcomer else earlier
+        self._store.prune(kept)
+        if not kept:
             self._begin(completed, newcomer)
             return
-        tensors, state = load_checkpoint(self._store.path(earlier[-1], "site"))
+        tensors, state = load_checkpoint(self._store.path(kept[-1], "site"))
         if state["config"] != self._config.digest():
             raise CheckpointError(
                 f"the checkpoint in {self._store.folder} belongs to another configuration",

@@ -4,8 +4,9 @@ import re
 import secrets
 import time
 from pathlib import Path
+from typing import Any
 
-from mucald.config import JobConfig
+from mucald.config import INDECISIVE, JobConfig
 from mucald.errors import CheckpointError, ConfigError
 
 LATEST = "latest"
@@ -39,3 +40,9 @@ def run_to_resume(config: JobConfig, runs: Path) -> str | None:
     if not earlier:
         raise CheckpointError(f"resume_from: there is no earlier run of '{config.name}' in {runs}")
     return earlier[-1]
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Return which decisive parts of a configuration changed, in words."""
+    changed = {key for key in old | new if old.get(key) != new.get(key)} - INDECISIVE
+    return ", ".join(sorted(changed)) + " changed"

@@ -19,6 +19,7 @@ from mucald.config import JobConfig
 from mucald.daca import Discriminator
 from mucald.errors import MucaldError, WireError
 from mucald.nets import backbone_of
+from mucald.split.attendance import Attendance
 from mucald.split.front_end import from_vector, to_vector
 from mucald.split.link import server_payload_types
 from mucald.split.messages import Field, Kind, Message, Phase, decode
@@ -73,6 +74,7 @@ class SplitServer:
         copies: the server's networks by site.
         discriminators: one per split, frozen within a round.
         recorder: keeps what was answered, if the job asks for it.
+        attendance: is told of every step.
     """
 
     def __init__(
@@ -81,11 +83,13 @@ class SplitServer:
         copies: dict[str, SiteCopy],
         discriminators: Sequence[Discriminator],
         recorder: Recorder | None = None,
+        attendance: Attendance | None = None,
     ):
         self._config = config
         self._refused = _phases_without_use(config)
         self._sessions = {site: _Session(copy) for site, copy in copies.items()}
         self._discriminators, self._recorder = discriminators, recorder
+        self._attendance = attendance or Attendance(0)
         self._types = server_payload_types(config.wire)
         self._latent_shape = backbone_of(config.network).latent_shape(config.data.image_size)
         self._round = -1
@@ -98,11 +102,16 @@ class SplitServer:
                 session.copy.begin_round()
         self._round = round_number
 
-    def close(self, site: str) -> None:
-        """Accept nothing more of ``site`` in this round; returns when its last step is done."""
+    def close(self, site: str, rewind: Callable[[], None] | None = None) -> None:
+        """Accept nothing more of ``site`` in this round; returns when its last step is done.
+
+        ``rewind``, if given, takes the site's copy back to the round's beginning.
+        """
         if (session := self._sessions.get(site)) is not None:
             with session.lock:
                 session.open = False
+                if rewind is not None:
+                    rewind()
 
     def restart(self, site: str, rewind: Callable[[], None]) -> None:
         """Let ``site`` do the open round from its beginning; ``rewind`` takes its copy back there."""
@@ -132,7 +141,9 @@ class SplitServer:
         with session.lock:
             start = time.perf_counter()
             try:
-                return self._answer(session, message, request)
+                reply = self._answer(session, message, request)
+                self._attendance.step(site)
+                return reply
             except MucaldError as error:
                 return self._reject(site, message, error.public)
             except Exception as error:
@@ -142,6 +153,7 @@ class SplitServer:
                 session.copy.record.seconds += time.perf_counter() - start
 
     def _reject(self, site: str, message: Message, reason: str) -> bytes:
+        self._attendance.show(site)
         log.warning("rejected a message of site '%s': %s", site, reason)
         return Message(Kind.REJECTION, message.phase, message.round, message.step, {}, reason).encode()
 

@@ -1,8 +1,8 @@
 """A site: it validates the model it was given, trains for a round, or tests its best round's model."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -38,13 +38,24 @@ class SiteTask:
         kind: ``train`` for one round, or ``test`` after the last.
         round: number of complete rounds before this task, which numbers the round.
         run_id: names the run, hence its checkpoints.
-        newcomers: sites that have not finished any round yet, and may begin with their first weights.
+        newcomers: sites of which no round has counted yet; they begin with their first weights.
+        behind: of the other sites, those whose last round did not count, and how many rounds were complete
+            after the last one that did.
     """
 
     kind: Literal["train", "test"]
     round: int
     run_id: str
     newcomers: tuple[str, ...] = ()
+    behind: Mapping[str, int] = field(default_factory=dict)
+
+    def is_new(self, site: str) -> bool:
+        """Return whether a site begins with its first weights."""
+        return self.round == 0 or site in self.newcomers
+
+    def counted(self, site: str) -> int:
+        """Return how many rounds were complete after a site's last round that counted."""
+        return self.behind.get(site, self.round)
 
 
 class SplitSite(Resumable):
@@ -106,7 +117,7 @@ class SplitSite(Resumable):
             MucaldError: see the steps; the next task then begins with the last complete round.
         """
         start = time.perf_counter()
-        self._restore(task.round, task.round == 0 or self.name in task.newcomers)
+        self._restore(task.counted(self.name), task.is_new(self.name))
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
         exchange = Exchange(link, self._config, task.round)
