@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -198,6 +199,16 @@ def equal_models(one: Run, other: Run) -> bool:
 
 
 @dataclass
+class Clock:
+    """A clock that a test sets, in seconds."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
 class Federation:
     """Server and sites of a job, task by task, so that a test can look at them in between.
 
@@ -206,18 +217,25 @@ class Federation:
         folder: where everything is written.
         new_process: build every site anew for each task, as the simulator with a single thread does.
         carrier: wraps the function that carries a site's requests; given the site's name and that function.
+        clock: by which the server measures a site's silence.
     """
 
     config: JobConfig
     folder: Path
     new_process: bool = False
     carrier: Callable[[str, Send], Send] | None = None
+    clock: Callable[[], float] = time.monotonic
     sites: dict[str, Participant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         torch.set_num_threads(self.config.runtime.threads)
         self.coordinator = Coordinator(
-            self.config, participants(self.config), self.folder / "home/server", self.folder / "results", CPU
+            self.config,
+            participants(self.config),
+            self.folder / "home/server",
+            self.folder / "results",
+            CPU,
+            self.clock,
         )
 
     @property

@@ -5,9 +5,11 @@ tensor and format the whole message for a debug line. The core cell sends bytes 
 :data:`STREAM_FROM` the cell's streaming takes over. One handler serves both.
 """
 
+import logging
 import time
 from collections.abc import Callable
 
+from nvflare.apis.fl_constant import CellMessageAuthHeaderKey
 from nvflare.apis.signal import Signal
 from nvflare.fuel.f3.cellnet.cell import Cell
 from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey, ReturnCode
@@ -15,6 +17,8 @@ from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.fuel.f3.message import Message
 
 from mucald.errors import WireError
+
+log = logging.getLogger(__name__)
 
 CHANNEL = "mucald"
 TOPIC = "step"
@@ -27,23 +31,32 @@ Handler = Callable[[str, bytes | bytearray | memoryview], bytes]
 
 
 def serve(cell: Cell, job_id: str, handler: Handler) -> None:
-    """Answer requests of this job's sites with ``handler``.
-
-    A site is who the transport says that the message came from (its origin, bound to the connection's token),
-    not who the message says it is.
-    """
+    """Answer requests of this job's sites with ``handler``, and no others; see :func:`sender_of`."""
 
     def answer(message: Message) -> Message:
-        origin = FQCN.split(message.get_header(MessageHeaderKey.ORIGIN, ""))
-        if (
-            len(origin) < 2
-            or origin[1] != job_id
-            or not isinstance(message.payload, bytes | bytearray | memoryview)
-        ):
+        site = sender_of(message, job_id)
+        if site is None or not isinstance(message.payload, bytes | bytearray | memoryview):
+            origin = message.get_header(MessageHeaderKey.ORIGIN)
+            log.warning("refused a message of '%s', which is no site's of this job or no bytes", origin)
             return Message({MessageHeaderKey.RETURN_CODE: ReturnCode.INVALID_REQUEST}, b"")
-        return Message({MessageHeaderKey.RETURN_CODE: ReturnCode.OK}, handler(origin[0], message.payload))
+        return Message({MessageHeaderKey.RETURN_CODE: ReturnCode.OK}, handler(site, message.payload))
 
     cell.register_request_cb(channel=CHANNEL, topic=TOPIC, cb=answer)
+
+
+def sender_of(message: Message, job_id: str) -> str | None:
+    """Return which site sent a message, or None unless its headers agree that it is a site of this job.
+
+    The origin alone does not say who sent it: a participant writes it itself, and FLARE compares it with what
+    that participant called itself when it registered, which FLARE does not check. The name beside the token
+    is signed by the server for who showed the certificate of that name, and FLARE verifies that signature on
+    every message from outside. So the origin has to be the named site's own cell of this job.
+    """
+    name = message.get_header(CellMessageAuthHeaderKey.CLIENT_NAME)
+    origin = message.get_header(MessageHeaderKey.ORIGIN)
+    if not isinstance(name, str) or not isinstance(origin, str) or not name:
+        return None
+    return name if FQCN.split(origin)[-2:] == [name, job_id] else None
 
 
 class ChannelSender:

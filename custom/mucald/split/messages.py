@@ -192,8 +192,15 @@ def _frame(message: Message, n_fields: int, payload: bytes) -> bytes:
     return b"".join((header, _CHECKSUM.pack(checksum), payload))
 
 
-def decode(data: bytes | bytearray | memoryview) -> Message:
+def decode(data: bytes | bytearray | memoryview, max_bytes: int = MAX_MESSAGE_BYTES) -> Message:
     """Decode and validate a message.
+
+    What a message declares is compared with its length before anything is allocated, and a tensor takes at
+    most four times the bytes that carry it (int8).
+
+    Args:
+        data: the message.
+        max_bytes: how long it may be.
 
     Raises:
         WireError: naming the first thing that is wrong: magic, version, length, checksum, kind, phase, a
@@ -201,8 +208,8 @@ def decode(data: bytes | bytearray | memoryview) -> Message:
     """
     view = memoryview(data).cast("B")
     start = _HEADER.size + _CHECKSUM.size
-    if not start <= len(view) <= MAX_MESSAGE_BYTES:
-        raise WireError(f"message of {len(view)} bytes; expected {start} to {MAX_MESSAGE_BYTES}")
+    if not start <= len(view) <= max_bytes:
+        raise WireError(f"message of {len(view)} bytes; expected {start} to {max_bytes}")
     magic, version, kind, phase, n_fields, round_number, step, size = _HEADER.unpack_from(view)
     if magic != MAGIC:
         raise WireError("not a message of this protocol (wrong magic)")

@@ -20,6 +20,7 @@ from mucald.daca import Discriminator
 from mucald.errors import MucaldError, WireError
 from mucald.nets import backbone_of
 from mucald.split.attendance import Attendance
+from mucald.split.bounds import largest_request
 from mucald.split.front_end import from_vector, to_vector
 from mucald.split.link import server_payload_types
 from mucald.split.messages import Field, Kind, Message, Phase, decode
@@ -44,6 +45,7 @@ _ORDER = {
     Phase.GIVE_FRONT_END: 5,
     Phase.TEST: 6,
 }
+_UNREAD = Message(Kind.REJECTION, Phase.VALIDATE, 0, 0, {})
 _BACKWARD = (Phase.TRAIN_BACKWARD, Phase.TRAIN_BACKWARD_RELEASED)
 _WITH_LATENT = {Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.TRAIN_BACKWARD}
 _WITH_INDICES = {
@@ -59,6 +61,7 @@ class _Session:
     """One site's place in the protocol."""
 
     copy: SiteCopy
+    limit: int
     lock: threading.Lock = field(default_factory=threading.Lock)
     open: bool = False
     position: tuple[int, int, int] = (-1, 0, 0)
@@ -87,7 +90,9 @@ class SplitServer:
     ):
         self._config = config
         self._refused = _phases_without_use(config)
-        self._sessions = {site: _Session(copy) for site, copy in copies.items()}
+        self._sessions = {
+            site: _Session(copy, largest_request(config, copy)) for site, copy in copies.items()
+        }
         self._discriminators, self._recorder = discriminators, recorder
         self._attendance = attendance or Attendance(0)
         self._types = server_payload_types(config.wire)
@@ -131,13 +136,13 @@ class SplitServer:
         Returns:
             the reply, or a rejection with its reason. A message can neither raise nor stop the server.
         """
-        try:
-            message = decode(request)
-        except WireError as error:
-            return self._reject(site, Message(Kind.REJECTION, Phase.VALIDATE, 0, 0, {}), str(error))
         session = self._sessions.get(site)
         if session is None:
-            return self._reject(site, message, f"unknown site '{site}'")
+            return self._reject(site, _UNREAD, f"unknown site '{site}'")
+        try:
+            message = decode(request, session.limit)
+        except WireError as error:
+            return self._reject(site, _UNREAD, str(error))
         with session.lock:
             start = time.perf_counter()
             try:
