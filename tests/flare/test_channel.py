@@ -80,7 +80,6 @@ def test_a_message_whose_headers_disagree_or_of_another_job_is_refused(origin, n
 
 @pytest.mark.parametrize("payload", [None, "step", {"step": 1}, [b"step"], 7])
 def test_a_payload_that_is_no_bytes_is_refused(payload, send, received):
-    assert (
-        send(f"north.{JOB}", "north", payload).get_header(MessageHeaderKey.RETURN_CODE) == "INVALID_REQUEST"
-    )
+    reply = send(f"north.{JOB}", "north", payload)
+    assert reply.get_header(MessageHeaderKey.RETURN_CODE) == ReturnCode.INVALID_REQUEST
     assert received == []

@@ -37,7 +37,7 @@ def serve(cell: Cell, job_id: str, handler: Handler) -> None:
         site = sender_of(message, job_id)
         if site is None or not isinstance(message.payload, bytes | bytearray | memoryview):
             origin = message.get_header(MessageHeaderKey.ORIGIN)
-            log.warning("refused a message of '%s', which is no site's of this job or no bytes", origin)
+            log.warning("refused a message of %.100r, which is no site's of this job or no bytes", origin)
             return Message({MessageHeaderKey.RETURN_CODE: ReturnCode.INVALID_REQUEST}, b"")
         return Message({MessageHeaderKey.RETURN_CODE: ReturnCode.OK}, handler(site, message.payload))
 

@@ -179,6 +179,17 @@ class Message:
         return _frame(self, len(descriptors), b"".join(descriptors + data))
 
 
+def check_finite(fields: dict[Field, Tensor]) -> None:
+    """Check that all numbers are finite, which the other side would refuse otherwise.
+
+    Raises:
+        WireError: naming the field that holds others.
+    """
+    for field, tensor in fields.items():
+        if not bool(tensor.isfinite().all()):
+            raise WireError(f"the answer's {field.name} is not finite")
+
+
 def _only_type(field: Field) -> str:
     (name,) = PAYLOAD_TYPES[field]
     return name

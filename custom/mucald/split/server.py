@@ -23,7 +23,7 @@ from mucald.split.attendance import Attendance
 from mucald.split.bounds import largest_request
 from mucald.split.front_end import from_vector, to_vector
 from mucald.split.link import server_payload_types
-from mucald.split.messages import Field, Kind, Message, Phase, decode
+from mucald.split.messages import Field, Kind, Message, Phase, check_finite, decode
 from mucald.split.recorder import Recorder
 from mucald.split.released import Samples
 from mucald.split.site_copy import SiteCopy
@@ -168,6 +168,7 @@ class SplitServer:
             return session.last_reply
         self._check(session, message)
         fields = self._dispatch(session.copy, message)
+        check_finite(fields)
         reply = Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(self._types)
         session.position = _position(message)
         session.last_request, session.last_reply = request, reply

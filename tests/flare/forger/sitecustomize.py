@@ -1,4 +1,4 @@
-"""Makes a site of test_provisioned.py act as another one; Python imports it where PYTHONPATH names its folder.
+"""Makes a site of test_provisioned.py act as another one; Python imports it from a folder on PYTHONPATH.
 
 Every message of a step goes out under the other site's name first, in three ways, and every task and report
 carries a peer context with that name. What became of the messages is appended to a file, a line each.
