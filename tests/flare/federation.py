@@ -60,11 +60,12 @@ class Loopback:
     def admin(self) -> Federation:
         return Federation(self.kits / LEAD)
 
-    def start(self, name: str) -> None:
-        """Start a participant as start.sh does, but for its watchdog."""
+    def start(self, name: str, **variables: str) -> None:
+        """Start a participant as start.sh does, but for its watchdog and with more ``variables``."""
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
+            **variables,
         }
         with (self.kits / name / "console.txt").open("ab") as console:
             self.processes[name] = subprocess.Popen(

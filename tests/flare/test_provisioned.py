@@ -133,6 +133,79 @@ def test_a_killed_server_goes_on_with_the_run_by_itself_after_its_restart(federa
     assert_equal_to_one_process(job, results_of(tmp_path / "out"), tmp_path)
 
 
+def stalling(name: str, rounds: int) -> dict[str, Any]:
+    """Return a job that needs two sites and leaves one out after twenty seconds without a step."""
+    return tiny_content(
+        PLAIN,
+        name=name,
+        training={"rounds": rounds, "local_epochs": 5},
+        runtime={"stall_timeout_s": 20.0},
+    )
+
+
+def test_a_site_that_stands_still_is_left_out_and_taken_back_when_it_steps_again(federation, tmp_path):
+    job = write(tmp_path, stalling("stalled", 8))
+    process = submit(federation, job, tmp_path / "out")
+    wait_for_tasks(federation, "north", "stalled", 2)
+    standing = federation.job_process("north")
+    standing.suspend()
+    try:
+        # The round that it was in, without it.
+        wait_for_round(federation, "localhost", "stalled", 2)
+    finally:
+        standing.resume()
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert "site 'north' is left out of round 2: it has not stepped for 20 s" in output
+    results = numbers(results_of(tmp_path / "out"))
+    present = ["north" in entry["sites"] for entry in results["rounds"]]
+    assert present[:2] == [True, False]
+    assert present[-1]
+    assert all({"south", "west"} <= entry["sites"].keys() for entry in results["rounds"])
+    assert {failure["site"] for failure in results["failures"]} == {"north"}
+    assert results["sites"]["north"]["test"] is not None
+
+
+def test_a_site_that_vanishes_with_its_host_is_left_out_and_the_run_ends_without_it(federation, tmp_path):
+    job = write(tmp_path, stalling("vanished", 4))
+    process = submit(federation, job, tmp_path / "out")
+    wait_for_tasks(federation, "west", "vanished", 2)
+    federation.kill("west")
+    try:
+        output = finish(process)
+    finally:
+        federation.start("west")
+        federation.wait_for_sites()
+    assert process.returncode == 0, output
+    assert "site 'west' is left out of round 2" in output
+    results = numbers(results_of(tmp_path / "out"))
+    assert [sorted(entry["sites"]) for entry in results["rounds"]] == [[*SITES], *[["north", "south"]] * 3]
+    assert results["sites"]["west"]["test"] is None
+    assert results["sites"]["south"]["test"] is not None
+
+
+def test_a_site_that_claims_to_be_another_changes_nothing(federation, tmp_path):
+    """South sends its steps under the name of north too, and calls itself north in every task and report."""
+    notes = tmp_path / "forgeries"
+    federation.kill("south")
+    forger = str(REPOSITORY / "tests/flare/forger")
+    federation.start("south", PYTHONPATH=forger, FORGER_VICTIM="north", FORGER_NOTES=str(notes))
+    try:
+        federation.wait_for_sites()
+        job = write(tmp_path, tiny_content(PLAIN, name="forged"))
+        process = submit(federation, job, tmp_path / "out")
+        output = finish(process)
+    finally:
+        federation.kill("south")
+        federation.start("south")
+        federation.wait_for_sites()
+    assert process.returncode == 0, output
+    outcomes = [json.loads(line) for line in notes.read_text().splitlines()]
+    assert {kind for kind, _ in outcomes} == {"origin", "name", "both"}
+    assert "ok" not in {code for _, code in outcomes}
+    assert_equal_to_one_process(job, results_of(tmp_path / "out"), tmp_path)
+
+
 def wait_for_tasks(federation: Loopback, site: str, job: str, count: int) -> None:
     """Wait until a site has begun that many tasks of a job."""
     wait_for_round(federation, site, job, count - 1)
