@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +8,7 @@ import pytest
 from tiny_job import Federation, Run, equal_models, run_job, tiny_config
 
 from mucald.errors import CheckpointError
+from mucald.split import checkpoint
 from mucald.split.coordinator import Coordinator
 
 RESUMED = {"resume_from": "latest", "description": "goes on", "runtime": {"step_timeout_s": 1.0}}
@@ -154,3 +157,66 @@ def test_a_site_whose_checkpoint_is_damaged_is_left_out(stopped):
     assert [(failure["site"], failure["round"]) for failure in run.results["failures"]] == [("south", 2)]
     assert "is damaged" in run.results["failures"][0]["reason"]
     assert run.results["sites"]["south"]["test"] is None
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, ending: str) -> list[Path]:
+    """Let the disk be full once a file with this ending is written; return what was refused."""
+    refused: list[Path] = []
+    write = checkpoint.write_atomically
+
+    def writing(path: Path, data: bytes) -> None:
+        if refused or str(path).endswith(ending):
+            refused.append(path)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, data)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", writing)
+    return refused
+
+
+@pytest.mark.parametrize("file", ["server.safetensors", "south.safetensors", "north.safetensors.sha256"])
+def test_a_full_disk_at_the_server_stops_the_run_with_its_reason_and_loses_no_complete_round(
+    file, tmp_path, monkeypatch, assert_as_if_never_stopped
+):
+    with monkeypatch.context() as patch:
+        fill_disk(patch, f"round-002/{file}")
+        with pytest.raises(CheckpointError, match=r"could not write checkpoint .*No space left on device"):
+            run_job(tiny_config(), tmp_path)
+    (run,) = (tmp_path / "home/server/runs").iterdir()
+    assert checkpoint.CheckpointStore(run).rounds("server") == [0, 1]
+    assert_as_if_never_stopped(run_job(tiny_config(RESUMED), tmp_path), run.name)
+
+
+def test_a_full_disk_at_a_site_leaves_that_site_out_and_names_no_path(tmp_path, monkeypatch):
+    write, full = checkpoint.write_atomically, "home/south/runs"
+
+    def writing(path: Path, data: bytes) -> None:
+        if full in str(path) and "round-002" in str(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, data)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", writing)
+    federation = Federation(tiny_config(training={"rounds": 3}), tmp_path)
+    federation.run(1)
+    task = next(federation.coordinator.tasks())
+    federation.coordinator.open(task)
+    with pytest.raises(CheckpointError) as error:
+        federation.work("south", task)
+    assert error.value.public == "could not write a checkpoint: No space left on device"
+    federation.coordinator.fail("south", error.value.public)
+    for name in ("north", "west"):
+        federation.coordinator.receive(name, federation.work(name, task))
+    federation.coordinator.close(task)
+    monkeypatch.undo()
+    federation.run()
+    present = ["south" in entry["sites"] for entry in federation.coordinator._history.rounds]
+    assert present == [True, False, True]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda _: b"", lambda data: data + b"x"])
+def test_a_truncated_or_longer_checkpoint_of_the_server_is_refused(damage, stopped):
+    folder, name = stopped
+    path = folder / "home/server/runs" / name / "round-002/server.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"server.safetensors is damaged: its SHA-256 differs"):
+        run_job(tiny_config(RESUMED), folder)

@@ -59,7 +59,8 @@ class SplitFedController(Controller):
                     return
                 coordinator.close(task)
             coordinator.finish()
-        except MucaldError as error:
+        except (MucaldError, OSError) as error:
+            # An OSError is a full disk, for example; complete rounds are in their checkpoints.
             self.system_panic(str(error), fl_ctx)
 
     def _run(self, coordinator: Coordinator, task: SiteTask, abort: Signal, fl_ctx: FLContext) -> None:

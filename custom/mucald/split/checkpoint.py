@@ -56,7 +56,8 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
         write_atomically(_hash_path(path), hashlib.sha256(data).hexdigest().encode())
     except OSError as error:
         raise CheckpointError(
-            f"could not write checkpoint {path}: {error.strerror}; free disk space"
+            f"could not write checkpoint {path}: {error.strerror}; free disk space",
+            public=f"could not write a checkpoint: {error.strerror}",
         ) from error
 
 
