@@ -11,7 +11,7 @@ WARM_UP, ROUNDS, GROWTH = 6, 26, 0.02
 
 @pytest.mark.slow
 def test_memory_of_server_and_sites_is_flat_over_twenty_rounds(tmp_path):
-    """All in one process, with every part of the method, after the rounds in which everything is used first."""
+    """All in one process, with every part of the method, once everything has been in use."""
     federation = Federation(tiny_config(training={"rounds": ROUNDS}), tmp_path)
     resident = []
     for _ in range(ROUNDS):

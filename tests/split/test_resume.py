@@ -149,6 +149,14 @@ def test_a_half_written_round_is_not_gone_on_from(stopped, assert_as_if_never_st
     assert_as_if_never_stopped(run_job(tiny_config(RESUMED), folder), name)
 
 
+def test_without_the_latest_round_at_the_server_the_run_goes_on_from_the_one_before(
+    stopped, assert_as_if_never_stopped
+):
+    folder, name = stopped
+    shutil.rmtree(folder / "home/server/runs" / name / "round-002")
+    assert_as_if_never_stopped(run_job(tiny_config(RESUMED), folder), name)
+
+
 def test_a_site_whose_checkpoint_is_damaged_is_left_out(stopped):
     folder, name = stopped
     path = folder / "home/south/runs" / name / "round-002/site.safetensors"
