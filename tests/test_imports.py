@@ -7,6 +7,7 @@ from tiny_job import REPOSITORY
 
 PACKAGE = REPOSITORY / "custom" / "mucald"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TOOLS = sorted((REPOSITORY / "tools").glob("*.py"))
 MATHEMATICS = (
     "aggregation",
     "algorithms",
@@ -61,7 +62,7 @@ def test_the_adapters_are_the_ones_that_import_flare():
     assert users == {"flare"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [*MODULES, *TOOLS], ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_nothing_is_unpickled(path):
     assert not imported(path) & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
     calls = [
@@ -69,3 +70,5 @@ def test_nothing_is_unpickled(path):
     ]
     names = {ast.unparse(call.func) for call in calls}
     assert not names & {"torch.load", "pickle.loads", "eval", "exec"}
+    assert not {name.split(".")[-1] for name in names} & {"read_pickle", "Unpickler"}
+    assert not {word.arg for call in calls for word in call.keywords} & {"allow_pickle"}

@@ -1,10 +1,20 @@
 """How the workflow waits for a round's answers."""
 
 from nvflare.apis.controller_spec import Task, TaskCompletionStatus
-from nvflare.apis.shareable import Shareable
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
+from mucald.errors import WireError
 from mucald.flare.controller import SplitFedController
+from mucald.flare.protocol import (
+    REASON,
+    failure_to_shareable,
+    report_to_shareable,
+    task_from_shareable,
+    task_to_shareable,
+)
+from mucald.split.site import SiteTask
 
 
 class FakeCoordinator:
@@ -65,3 +75,48 @@ def test_an_aborted_job_waits_no_longer(monkeypatch):
     abort = Signal()
     abort.trigger("stop")
     assert wait(FakeCoordinator(), abort, monkeypatch).completion_status == TaskCompletionStatus.ABORTED
+
+
+class Taking:
+    """Notes what became of an answer."""
+
+    def __init__(self) -> None:
+        self.failed: list[tuple[str, str]] = []
+        self.received: list[tuple[str, object]] = []
+
+    def fail(self, site: str, reason: str) -> None:
+        self.failed.append((site, reason))
+
+    def receive(self, site: str, report: object) -> None:
+        if report != {"n_train": 1}:
+            raise WireError("no report")
+        self.received.append((site, report))
+
+
+def test_a_report_is_that_of_whom_flare_authenticated_whatever_it_says():
+    coordinator, result = Taking(), report_to_shareable({"n_train": 1})
+    result.set_header("__identity_name__", "south")
+    SplitFedController._take(coordinator, "north", result)
+    assert coordinator.received == [("north", {"n_train": 1})]
+    SplitFedController._take(coordinator, "north", report_to_shareable({"n_train": "x"}))
+    assert coordinator.failed == [("north", "no report")]
+
+
+def test_a_sites_reason_for_failing_is_one_line_of_bounded_length():
+    coordinator = Taking()
+    SplitFedController._take(coordinator, "north", failure_to_shareable(WireError("the line is cut")))
+    forged = "cut\n2026-01-01 - ERROR - a line of the log's own " + "x" * 5000
+    SplitFedController._take(
+        coordinator, "south", make_reply(ReturnCode.EXECUTION_EXCEPTION, {REASON: forged})
+    )
+    assert coordinator.failed[0] == ("north", "the line is cut")
+    assert "\n" not in coordinator.failed[1][1]
+    assert len(coordinator.failed[1][1]) == 1000
+
+
+def test_a_task_survives_the_way_to_a_site():
+    task = SiteTask("train", 4, "run-1", ("west",), {"south": 2})
+    received, server = task_from_shareable("train", task_to_shareable(task, "server.job"))
+    assert (received, server) == (task, "server.job")
+    assert [received.is_new(site) for site in ("north", "south", "west")] == [False, False, True]
+    assert [received.counted(site) for site in ("north", "south")] == [4, 2]

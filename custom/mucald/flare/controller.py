@@ -19,6 +19,7 @@ from mucald.split.coordinator import Coordinator
 from mucald.split.site import SiteTask
 
 _POLL_S = 0.2
+_MAX_REASON = 1000
 
 
 class SplitFedController(Controller):
@@ -105,7 +106,9 @@ class SplitFedController(Controller):
     @staticmethod
     def _take(coordinator: Coordinator, site: str, result: Shareable) -> None:
         if result.get_return_code() != ReturnCode.OK:
-            coordinator.fail(site, str(result.get_header(REASON, result.get_return_code())))
+            # A site's own words, which go into the log and the results: one line of bounded length.
+            reason = " ".join(str(result.get_header(REASON, result.get_return_code())).split())
+            coordinator.fail(site, reason[:_MAX_REASON])
             return
         try:
             coordinator.receive(site, result.get(REPORT))
