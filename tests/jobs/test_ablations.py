@@ -63,6 +63,8 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
         "release.t": 350,
         "release.gradient_clip": 0.0003,
         "release.gradient_noise_std": 0.3,
+        # Nothing is sent while a site trains alone.
+        "runtime.stall_timeout_s": 3600.0,
     },
     "mucald_swin_unet": {"network.backbone": "swin_unet"},
     "mucald_unet3plus": {"network.backbone": "unet3plus", "network.features": [16, 32, 64, 128, 256]},
