@@ -28,6 +28,14 @@ def test_normal_numbers_have_mean_0_variance_1_and_are_uncorrelated_between_keys
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.01
 
 
+def test_uniform_numbers_fill_the_unit_interval_and_never_reach_one():
+    draws = randomness.uniform((100_000,), "rounding").double()
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    assert abs(draws.mean() - 0.5) < 0.005
+    assert abs(draws.var() - 1 / 12) < 0.002
+
+
 def test_signs_are_plus_or_minus_one_with_equal_odds():
     draws = randomness.signs((100_000,), "probe")
     assert set(draws.unique().tolist()) == {-1.0, 1.0}

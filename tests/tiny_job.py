@@ -255,7 +255,7 @@ class Federation:
             self.sites[name] = create_site(name, self.config, home, task.run_id, CPU)
         send: Send = partial(self.coordinator.server.handle, name)
         send = self.carrier(name, send) if self.carrier else send
-        return self.sites[name].run(task, Link(send, self.config.wire))
+        return self.sites[name].run(task, Link(send, self.config, name))
 
     def run_sites(self, task: SiteTask) -> None:
         """Open a task and let all sites do it, without closing it."""

@@ -36,6 +36,11 @@ def normal(shape: tuple[int, ...], *key: int | str, device: torch.device | None 
     return torch.from_numpy(generator(*key).standard_normal(shape, dtype=np.float32)).to(device)
 
 
+def uniform(shape: tuple[int, ...], *key: int | str) -> Tensor:
+    """Draw a float32 tensor of numbers that are uniform in [0, 1), on the CPU."""
+    return torch.from_numpy(generator(*key).random(shape, dtype=np.float32))
+
+
 def signs(shape: tuple[int, ...], *key: int | str, device: torch.device | None = None) -> Tensor:
     """Draw a float32 tensor of Rademacher numbers, -1 or +1 with equal odds."""
     draws = generator(*key).integers(0, 2, size=shape, dtype=np.int8)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PayloadType = Literal["float32", "bfloat16", "int8"]
+PayloadType = Literal["float32", "bfloat16", "int8", "int4"]
 Supervision = Literal["sure", "ambient", "epsilon"]
 ReleaseMode = Literal["fresh", "once", "memoised"]
 

@@ -110,6 +110,12 @@ def test_the_open_policy_allows_every_shipped_job(job):
             "policy payload_types int8, job sends the feature_gradient as bfloat16",
         ),
         (
+            {"wire": {"latent": "int4"}},
+            {"payload_types": ("int4", "bfloat16")},
+            {"wire": {"latent": "int8"}},
+            "policy payload_types int4, bfloat16, job sends the latent as int8",
+        ),
+        (
             {"wire": {"latent": "bfloat16"}},
             {"payload_types": ("bfloat16",)},
             {"wire": {"latent": "float32"}},

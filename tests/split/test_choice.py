@@ -105,7 +105,7 @@ def test_a_site_refuses_a_choice_that_it_was_not_offered(index):
         return Message(Kind.REPLY, asked.phase, asked.round, asked.step, counters).encode()
 
     config = tiny_config()
-    exchange = Exchange(Link(answer, config.wire), config, 1)
+    exchange = Exchange(Link(answer, config, "north"), config, 1)
     with pytest.raises(WireError, match="of 2"):
         exchange.report([(0.5, 1.0), (None, 2.0)])
 

@@ -12,7 +12,7 @@ FEATURES = {Field.FEATURES: draw(*LATENT, seed=1)}
 
 
 def link(answer, **wire: str) -> Link:
-    return Link(answer, tiny_config(wire=wire).wire)
+    return Link(answer, tiny_config(wire=wire), "north")
 
 
 def reply(phase=Phase.TEST, round_number=3, step=5, fields=FEATURES) -> bytes:
@@ -33,7 +33,7 @@ def test_a_request_arrives_whole_and_its_reply_comes_back():
     assert torch.equal(answer.fields[Field.FEATURES], FEATURES[Field.FEATURES])
 
 
-@pytest.mark.parametrize("name", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "int8", "int4"])
 def test_the_latent_leaves_in_the_payload_type_of_the_job(name):
     sent = []
 
@@ -43,6 +43,40 @@ def test_the_latent_leaves_in_the_payload_type_of_the_job(name):
 
     link(server, latent=name).request(Phase.TEST, 3, 5, FIELDS)
     assert FORMATS[name].encode(FIELDS[Field.LATENT]) in sent[0]
+
+
+def sent_gradients(seed: int, site: str, steps: range, name: str) -> list[bytes]:
+    """Return what leaves for one gradient in several steps, without the header."""
+    sent = []
+
+    def server(data: bytes) -> bytes:
+        asked = decode(data)
+        sent.append(data[32:])
+        reply = Message(Kind.REPLY, asked.phase, asked.round, asked.step, {})
+        return reply.encode()
+
+    carrier = Link(server, tiny_config(seed=seed, wire={"feature_gradient": name}), site)
+    for step in steps:
+        fields = {Field.FEATURE_GRADIENT: draw(*LATENT)}
+        carrier.request(Phase.TRAIN_BACKWARD_RELEASED, 3, step, fields)
+    return sent
+
+
+@pytest.mark.parametrize("name", ["int8", "int4"])
+def test_a_gradient_of_few_levels_is_rounded_by_draws_of_seed_site_and_step(name):
+    sent = sent_gradients(7, "north", range(2), name)
+    assert sent == sent_gradients(7, "north", range(2), name)
+    assert len({*sent, *sent_gradients(8, "north", range(2), name)}) == 4
+    assert len({*sent, *sent_gradients(7, "south", range(2), name)}) == 4
+    assert all(FORMATS[name].encode(draw(*LATENT)) not in data for data in sent)
+
+
+def test_the_two_directions_of_a_step_are_rounded_by_draws_of_their_own():
+    gradient, types = draw(*LATENT), {Field.FEATURE_GRADIENT: "int8", Field.LATENT_GRADIENT: "int8"}
+    up = Message(Kind.REQUEST, Phase.TRAIN_BACKWARD, 0, 0, {Field.FEATURE_GRADIENT: gradient})
+    down = Message(Kind.REPLY, Phase.TRAIN_BACKWARD, 0, 0, {Field.LATENT_GRADIENT: gradient})
+    arrived = [decode(message.encode(types, (7, "north"))).fields for message in (up, down)]
+    assert not torch.equal(arrived[0][Field.FEATURE_GRADIENT], arrived[1][Field.LATENT_GRADIENT])
 
 
 def test_every_payload_type_of_the_job_has_its_field():

@@ -18,6 +18,15 @@ def test_sites_at_once_give_the_numbers_of_sites_in_turn(workers, tmp_path, full
     assert equal_models(at_once, full.run)
 
 
+@pytest.mark.parametrize("mode", ["fresh", "once"])
+def test_gradients_of_few_levels_give_the_same_numbers_at_once_and_in_turn(mode, tmp_path):
+    few = {"wire": {"feature_gradient": "int4", "latent_gradient": "int4"}, "release": {"mode": mode}}
+    config = tiny_config(few)
+    in_turn, at_once = run_job(config, tmp_path / "1", 1), run_job(config, tmp_path / "3", 3)
+    assert at_once.numbers() == in_turn.numbers()
+    assert equal_models(at_once, in_turn)
+
+
 def test_the_seed_decides_the_numbers(tmp_path, full):
     again, other = (
         run_job(tiny_config(), tmp_path / "again"),

@@ -202,9 +202,9 @@ def test_a_task_that_fails_leaves_the_site_at_its_last_complete_round(tmp_path):
 
     site, task = failing.sites["north"], next(failing.coordinator.tasks())
     with pytest.raises(WireError, match="the line is cut"):
-        site.run(task, Link(breaking, config.wire))
+        site.run(task, Link(breaking, config, "north"))
     assert not equal_tensors(site.weights(), calm.sites["north"].weights()), "it had trained a step"
-    report = site.run(task, Link(partial(again.coordinator.server.handle, "north"), config.wire))
+    report = site.run(task, Link(partial(again.coordinator.server.handle, "north"), config, "north"))
     assert report["losses"] == calm.work("north", next(calm.coordinator.tasks()))["losses"]
     assert equal_tensors(site.weights(), calm.sites["north"].weights())
 

@@ -49,7 +49,7 @@ class SplitFedExecutor(Executor):
         site = self._site(task.run_id, fl_ctx)
         cell = fl_ctx.get_engine().get_cell()
         sender = ChannelSender(cell, server, config.runtime.step_timeout_s, abort_signal)
-        report = site.run(task, Link(sender, config.wire))
+        report = site.run(task, Link(sender, config, site.name))
         if task.kind == "test":
             save_site_outputs(site, config, run_folder(fl_ctx))
         return report_to_shareable(report)

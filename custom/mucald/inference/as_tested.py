@@ -52,7 +52,7 @@ class TestReplay:
         copy.segments.load_state_dict(model.server_weights)
         server = SplitServer(config, {site: copy}, [])
         server.open_round(config.training.rounds, [site])
-        link = Link(partial(server.handle, site), config.wire)
+        link = Link(partial(server.handle, site), config, site)
         self._exchange = Exchange(link, config, config.training.rounds)
         self._round, self._step, self._images = config.training.rounds, 0, 0
 

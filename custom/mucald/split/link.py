@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mucald.config import JobConfig
 from mucald.errors import WireError
 from mucald.sections import WireConfig
 from mucald.split.messages import Field, Kind, Message, Phase, decode
@@ -57,12 +58,14 @@ class Link:
 
     Args:
         send: the carrier.
-        wire: payload type per tensor.
+        config: the job.
+        site: name of the site.
     """
 
-    def __init__(self, send: Send, wire: WireConfig):
+    def __init__(self, send: Send, config: JobConfig, site: str):
         self._send = send
-        self._types = site_payload_types(wire)
+        self._types = site_payload_types(config.wire)
+        self._sender = (config.seed, site)
         self.traffic = Traffic()
 
     def request(self, phase: Phase, round_number: int, step: int, fields: dict[Field, Tensor]) -> Message:
@@ -71,7 +74,7 @@ class Link:
         Raises:
             WireError: the server refused the request, or its answer does not belong to it.
         """
-        data = Message(Kind.REQUEST, phase, round_number, step, fields).encode(self._types)
+        data = Message(Kind.REQUEST, phase, round_number, step, fields).encode(self._types, self._sender)
         start = time.perf_counter()
         answer = self._send(data)
         self.traffic.seconds += time.perf_counter() - start

@@ -50,7 +50,7 @@ def run_in_process(
         if name not in participants:
             participants[name] = create_site(name, config, home(name), task.run_id, device)
         site = participants[name]
-        report = site.run(task, Link(partial(coordinator.server.handle, name), config.wire))
+        report = site.run(task, Link(partial(coordinator.server.handle, name), config, name))
         if task.kind == "test":
             save_site_outputs(site, config, folder / name)
         return report

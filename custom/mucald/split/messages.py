@@ -19,7 +19,7 @@ from enum import IntEnum
 from torch import Tensor
 
 from mucald.errors import WireError
-from mucald.split.codec import FORMATS, NAMES, decode_tensor
+from mucald.split.codec import FORMATS, NAMES, Key, decode_tensor
 
 MAGIC = b"MuCA"
 VERSION = 1
@@ -123,7 +123,7 @@ REPLIES = {
     Phase.TRAIN_FORWARD_RELEASED: _FEATURES,
     Phase.TRAIN_BACKWARD_RELEASED: _NOTHING,
 }
-_REAL = frozenset({"float32", "bfloat16", "int8"})
+_REAL = frozenset({"float32", "bfloat16", "int8", "int4"})
 PAYLOAD_TYPES = {
     Field.LATENT: _REAL,
     Field.LEVEL: frozenset({"int32"}),
@@ -137,6 +137,7 @@ PAYLOAD_TYPES = {
     Field.WEIGHTS: frozenset({"float32"}),
     Field.INDICES: frozenset({"int32"}),
 }
+_GRADIENTS = frozenset({Field.FEATURE_GRADIENT, Field.LATENT_GRADIENT})
 
 
 @dataclass(frozen=True)
@@ -159,24 +160,33 @@ class Message:
     fields: dict[Field, Tensor]
     reason: str = ""
 
-    def encode(self, payload_types: dict[Field, str] | None = None) -> bytes:
-        """Return the message as bytes.
+    def encode(self, payload_types: dict[Field, str] | None = None, sender: Key | None = None) -> bytes:
+        """Return the message as bytes; the same message gives the same bytes.
 
         Args:
             payload_types: payload type per field; a field that is not named takes its only type.
+            sender: the job's seed and the site that the message is from or for. With it gradients of few
+                levels are rounded stochastically: a sum over steps then errs by chance alone, where rounding
+                to the nearest level drops all that is small. Latents and features are used once.
         """
         if self.kind is Kind.REJECTION:
             return _frame(self, 0, self.reason.encode()[:_MAX_REASON])
         descriptors, data = [], []
         for field, tensor in sorted(self.fields.items()):
             name = (payload_types or {}).get(field) or _only_type(field)
-            encoded = FORMATS[name].encode(tensor)
+            encoded = FORMATS[name].encode(tensor, self._rounding(field, sender))
             shape = tuple(tensor.shape) + (0,) * (MAX_DIMENSIONS - tensor.ndim)
             descriptors.append(
                 _DESCRIPTOR.pack(field, FORMATS[name].code, tensor.ndim, 0, *shape, len(encoded))
             )
             data.append(encoded)
         return _frame(self, len(descriptors), b"".join(descriptors + data))
+
+    def _rounding(self, field: Field, sender: Key | None) -> Key | None:
+        """Return what names the draws that a field is rounded by; None where it is rounded to the nearest."""
+        if sender is None or field not in _GRADIENTS:
+            return None
+        return (*sender, self.round, self.step, field.name, "rounding")
 
 
 def check_finite(fields: dict[Field, Tensor]) -> None:

@@ -169,7 +169,9 @@ class SplitServer:
         self._check(session, message)
         fields = self._dispatch(session.copy, message)
         check_finite(fields)
-        reply = Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(self._types)
+        reply = Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(
+            self._types, (self._config.seed, session.copy.site)
+        )
         session.position = _position(message)
         session.last_request, session.last_reply = request, reply
         if self._recorder is not None:

@@ -71,6 +71,7 @@ class _MaliciousServer:
         self._view, self._budget, self._images = view, budget, view.auxiliary().images
         self._types = server_payload_types(view.config.wire)
         self.once = view.config.release.mode == "once"
+        self._sender = (view.config.seed, view.site)
         shape = backbone_of(view.config.network).latent_shape(view.config.data.image_size)
         self._shape = shape
         with seeded(*view.key("pilot")):
@@ -98,7 +99,8 @@ class _MaliciousServer:
         """Answer one message."""
         message = decode(request)
         fields = self._fields(message.phase, message.fields)
-        return Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(self._types)
+        reply = Message(Kind.REPLY, message.phase, message.round, message.step, fields)
+        return reply.encode(self._types, self._sender)
 
     def _fields(self, phase: Phase, asked: dict[Field, Tensor]) -> dict[Field, Tensor]:
         if phase is Phase.REPORT:

@@ -68,7 +68,7 @@ class DrivenSite(SplitSite):
     def train(self, send: Callable[[bytes], bytes], round_number: int) -> None:
         """Train for a round with the server behind ``send``."""
         newcomers = (self.name,) if round_number == 0 else ()
-        self.run(SiteTask("train", round_number, "driven", newcomers), Link(send, self._config.wire))
+        self.run(SiteTask("train", round_number, "driven", newcomers), Link(send, self._config, self.name))
 
 
 class DrivenOnceSite(DrivenSite, OnceSite):
