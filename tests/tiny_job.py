@@ -105,6 +105,7 @@ CONTENT: dict[str, Any] = {
         "latent_gradient": "bfloat16",
     },
     "runtime": {
+        "device": "cpu",
         "threads": 1,
         "step_timeout_s": 60.0,
         "task_timeout_s": 0,

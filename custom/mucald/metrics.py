@@ -49,7 +49,7 @@ def image_scores(prediction: Tensor, labels: Tensor, n_classes: int, surface: bo
         prediction = prediction.argmax(dim=1)
     if prediction.shape != labels.shape:
         raise ValueError(f"prediction has shape {tuple(prediction.shape)}, labels {tuple(labels.shape)}")
-    predicted, reference = _masks(prediction, n_classes), _masks(labels, n_classes)
+    predicted, reference = _masks(prediction, n_classes), _masks(labels.to(prediction.device), n_classes)
     scores = _overlap_scores(predicted, reference)
     if surface:
         scores |= _surface_scores(predicted, reference)

@@ -237,10 +237,12 @@ class WireConfig:
 class RuntimeConfig:
     """Threads per process; seconds to wait for a step's reply, and for a site's whole task (0: for ever).
 
+    ``device``: where each process computes; ``auto`` is a GPU where there is one.
     ``stall_timeout_s``: after how many seconds without a step a site is left out of the round (0: never).
     ``record``: whether the server keeps every message of the run for the attacks.
     """
 
+    device: Literal["auto", "cpu", "cuda"]
     threads: int
     step_timeout_s: float
     task_timeout_s: int

@@ -87,7 +87,7 @@ class CosineSchedule:
         return torch.addcmul(of_x0.to(x0.dtype) * x0, of_x_s.to(x0.dtype), x_s)
 
     def _column(self, t: Tensor, like: Tensor) -> Tensor:
-        return self._lookup(t).view(-1, *[1] * (like.ndim - 1))
+        return self._lookup(t).to(like.device).view(-1, *[1] * (like.ndim - 1))
 
     def _lookup(self, t: Tensor | int) -> Tensor:
         levels = torch.as_tensor(t)

@@ -11,6 +11,7 @@ from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
+from mucald.device import choose_device
 from mucald.errors import MucaldError, WireError
 from mucald.flare.channel import serve
 from mucald.flare.protocol import REASON, REPORT, task_to_shareable
@@ -41,7 +42,7 @@ class SplitFedController(Controller):
             sites = [name for name in config.sites if name in present]
             sites += sorted(present - set(sites))
             self._coordinator = Coordinator(
-                config, sites, home_folder(fl_ctx), run_folder(fl_ctx), torch.device("cpu")
+                config, sites, home_folder(fl_ctx), run_folder(fl_ctx), choose_device(config.runtime)
             )
         except MucaldError as error:
             self.system_panic(str(error), fl_ctx)

@@ -8,6 +8,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
+from mucald.device import choose_device
 from mucald.errors import MucaldError, WireError
 from mucald.flare.channel import ChannelSender
 from mucald.flare.protocol import failure_to_shareable, report_to_shareable, task_from_shareable
@@ -58,10 +59,7 @@ class SplitFedExecutor(Executor):
         if not re.fullmatch(r"[\w.-]+", run_id):
             raise WireError("the server sent a run id that is not a plain name")
         if run_id not in self._sites:
-            name = fl_ctx.get_identity_name()
-            self._sites = {
-                run_id: create_site(
-                    name, job_config(fl_ctx), home_folder(fl_ctx), run_id, torch.device("cpu")
-                )
-            }
+            name, config = fl_ctx.get_identity_name(), job_config(fl_ctx)
+            device = choose_device(config.runtime)
+            self._sites = {run_id: create_site(name, config, home_folder(fl_ctx), run_id, device)}
         return self._sites[run_id]

@@ -95,11 +95,11 @@ class Aggregator:
         """Return everything that a checkpoint of the aggregation holds."""
         return with_prefix("algorithm", self._memory) | with_prefix("rule", self._rule_memory)
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state` returned."""
+    def load_state(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Restore what :meth:`state` returned, on the device of the copies."""
         for memory, prefix in ((self._memory, "algorithm"), (self._rule_memory, "rule")):
             memory.clear()
-            memory.update(without_prefix(prefix, tensors))
+            memory.update({n: tensor.to(device) for n, tensor in without_prefix(prefix, tensors).items()})
 
 
 def _names_of(segments: nn.Module, types: tuple[type[nn.Module], ...]) -> set[str]:

@@ -95,7 +95,7 @@ class Coordinator:
         modules, recorder = self._discriminators.modules, open_recorder(config, self.run_id, run_folder)
         self.server = SplitServer(config, self.copies, modules, recorder, self._attendance)
         if config.resume_from is not None:
-            self._resume()
+            self._resume(device)
         self._session_start = time.monotonic() - self._history.wall_s
         self._progress = Progress(config.training.rounds, len(self._pooled or sites), self._completed)
         self._writer = ScalarWriter(run_folder / "tb_events", config, self._history)
@@ -278,7 +278,7 @@ class Coordinator:
         save_checkpoint(self._store.path(self._completed, "server"), tensors, state)
         self._store.prune(self._store.rounds("server")[-KEPT_ROUNDS:])
 
-    def _resume(self) -> None:
+    def _resume(self, device: torch.device) -> None:
         rounds = self._store.rounds("server")
         if not rounds:
             raise CheckpointError(f"resume_from: {self._store.folder} holds no complete round")
@@ -290,7 +290,7 @@ class Coordinator:
         if sorted(state["sites"]) != sorted(self._sites):
             raise CheckpointError(f"resume_from: run {self.run_id} had the sites {', '.join(state['sites'])}")
         self._discriminators.load_state(without_prefix("discriminators", tensors))
-        self._aggregator.load_state(without_prefix("aggregator", tensors))
+        self._aggregator.load_state(without_prefix("aggregator", tensors), device)
         self._history = History(**state["history"])
         for site, copy in self.copies.items():
             copy.load_state(*load_checkpoint(self._store.path(self._completed, site)))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from mucald.config import JobConfig
+from mucald.device import choose_device
 from mucald.errors import MucaldError
 from mucald.split.coordinator import Coordinator
 from mucald.split.link import Link
@@ -42,7 +43,7 @@ def run_in_process(
         MucaldError: the job is wrong, or too few sites are left.
     """
     torch.set_num_threads(config.runtime.threads)
-    device = torch.device("cpu")
+    device = choose_device(config.runtime)
     coordinator = Coordinator(config, list(sites), home("server"), folder / "server", device)
     participants: dict[str, Participant] = {}
 

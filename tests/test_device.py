@@ -1,0 +1,54 @@
+import re
+
+import pytest
+import torch
+from tiny_job import REPOSITORY, run_job, tiny_config
+
+from mucald.crdm.schedule import CosineSchedule
+from mucald.device import choose_device
+from mucald.errors import ConfigError
+
+# What looks at finished runs, and takes the sites' part in it, does so on the CPU.
+EXAMINES = ("inference/", "privacy/attacks/")
+
+
+def chosen(name: str) -> str:
+    return choose_device(tiny_config(runtime={"device": name}).runtime).type
+
+
+@pytest.mark.parametrize(("available", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_auto_takes_a_gpu_where_there_is_one(available, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert chosen("auto") == expected
+
+
+def test_a_gpu_that_is_there_is_used_or_left_alone_as_the_job_says(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (chosen("cuda"), chosen("cpu")) == ("cuda", "cpu")
+
+
+def test_a_gpu_that_is_asked_for_and_missing_ends_the_run_before_it_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r'runtime\.device is "cuda", but this process sees no GPU'):
+        run_job(tiny_config(runtime={"device": "cuda"}), tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(ConfigError, match=r"'runtime\.device' must be one of"):
+        tiny_config(runtime={"device": "gpu"})
+
+
+def test_no_part_of_a_run_names_its_device():
+    package = REPOSITORY / "custom/mucald"
+    for path in package.rglob("*.py"):
+        name = str(path.relative_to(package))
+        if not name.startswith(EXAMINES) and name != "device.py":
+            assert not re.search(r"torch\.device\(|\.cuda\(", path.read_text(encoding="utf-8")), name
+
+
+def test_a_level_is_looked_up_where_the_latent_is():
+    """A site's levels are made on the CPU, for they cross the wire."""
+    latent = torch.empty(2, 1, 4, 4, device="meta")
+    scales = CosineSchedule().scales(torch.tensor([10, 300]), latent)
+    assert {scale.device for scale in scales} == {latent.device}
