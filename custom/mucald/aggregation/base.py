@@ -68,6 +68,14 @@ class Rule(ABC):
     private_modules: ClassVar[tuple[type[nn.Module], ...]] = ()
     """Types of modules whose parameters and statistics a site keeps for itself."""
 
+    needs_start: ClassVar[bool] = False
+    """Whether the rule looks at how far the sites have moved, so that each copy must keep where it began."""
+
+    @property
+    def most_candidates(self) -> int:
+        """Greatest number of states that a site gets to choose from; each is held until it has chosen."""
+        return 1
+
     def __call__(
         self,
         start: Mapping[str, State],
@@ -79,7 +87,8 @@ class Rule(ABC):
         The result does not depend on the order of ``contributions``.
 
         Args:
-            start: the state with which each site began this round, by site.
+            start: the state with which each site began this round, by site; its present state where the rule
+                does not need that.
             contributions: the sites that finished the round; a failed site is not among them.
             memory: what the rule remembers from round to round, written in place; None for an empty one.
 

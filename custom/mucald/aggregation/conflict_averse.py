@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ class ConflictAverse(Rule):
     """
 
     c: float
+
+    needs_start: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.c < 1:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,8 @@ class FedBone(Rule):
 
     learning_rate: float
     momentum: float
+
+    needs_start: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:

@@ -58,6 +58,12 @@ class Interpolated(Rule):
             raise ValueError(f"blocks name the prefix '{twice[0]}' twice")
         # What a site keeps for itself is for the inner rule to say; a frozen dataclass is set no other way.
         object.__setattr__(self, "private_modules", self.shared_rule.private_modules)
+        object.__setattr__(self, "needs_start", self.shared_rule.needs_start)
+
+    @property
+    def most_candidates(self) -> int:
+        """Every factor, what was chosen last, and staying alone."""
+        return len(self.factors) + 2
 
     @cached_property
     def shared_rule(self) -> Rule:

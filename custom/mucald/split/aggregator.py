@@ -59,7 +59,10 @@ class Aggregator:
         )
         shared = {copy.site: self._shared(copy.segments) for copy in copies}
         names = list(next(iter(shared.values())))
-        start = {copy.site: {name: copy.start[name] for name in names} for copy in copies}
+        # Where no rule looks at it no copy keeps it; a site that did not contribute is back there anyway.
+        start = shared
+        if self._rule.needs_start:
+            start = {copy.site: {name: copy.start[name] for name in names} for copy in copies}
         # A target's noise adds its variance to the squared error whatever the causal model does.
         noise_variance = self._config.release.proxy_noise_std**2
         offers = self._rule.offer(

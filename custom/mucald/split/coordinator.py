@@ -27,6 +27,7 @@ from mucald.split.checkpoint import (
     write_atomically,
 )
 from mucald.split.discriminators import Discriminators
+from mucald.split.memory import check_memory
 from mucald.split.progress import Progress
 from mucald.split.record import RoundRecord
 from mucald.split.recorder import open_recorder
@@ -74,6 +75,8 @@ class Coordinator:
         # The sites whose data lie in one place; there the server holds no network.
         self._pooled = tuple(config.sites) if algorithm.pooled_at is not None else ()
         self._aggregator = Aggregator(config, algorithm, memory)
+        if not self._pooled:
+            check_memory(config, sites, device)
         self.copies = {
             site: SiteCopy(
                 site, domains.index(site), config, get_task(config.site(site).task), device, algorithm, memory

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from mucald.aggregation import make_rule
 from mucald.algorithms import Algorithm, Memory
 from mucald.config import JobConfig
 from mucald.daca import Discriminator, FeatureBuffer
@@ -64,10 +65,12 @@ class SiteCopy:
         self._config, self._device = config, device
         self._algorithm, self._memory = algorithm, memory
         self._objective = Objective(config, site, domain)
+        self._compares = make_rule(config.aggregation.rule, config.aggregation.args).needs_start
         self.segments = ServerSegments(config, task).to(device)
         self._groups = self.segments.groups()
         self._middle = dict(self.segments.middle.named_parameters())
-        self.optimiser = torch.optim.AdamW(self._parameter_groups(), fused=True)
+        decay = config.optimiser.weight_decay
+        self.optimiser = torch.optim.AdamW(self._parameter_groups(), weight_decay=decay, fused=True)
         self.start: dict[str, Tensor] = {}
         self.scratch: Memory = {}
         self.choice = Choice()
@@ -82,16 +85,12 @@ class SiteCopy:
         optimiser = self._config.optimiser
         rates = {"middle": optimiser.segmentation, "denoiser": optimiser.denoiser}
         return [
-            {
-                "params": parameters,
-                "lr": rates.get(family(name), optimiser.causal),
-                "weight_decay": optimiser.weight_decay,
-            }
+            {"params": parameters, "lr": rates.get(family(name), optimiser.causal)}
             for name, parameters in self._groups.items()
         ]
 
     def begin_round(self) -> None:
-        """Start a round: an empty record, and a copy of the weights that it starts from."""
+        """Start a round: an empty record, and what the job needs of the weights that it starts from."""
         self.record = RoundRecord()
         self.features = [FeatureBuffer(self._config.daca.buffer) for _ in SPLITS]
         self._pending = None
@@ -100,10 +99,12 @@ class SiteCopy:
         self._note_start()
 
     def _note_start(self) -> None:
+        """Keep what the round begins with, as far as the job ever compares with it."""
         self.start = {
             name: tensor.detach().clone()
             for name, tensor in self.segments.state_dict().items()
-            if self.segments.is_shared(name)
+            if (self._compares and self.segments.is_shared(name))
+            or (self._config.losses.proximal and name.startswith("middle."))
         }
 
     def middle_state(self) -> Memory:
@@ -181,8 +182,7 @@ class SiteCopy:
             raise TrainingError(f"gradient has shape {tuple(gradient.shape)}, not {tuple(output.shape)}")
         self._pending = None
         self.optimiser.zero_grad(set_to_none=True)
-        loss = pending.total + (output * gradient.to(self._device)).sum()
-        loss.backward()
+        (pending.total + (output * gradient.to(self._device)).sum()).backward()
         self._add_proximal_gradient()
         self._algorithm.adjust_gradients(self.site, self._middle, self._memory, self.scratch)
         for name, parameters in self._groups.items():
@@ -196,6 +196,8 @@ class SiteCopy:
             # Each on its own: the causal part's gradient is ten times the middle network's.
             torch.nn.utils.clip_grad_norm_(parameters, self._config.optimiser.clip_norm)
         self.optimiser.step()
+        # With many sites most copies are at rest at any moment, and need none.
+        self.optimiser.zero_grad(set_to_none=True)
         latent_gradient = pending.run.latent.grad
         assert latent_gradient is not None
         return latent_gradient

@@ -1,0 +1,116 @@
+"""How much memory the server needs for the sites' copies, told before the first of them is built."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mucald.aggregation import make_rule
+from mucald.config import JobConfig
+from mucald.errors import ConfigError
+from mucald.split.server_segments import ServerSegments
+from mucald.tasks import get_task
+
+log = logging.getLogger(__name__)
+
+MEGABYTE = 1e6
+_MEMORY = Path("/proc/meminfo")
+_GROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class CopySize:
+    """Bytes of one site's copy.
+
+    Args:
+        weights: parameters and buffers.
+        training: weights, gradients and both moments of AdamW.
+        kept: weights of the best round, of the round's beginning, and those that the site may choose from.
+    """
+
+    weights: int
+    training: int
+    kept: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all, without the activations of a step."""
+        return self.training + self.kept
+
+
+def copy_size(config: JobConfig, task: str) -> CopySize:
+    """Return what a copy for a site of ``task`` takes at most.
+
+    Raises:
+        ConfigError: the aggregation rule or its arguments are wrong.
+    """
+    # Parameters that are counted need no memory and no first values.
+    with torch.device("meta"):
+        segments = ServerSegments(config, get_task(task))
+    sizes = {name: tensor.nbytes for name, tensor in segments.state_dict().items()}
+    trained = sum(parameter.nbytes for parameter in segments.parameters() if parameter.requires_grad)
+    weights = sum(sizes.values())
+    shared = sum(size for name, size in sizes.items() if segments.is_shared(name))
+    middle = sum(size for name, size in sizes.items() if name.startswith("middle."))
+    rule = make_rule(config.aggregation.rule, config.aggregation.args)
+    start = shared if rule.needs_start else middle if config.losses.proximal else 0
+    kept = weights + start + (rule.most_candidates - 1) * shared
+    return CopySize(weights, weights + 3 * trained, kept)
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Return how many bytes a process may still take on ``device``; None where that cannot be told."""
+    if device.type != "cpu":
+        return torch.cuda.mem_get_info(device)[0]
+    limits = [limit for limit in (_of_machine(), _of_group()) if limit is not None]
+    return min(limits, default=None)
+
+
+def _of_machine() -> int | None:
+    if _MEMORY.exists():
+        lines = dict(line.split(":", 1) for line in _MEMORY.read_text(encoding="ascii").splitlines())
+        if "MemAvailable" in lines:
+            return int(lines["MemAvailable"].split()[0]) * 1024
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None
+
+
+def _of_group() -> int | None:
+    """Return what a container's limit leaves, where there is one."""
+    try:
+        limit, used = ((_GROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return None
+    return None if limit == "max" else max(int(limit) - int(used), 0)
+
+
+def check_memory(config: JobConfig, sites: Sequence[str], device: torch.device) -> None:
+    """Log what the copies of ``sites`` take, and refuse a job that the machine cannot hold.
+
+    Raises:
+        ConfigError: with both numbers and the number of sites.
+    """
+    tasks = Counter(config.site(site).task for site in sites)
+    sizes = {task: copy_size(config, task) for task in tasks}
+    needed = sum(count * sizes[task].total for task, count in tasks.items())
+    available = available_memory(device)
+    of_all = f"{needed / MEGABYTE:,.0f} MB for the networks of {len(sites)} sites"
+    if available is not None and needed > available:
+        raise ConfigError(
+            f"the server needs {of_all}, but {available / MEGABYTE:,.0f} MB are free; take fewer sites, a "
+            "smaller 'network.features', an aggregation rule that offers fewer states, or a larger machine"
+        )
+    largest = max(sizes.values(), key=lambda size: size.total)
+    log.info(
+        "server memory: %s beside activations; at most %.1f MB each, %.1f MB to train, %.1f MB kept beside",
+        of_all,
+        largest.total / MEGABYTE,
+        largest.training / MEGABYTE,
+        largest.kept / MEGABYTE,
+    )
