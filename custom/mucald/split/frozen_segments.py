@@ -1,6 +1,6 @@
 """The segments of a site that freezes its front end before it releases anything."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -58,9 +58,16 @@ class FrozenSegments(SiteSegments):
         self.front_end.eval()
         return self._released(images, key)[0]
 
+    @torch.no_grad()
+    def skips(self, images: Tensor) -> list[Tensor]:
+        """Return what the frozen front end gives of images (B, 3, H, W) to the back end."""
+        self.front_end.eval()
+        _, skips = self.front_end(images.to(self._device))
+        return list(skips)
+
     def train_released(
         self,
-        images: Tensor,
+        skips: Sequence[Tensor],
         labels: Tensor,
         key: tuple[int | str, ...],
         forward: Callable[[], Tensor],
@@ -69,7 +76,7 @@ class FrozenSegments(SiteSegments):
         """Train the back end on one mini-batch that the server has, the front end frozen.
 
         Args:
-            images: (B, 3, H, W).
+            skips: of its images, see :meth:`skips`.
             labels: class numbers (B, H, W).
             key: names the noise on the gradient.
             forward: returns x̂2.
@@ -79,8 +86,6 @@ class FrozenSegments(SiteSegments):
             TrainingError: the loss or a gradient is not finite.
         """
         trained = self._unfreeze("back_end")
-        with torch.no_grad():
-            _, skips = self.front_end(images.to(self._device))
         features = forward().to(self._device).requires_grad_()
         losses = self._backward(features, skips, labels, key)
         assert features.grad is not None

@@ -7,6 +7,7 @@ and no gradient from the server can steer what is released (FSHA; Pasquini et al
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -24,6 +25,13 @@ from mucald.split.site import Key, SiteTask, SplitSite, rows_of
 from mucald.split.site_segments import SiteSegments, StepResult
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedBatch(Batch):
+    """A mini-batch and what the frozen front end keeps of it at the site: skips, finest first."""
+
+    skips: list[Tensor]
 
 
 class OnceSite(SplitSite):
@@ -75,6 +83,11 @@ class OnceSite(SplitSite):
         losses = {f"epoch_{number}": loss for number, loss in enumerate(self._segments.pretraining or [], 1)}
         return super()._train(round_number, exchange) | {"pretraining": losses}
 
+    def _training_batch(self, rows: Tensor) -> PreparedBatch:
+        """Run the front end too: frozen, it gives the same before and after the step under way."""
+        batch = super()._training_batch(rows)
+        return PreparedBatch(batch.images, batch.masks, batch.proxies, self._segments.skips(batch.images))
+
     def _step(
         self,
         exchange: Exchange,
@@ -85,8 +98,9 @@ class OnceSite(SplitSite):
         part: Part,  # noqa: ARG002 - the front end is frozen
         proxies: NoisedProxies | None,  # noqa: ARG002 - the server has them
     ) -> StepResult:
+        assert isinstance(batch, PreparedBatch)
         return self._segments.train_released(
-            batch.images,
+            batch.skips,
             batch.masks,
             key,
             partial(exchange.forward_released, Phase.TRAIN_FORWARD_RELEASED, step, rows),

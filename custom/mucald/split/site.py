@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -16,6 +17,7 @@ from mucald.data.dataset import Batch, SiteData, Split
 from mucald.privacy.accountant import Account, account
 from mucald.privacy.policy import Policy
 from mucald.privacy.release import Release
+from mucald.split.ahead import one_ahead
 from mucald.split.checkpoint import CheckpointStore
 from mucald.split.exchange import Exchange, NoisedProxies
 from mucald.split.link import Link
@@ -149,15 +151,21 @@ class SplitSite(Resumable):
             for rows in self._shuffled(round_number, epoch)
         ]
         self._segments.begin_round()
-        for step, (part, rows) in enumerate(steps):
-            key = self._key(round_number, step, "train", rows)
-            result = self._step(exchange, split.batch(rows), key, rows, step, part, rows_of(proxies, rows))
-            losses.add_all(result.losses)
-            gradients.add_all(result.gradients)
+        # Closed, so that a step that fails leaves no thread behind that reads the networks.
+        with closing(one_ahead(self._training_batch, [rows for _, rows in steps])) as batches:
+            for step, ((part, rows), batch) in enumerate(zip(steps, batches, strict=True)):
+                key = self._key(round_number, step, "train", rows)
+                result = self._step(exchange, batch, key, rows, step, part, rows_of(proxies, rows))
+                losses.add_all(result.losses)
+                gradients.add_all(result.gradients)
         self._segments.end_round()
         if self._algorithm.shares_front_end:
             exchange.give_front_end(self._segments.front_end_weights())
         return {"losses": losses.means(), "gradients": gradients.means(), "steps": len(steps)}
+
+    def _training_batch(self, rows: Tensor) -> Batch:
+        """Return the training images ``rows`` (B,); while a step is under way this makes the next one's."""
+        return self._data.train.batch(rows)
 
     def _step(
         self,
