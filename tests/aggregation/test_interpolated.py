@@ -57,6 +57,20 @@ def test_then_one_block_moves_at_a_time_the_others_stay_and_alone_is_always_offe
     assert settings(offers) == [(0, 0), (0.5, 0.5), (1, 0.5), (1, 1)], "all again, and what it has"
 
 
+def test_a_tensor_is_made_once_for_each_of_its_factors():
+    """Every one of them is held until the site has chosen, for every site."""
+    memory, used = {}, rule()
+    chosen = {site: {"encoder": 0.5, "decoder": 1.0} for site in SITES}
+    for _ in range(3):
+        offers = used.offer(start(), contributions(chosen), memory)["ankara"]
+        for name in NAMES:
+            factors = {
+                candidate.factors["decoder" if name == OF_DECODER else "encoder"] for candidate in offers
+            }
+            assert len({id(candidate.state[name]) for candidate in offers}) == len(factors)
+            assert len(factors) <= used.most_candidates
+
+
 def test_the_longest_prefix_of_whole_components_decides_the_block():
     memory = {}
     rule().offer(start(), contributions(), memory)

@@ -56,7 +56,7 @@ def test_what_is_told_is_what_a_copy_holds_its_gradients_and_the_states_to_choos
     copy, size = trained(config), copy_size(config, "kvasir")
     gradients = sum(parameter.nbytes for parameter in copy.segments.parameters())
     shared = sum(t.nbytes for name, t in copy.segments.state_dict().items() if copy.segments.is_shared(name))
-    states = 4 * shared if config.aggregation.rule == "interpolated" else 0
+    states = 2 * shared if config.aggregation.rule == "interpolated" else 0
     # AdamW counts its steps too, in four bytes a parameter.
     assert held(copy) + gradients + states == pytest.approx(size.total, rel=0.01)
 

@@ -73,7 +73,7 @@ class Rule(ABC):
 
     @property
     def most_candidates(self) -> int:
-        """Greatest number of states that a site gets to choose from; each is held until it has chosen."""
+        """Greatest number of values that a tensor has among a site's candidates, held until it has chosen."""
         return 1
 
     def __call__(

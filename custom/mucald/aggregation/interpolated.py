@@ -62,8 +62,8 @@ class Interpolated(Rule):
 
     @property
     def most_candidates(self) -> int:
-        """Every factor, what was chosen last, and staying alone."""
-        return len(self.factors) + 2
+        """One for every factor: whatever settings there are, they are made of these tensors."""
+        return len(self.factors)
 
     @cached_property
     def shared_rule(self) -> Rule:
@@ -96,8 +96,10 @@ class Interpolated(Rule):
             _remember(memory, contribution, blocks)
         return {
             site: [
-                Candidate(factors, _between(own[site], shared[site], factors, block_of))
-                for factors in self._grid(site, blocks, memory)
+                Candidate(factors, state)
+                for factors, state in _between(
+                    own[site], shared[site], self._grid(site, blocks, memory), block_of
+                )
             ]
             for site in start
         }
@@ -155,13 +157,20 @@ def _remember(memory: State, contribution: Contribution, blocks: Sequence[str]) 
     memory[f"{_CHOICES}.{site}"] = memory.get(f"{_CHOICES}.{site}", torch.tensor(0)) + 1
 
 
-def _between(own: State, shared: State, factors: Factors, block_of: Mapping[str, str]) -> State:
-    """Return what lies between two states; bit for bit ``own`` at 0 and ``shared`` at 1."""
-    state = {}
-    for name, tensor in own.items():
-        factor = factors[block_of[name]]
-        state[name] = torch.lerp(tensor, shared[name], factor) if factor else tensor
-    return state
+def _between(
+    own: State, shared: State, settings: Sequence[Factors], block_of: Mapping[str, str]
+) -> Iterator[tuple[Factors, State]]:
+    """Yield for each setting what lies between two states; bit for bit ``own`` at 0 and ``shared`` at 1.
+
+    A tensor is made once for each of its factors, whatever the other blocks' are.
+    """
+    made = {(name, 0.0): tensor for name, tensor in own.items()}
+    for factors in settings:
+        for name, tensor in own.items():
+            place = name, factors[block_of[name]]
+            if place not in made:
+                made[place] = torch.lerp(tensor, shared[name], place[1])
+        yield factors, {name: made[name, factors[block_of[name]]] for name in own}
 
 
 def _ancestors(name: str) -> Iterator[str]:
