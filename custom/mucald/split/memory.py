@@ -64,7 +64,7 @@ def copy_size(config: JobConfig, task: str) -> CopySize:
 
 def available_memory(device: torch.device) -> int | None:
     """Return how many bytes a process may still take on ``device``; None where that cannot be told."""
-    if device.type != "cpu":
+    if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     limits = [limit for limit in (_of_machine(), _of_group()) if limit is not None]
     return min(limits, default=None)
