@@ -1,12 +1,16 @@
 import re
+from contextlib import nullcontext
 
 import pytest
+import tiny_job
 import torch
-from tiny_job import REPOSITORY, run_job, tiny_config
+from simulated_device import DEVICE, SimulatedDevice, on_cpu, unfused
+from tiny_job import CPU, REPOSITORY, Federation, run_job, tiny_config
 
 from mucald.crdm.schedule import CosineSchedule
 from mucald.device import choose_device
 from mucald.errors import ConfigError
+from mucald.split import site
 
 # What looks at finished runs, and takes the sites' part in it, does so on the CPU.
 EXAMINES = ("inference/", "privacy/attacks/")
@@ -44,7 +48,9 @@ def test_no_part_of_a_run_names_its_device():
     for path in package.rglob("*.py"):
         name = str(path.relative_to(package))
         if not name.startswith(EXAMINES) and name != "device.py":
-            assert not re.search(r"torch\.device\(|\.cuda\(", path.read_text(encoding="utf-8")), name
+            assert not re.search(
+                r"""torch\.device\(["'](cpu|cuda)|\.cuda\(\)""", path.read_text(encoding="utf-8")
+            ), name
 
 
 def test_a_level_is_looked_up_where_the_latent_is():
@@ -52,3 +58,31 @@ def test_a_level_is_looked_up_where_the_latent_is():
     latent = torch.empty(2, 1, 4, 4, device="meta")
     scales = CosineSchedule().scales(torch.tensor([10, 300]), latent)
     assert {scale.device for scale in scales} == {latent.device}
+
+
+def models_on(device: torch.device, change: dict, folder, monkeypatch) -> dict[str, torch.Tensor]:
+    """Return the server's weights after a run in two processes, the second of which resumes the first."""
+    monkeypatch.setattr(tiny_job, "CPU", device)
+    with SimulatedDevice() if device == DEVICE else nullcontext():
+        Federation(tiny_config(change), folder).run(1)
+        federation = Federation(tiny_config(change, resume_from="latest"), folder)
+        federation.run()
+    assert not federation.coordinator.finish()["failures"]
+    return {
+        f"{name}.{key}": on_cpu(tensor)
+        for name, copy in federation.copies.items()
+        for key, tensor in copy.segments.state_dict().items()
+    }
+
+
+@pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")
+@pytest.mark.parametrize("change", [{}, {"release": {"mode": "once"}, "algorithm": {"name": "scaffold"}}])
+def test_everything_is_brought_to_the_device_and_nothing_left_behind(change, tmp_path, monkeypatch):
+    """On a device that refuses what was left on the CPU the run ends, and with the CPU's numbers."""
+    for name in ("Adam", "AdamW"):
+        monkeypatch.setattr(torch.optim, name, unfused(getattr(torch.optim, name)))
+    # The simulation holds for one thread.
+    monkeypatch.setattr(site, "one_ahead", lambda make, items: (make(item) for item in items))
+    expected = models_on(CPU, change, tmp_path / "cpu", monkeypatch)
+    found = models_on(DEVICE, change, tmp_path / "device", monkeypatch)
+    assert tiny_job.equal_tensors(found, expected)
