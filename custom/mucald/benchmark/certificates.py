@@ -1,0 +1,53 @@
+"""Certificates of a provisioned project, for measurements under mutual TLS."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from mucald.errors import ConfigError
+
+_PROVISION_S = 120
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Paths of one participant's files in PEM: the project's authority, its own certificate, and its key."""
+
+    authority: str
+    certificate: str
+    key: str
+
+    def read(self, name: str) -> bytes:
+        """Return the content of one of the files by the name of its field."""
+        return Path(getattr(self, name)).read_bytes()
+
+
+def provisioned(project: Path, folder: Path) -> dict[str, Certificates]:
+    """Provision a project and return the certificates of its server, called ``server``, and its sites.
+
+    Args:
+        project: FLARE's project file.
+        folder: where the kits go.
+
+    Raises:
+        ConfigError: FLARE refused the project.
+    """
+    content = yaml.safe_load(project.read_text(encoding="utf-8"))
+    nvflare = Path(sys.executable).with_name("nvflare")
+    command = [nvflare, "provision", "-p", project, "-w", folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_PROVISION_S, check=False)
+    if done.returncode != 0:
+        raise ConfigError(f"nvflare provision -p {project} failed: {done.stderr.strip()[-500:]}")
+    kits = folder / content["name"] / "prod_00"
+    found = {}
+    for participant in content["participants"]:
+        kind = participant["type"]
+        if kind in ("server", "client"):
+            startup = kits / participant["name"] / "startup"
+            name = "server" if kind == "server" else participant["name"]
+            files = (startup / file for file in ("rootCA.pem", f"{kind}.crt", f"{kind}.key"))
+            found[name] = Certificates(*map(str, files))
+    return found
