@@ -30,6 +30,8 @@ class History:
         images: training images that went through, by site.
         failures: every failure: site, round, reason.
         wall_s: time since the run began, over all its sessions.
+        first_step_s: the same up to the first training step that reached the server, if one did.
+        round_ends_s: the same up to the end of each round.
     """
 
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -41,6 +43,8 @@ class History:
     images: dict[str, int] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     wall_s: float = 0.0
+    first_step_s: float | None = None
+    round_ends_s: list[float] = field(default_factory=list)
 
     def add_report(self, report: dict[str, Any], server_seconds: float, epochs: int) -> None:
         """Add a site's report of one task to the totals."""
@@ -109,6 +113,8 @@ def build_results(config: JobConfig, run_id: str, history: History) -> dict[str,
         },
         "timing": {
             "wall_s": history.wall_s,
+            "first_step_s": history.first_step_s,
+            "round_ends_s": history.round_ends_s,
             "site_s": task - requests,
             "server_s": server,
             "transport_s": requests - server,

@@ -15,8 +15,8 @@ import torch
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReturnCode, Shareable, make_reply
 from nvflare.apis.signal import Signal
-from nvflare.apis.workspace import Workspace
 from nvflare.apis.utils.decomposers import flare_decomposers
+from nvflare.apis.workspace import Workspace
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.collab.api.app import ClientApp, ServerApp
 from nvflare.collab.api.decorators import main, publish
@@ -78,9 +78,7 @@ def _credentials(name: str, certificates: Certificates | None) -> dict[str, str]
         return {}
     params = DriverParams
     own = (
-        (params.SERVER_CERT, params.SERVER_KEY)
-        if name == SERVER
-        else (params.CLIENT_CERT, params.CLIENT_KEY)
+        (params.SERVER_CERT, params.SERVER_KEY) if name == SERVER else (params.CLIENT_CERT, params.CLIENT_KEY)
     )
     paths = {params.CA_CERT: certificates.authority}
     paths |= dict(zip(own, (certificates.certificate, certificates.key), strict=True))
@@ -170,9 +168,7 @@ class SiteCell:
         """Send a tensor as the argument of a published method."""
         tensor, app, abort = _tensor(payload), ClientApp(EchoService()), Signal()
         app.name = self._site
-        dispatcher = CellDispatcher(
-            None, None, self._site, self.cell, SERVER, abort, ThreadPoolExecutor(1)
-        )
+        dispatcher = CellDispatcher(None, None, self._site, self.cell, SERVER, abort, ThreadPoolExecutor(1))
         published = ServerApp(EchoService()).get_collab_interface()
         server, own = (Proxy(app, name, name, dispatcher, published[""]) for name in (SERVER, self._site))
         for name in filter(None, published):

@@ -242,9 +242,15 @@ class Coordinator:
             self._aggregator.end_round(list(self.copies.values()), contributions)
         self._history.rounds.append(self._round)
         self._completed = task.round + 1
-        self._history.wall_s = time.monotonic() - self._session_start
+        self._note_times()
+        self._history.round_ends_s.append(self._history.wall_s)
         self._save()
         self._writer.write_round(self._round)
+
+    def _note_times(self) -> None:
+        self._history.wall_s = time.monotonic() - self._session_start
+        if self._history.first_step_s is None and self.server.first_step is not None:
+            self._history.first_step_s = self.server.first_step - self._session_start
 
     def _last_validation_loss(self, site: str) -> float | None:
         validation = self._history.validation.get(site)
@@ -252,7 +258,7 @@ class Coordinator:
 
     def finish(self) -> dict[str, Any]:
         """Write results, models and events; return the results."""
-        self._history.wall_s = time.monotonic() - self._session_start
+        self._note_times()
         results = build_results(self._config, self.run_id, self._history)
         data = json.dumps(results, indent=2).encode()
         write_atomically(self._run_folder / "results.json", data)

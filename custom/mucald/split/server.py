@@ -22,7 +22,7 @@ from mucald.nets import backbone_of
 from mucald.split.attendance import Attendance
 from mucald.split.bounds import largest_request
 from mucald.split.front_end import from_vector, to_vector
-from mucald.split.link import server_payload_types
+from mucald.split.link import TRAINING, server_payload_types
 from mucald.split.messages import Field, Kind, Message, Phase, check_finite, decode
 from mucald.split.recorder import Recorder
 from mucald.split.released import Samples
@@ -98,6 +98,8 @@ class SplitServer:
         self._types = server_payload_types(config.wire)
         self._latent_shape = backbone_of(config.network).latent_shape(config.data.image_size)
         self._round = -1
+        self.first_step: float | None = None
+        """When, on the monotonic clock, this object answered its first training step."""
 
     def open_round(self, round_number: int, sites: Sequence[str]) -> None:
         """Accept messages of ``round_number`` from ``sites``, and no others."""
@@ -167,6 +169,8 @@ class SplitServer:
         if request == session.last_request:
             return session.last_reply
         self._check(session, message)
+        if self.first_step is None and message.phase in TRAINING:
+            self.first_step = time.monotonic()
         fields = self._dispatch(session.copy, message)
         check_finite(fields)
         reply = Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(

@@ -1,0 +1,64 @@
+"""The parts of a training step: which function of the package belongs to which."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mucald import randomness
+from mucald.benchmark.probe import Part
+from mucald.crdm.module import CRDM
+from mucald.daca import FeatureBuffer
+from mucald.data.dataset import Split
+from mucald.losses import SegmentationLoss
+from mucald.privacy.release import Release
+from mucald.split import link, server
+from mucald.split.link import TRAINING, Link
+from mucald.split.messages import Message
+from mucald.split.server import SplitServer
+from mucald.split.server_segments import ServerSegments
+from mucald.split.site import SplitSite
+from mucald.split.site_copy import SiteCopy
+from mucald.split.site_segments import SiteSegments
+
+SITE, SERVER = "site", "server"
+WAIT = "wait for the server"
+
+
+def _always(*_: Any) -> bool:
+    return True
+
+
+def _in_training(*arguments: Any) -> bool:
+    """Tell from the arguments of ``SplitServer._answer`` whether it answers a training step."""
+    return any(isinstance(argument, Message) and argument.phase in TRAINING for argument in arguments)
+
+
+PARTS: Sequence[Part] = (
+    Part(SplitSite, "_train", "schedule", SITE, root=True, keep=_always),
+    Part(SplitSite, "_step", "other", counts=True),
+    Part(Split, "batch", "data"),
+    Part(SiteSegments, "_released", "front end"),
+    Part(Release, "latent", "release"),
+    Part(SiteSegments, "_logits", "back end"),
+    Part(SegmentationLoss, "terms", "loss"),
+    Part(SiteSegments, "_update", "gradient norms, clipping"),
+    Part(Link, "request", WAIT),
+    Part(SplitServer, "handle", "lock, checks", SERVER, root=True),
+    Part(SplitServer, "_answer", "lock, checks", keep=_in_training),
+    Part(ServerSegments, "forward", "middle network"),
+    Part(CRDM, "forward", "CRDM"),
+    Part(ServerSegments, "diffusion_losses", "CRDM losses"),
+    Part(ServerSegments, "causal_losses", "CRDM losses"),
+    Part(ServerSegments, "adversarial_losses", "DACA"),
+    Part(FeatureBuffer, "append", "DACA"),
+    Part(SiteCopy, "train_forward", "sum of losses"),
+    Part(SiteCopy, "train_backward", "gradient norms, clipping"),
+    # These belong to whichever side calls them.
+    Part(link, "decode", "decode"),
+    Part(server, "decode", "decode"),
+    Part(Message, "encode", "encode"),
+    Part(randomness, "normal", "noise"),
+    Part(torch.autograd, "backward", "backward"),
+    Part(torch.optim.AdamW, "step", "optimiser"),
+)

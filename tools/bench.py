@@ -1,0 +1,174 @@
+"""Measure what the split costs, each figure as a ratio within one run beside its limit.
+
+Usage: ``python tools/bench.py step --out bench``, and likewise ``wire``, ``run``, ``scale`` and ``codec``
+
+Every subcommand prints tables and writes ``<out>/<subcommand>.json``. Its exit status is 0 whether limits are
+kept or not, unless ``--strict`` is given. docs/performance.md says what each measures.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mucald.benchmark.result import Result
+from mucald.errors import MucaldError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PROJECT = REPOSITORY / "workspace_templates" / "project.yml"
+JOB = REPOSITORY / "jobs" / "mucald"
+BROKEN = 2
+
+Measure = Callable[[argparse.Namespace], Result]
+"""Does one subcommand's work. Each imports what it needs itself: FLARE and torch take seconds to import."""
+
+
+def wire(arguments: argparse.Namespace) -> Result:
+    """Measure the carriers, in the clear and, unless told otherwise, under mutual TLS."""
+    from mucald.benchmark.certificates import provisioned
+    from mucald.benchmark.wire import CARRIERS, WirePlan, measure, report
+
+    with tempfile.TemporaryDirectory() as folder:
+        certificates = provisioned(PROJECT, Path(folder))
+        plan = WirePlan(
+            [name for name in certificates if name != "server"],
+            tuple(arguments.sites),
+            tuple(round(kib * 1024) for kib in arguments.kib),
+            arguments.seconds,
+            arguments.repeats,
+            tuple(arguments.carriers or CARRIERS),
+        )
+        rates = {"plain": measure(plan)}
+        if not arguments.plain_only:
+            rates["mutual TLS"] = measure(plan, certificates)
+    return report(plan, rates)
+
+
+def step(arguments: argparse.Namespace) -> Result:
+    """Measure the parts of a training step."""
+    from mucald.benchmark.step import StepPlan, measure, report
+
+    plan = StepPlan(
+        arguments.job.resolve(),
+        arguments.epochs,
+        arguments.threads,
+        not arguments.in_process_only,
+        changes(arguments.set),
+    )
+    return report(plan, measure(plan))
+
+
+def run(arguments: argparse.Namespace) -> Result:
+    """Measure whole runs: in one process, in the simulator, and if asked for in a provisioned federation."""
+    from mucald.benchmark.run import BARE, IN_PROCESS, PARALLEL, RunPlan, measure, report
+
+    plan = RunPlan(
+        arguments.job.resolve(),
+        arguments.threads,
+        arguments.parallel,
+        (IN_PROCESS, BARE, PARALLEL),
+        arguments.repeats,
+        changes(arguments.set),
+    )
+    return report(plan, measure(plan))
+
+
+def scale(arguments: argparse.Namespace) -> Result:
+    """Measure a server with many sites that compute nothing."""
+    from mucald.benchmark.scale import ScalePlan, measure, report
+
+    plan = ScalePlan(
+        arguments.job.resolve(),
+        tuple(arguments.sites),
+        arguments.rounds,
+        arguments.steps,
+        changes(arguments.set),
+    )
+    return report(plan, measure(plan))
+
+
+def _wire_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sites", type=int, nargs="+", default=[1, 5], help="sites at once (1 5)")
+    parser.add_argument("--kib", type=float, nargs="+", default=[64, 2048, 8192, 32768], help="payloads")
+    parser.add_argument("--seconds", type=float, default=1.0, help="per carrier and repeat (1)")
+    parser.add_argument("--repeats", type=int, default=5, help="the median of these counts (5)")
+    parser.add_argument("--carriers", nargs="+", help="some of socket grpc core_cell channel aux collab")
+    parser.add_argument("--plain-only", action="store_true", help="leave out mutual TLS")
+
+
+def _job_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--job", type=Path, default=JOB, help="a job folder (jobs/mucald)")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="values of mucald.json, for a shorter job"
+    )
+
+
+def _step_options(parser: argparse.ArgumentParser) -> None:
+    _job_options(parser)
+    parser.add_argument("--epochs", type=int, default=2, help="local epochs that are timed (2)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="sites at once (cores)")
+    parser.add_argument("--in-process-only", action="store_true", help="leave out FLARE's simulator")
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    _job_options(parser)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="in one process (cores)")
+    parser.add_argument("-t", "--parallel", type=int, default=5, help="sites at once in the simulator (5)")
+    parser.add_argument("--repeats", type=int, default=1, help="the median of these counts (1)")
+
+
+def _scale_options(parser: argparse.ArgumentParser) -> None:
+    _job_options(parser)
+    parser.add_argument(
+        "--sites", type=int, nargs="+", default=[1, 2, 5, 10, 20, 50], help="numbers of sites"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="the first is not timed (3)")
+    parser.add_argument("--steps", type=int, default=10, help="steps of each site and round (10)")
+
+
+COMMANDS: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] = {
+    "wire": (wire, _wire_options),
+    "step": (step, _step_options),
+    "run": (run, _run_options),
+    "scale": (scale, _scale_options),
+}
+
+
+def changes(texts: list[str]) -> dict[str, Any]:
+    """Return ``KEY=VALUE`` texts as a dictionary."""
+    from experiments import changes as parsed
+
+    return parsed(texts)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (function, options) in COMMANDS.items():
+        command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        options(command)
+        command.add_argument("--out", type=Path, default=Path("bench"), help="where the JSON goes (bench)")
+        command.add_argument("--strict", action="store_true", help="fail if a limit is not kept")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    arguments = _arguments(argv)
+    try:
+        result = COMMANDS[arguments.command][0](arguments)
+    except (MucaldError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BROKEN
+    print(result.text())
+    print(f"\nwritten: {result.write(arguments.out)}")
+    return int(arguments.strict and not all(check.passed for check in result.checks))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
