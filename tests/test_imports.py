@@ -23,6 +23,9 @@ MATHEMATICS = (
     "randomness",
 )
 
+# Benchmarks stand above FLARE's adapters, and nothing may need them.
+USERS_OF_FLARE = ("flare", "benchmark")
+
 # They examine whole runs from outside, so they stand above the protocol, and no part of a run may need them.
 EXAMINERS = ("privacy/recording.py", "privacy/attacks/", "privacy/frontier/")
 
@@ -47,8 +50,10 @@ def imported(path) -> set[str]:
 def test_imports_go_one_way(path):
     part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     forbidden = []
-    if part != "flare":
+    if part not in USERS_OF_FLARE:
         forbidden += ["nvflare", "mucald.flare"]
+    if part != "benchmark":
+        forbidden += ["mucald.benchmark"]
     if part in MATHEMATICS and not examines(path):
         forbidden += ["mucald.split"]
     if not examines(path):
@@ -57,9 +62,9 @@ def test_imports_go_one_way(path):
         assert not any(f"{name}.".startswith(f"{root}.") for root in forbidden), f"{path.name} imports {name}"
 
 
-def test_the_adapters_are_the_ones_that_import_flare():
+def test_the_adapters_and_the_benchmarks_are_the_ones_that_import_flare():
     users = {path.parent.name for path in MODULES if any(n.startswith("nvflare.") for n in imported(path))}
-    assert users == {"flare"}
+    assert users == set(USERS_OF_FLARE)
 
 
 @pytest.mark.parametrize("path", [*MODULES, *TOOLS], ids=lambda path: str(path.relative_to(REPOSITORY)))

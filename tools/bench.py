@@ -90,6 +90,23 @@ def scale(arguments: argparse.Namespace) -> Result:
     return report(plan, measure(plan))
 
 
+def codec(arguments: argparse.Namespace) -> Result:
+    """Measure bytes and Dice of the payload types; runs that are finished are not made again."""
+    from mucald.benchmark.codec import CodecPlan, measure, report
+
+    plan = CodecPlan(
+        arguments.job.resolve(),
+        arguments.types,
+        arguments.single,
+        arguments.seeds,
+        (arguments.out / "runs").resolve(),
+        changes(arguments.set),
+        arguments.simulator,
+        arguments.threads,
+    )
+    return report(plan, measure(plan))
+
+
 def _wire_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sites", type=int, nargs="+", default=[1, 5], help="sites at once (1 5)")
     parser.add_argument("--kib", type=float, nargs="+", default=[64, 2048, 8192, 32768], help="payloads")
@@ -129,11 +146,21 @@ def _scale_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=10, help="steps of each site and round (10)")
 
 
+def _codec_options(parser: argparse.ArgumentParser) -> None:
+    _job_options(parser)
+    parser.add_argument("--types", nargs="*", default=["bfloat16", "int8"], help="for all directions at once")
+    parser.add_argument("--single", nargs="*", default=["int8"], help="for one direction at a time")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="7 by default")
+    parser.add_argument("--simulator", action="store_true", help="run NVFLARE's simulator; the same numbers")
+    parser.add_argument("--threads", type=int, help="sites that run at once")
+
+
 COMMANDS: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] = {
     "wire": (wire, _wire_options),
     "step": (step, _step_options),
     "run": (run, _run_options),
     "scale": (scale, _scale_options),
+    "codec": (codec, _codec_options),
 }
 
 

@@ -163,9 +163,9 @@ def peaks_by_process(seen: Watched, sites: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for number, peak in seen.peaks.items():
         command = seen.commands.get(number, [])
-        names = [
-            site for site in sites if site in command or any(part.endswith(f"/{site}") for part in command)
-        ]
+        # A simulator's client has its name as an argument, a provisioned one in the path of its kit.
+        words = {word for part in command for word in part.split("/")}
+        names = [site for site in sites if site in words]
         name = names[0] if len(names) == 1 else "server"
         found[name] = max(found.get(name, 0), peak)
     return found

@@ -1,6 +1,5 @@
 """Where the time of a training step goes, in one process and over FLARE."""
 
-import logging
 import os
 import subprocess
 import tempfile
@@ -9,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mucald.benchmark.jobs import simulator_command, variant
+from mucald.benchmark.jobs import simulator_command, variant, variant_content
 from mucald.benchmark.parts import PARTS, SERVER, SITE, WAIT
 from mucald.benchmark.probe import Ledger, Probe
 from mucald.benchmark.probed import FOLDER_VARIABLE, read_ledgers
@@ -27,8 +26,6 @@ _PROBED = {
     "mucald.flare.executor.SplitFedExecutor": "mucald.benchmark.probed.ProbedExecutor",
 }
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class StepPlan:
@@ -37,7 +34,7 @@ class StepPlan:
     Args:
         job: the job folder; it is run for one round.
         epochs: local epochs of that round.
-        threads: sites at once in the simulator, and in one process.
+        threads: sites at once in one process; in the simulator it is all of them.
         flare: whether to measure over FLARE too.
         changes: further values of ``mucald.json`` by dotted key.
     """
@@ -56,7 +53,12 @@ def measure(plan: StepPlan) -> dict[str, Ledger]:
         ConfigError: the job is wrong.
         TrainingError: the run over FLARE failed.
     """
-    changes = {"training.rounds": 1, "training.local_epochs": plan.epochs, **plan.changes}
+    schedule = {"training.rounds": 1, "training.local_epochs": plan.epochs}
+    # A term whose weight is still 0 in the first round would not be computed.
+    losses = variant_content(plan.job, plan.changes)["losses"]
+    ramps = [f"losses.{name}" for name, weight in losses.items() if isinstance(weight, dict)]
+    at_once = {f"{term}.{key}": 0.0 for term in ramps for key in ("warm_up", "ramp")}
+    changes = {**plan.changes, **schedule, **at_once}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ledgers = {"in process": _in_process(plan, changes, folder)}
@@ -77,7 +79,8 @@ def _over_flare(plan: StepPlan, changes: Mapping[str, Any], folder: Path) -> Led
     probes = folder / "probes"
     probes.mkdir()
     environment = {FOLDER_VARIABLE: str(probes), HOME_VARIABLE: str(folder / "flare_homes")}
-    command = simulator_command(job, folder / "flare", plan.threads)
+    _, sites = load_job(job)
+    command = simulator_command(job, folder / "flare", len(sites))
     done = subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, check=False, cwd=folder
     )
