@@ -50,9 +50,9 @@ def test_outside_a_root_nothing_is_timed(work):
 def test_a_root_of_no_interest_leaves_nothing(work):
     with Probe(parts(work, keep=lambda wanted: wanted)).installed() as ledger:
         work.root(False)
-        assert ledger.seconds.total() == 0
+        assert sum(ledger.seconds.values()) == 0
         work.root(True)
-    assert ledger.seconds.total() > 0
+    assert sum(ledger.seconds.values()) > 0
 
 
 def test_the_functions_are_put_back_even_after_a_failure(work):
@@ -74,11 +74,6 @@ def test_a_function_belongs_to_the_side_that_calls_it():
         owner.site()
     both = {(side, part) for side in ("site", "server") for part in (f"{side}'s", "shared")}
     assert set(ledger.seconds) == both
-        ("site", "site's"),
-        ("site", "shared"),
-        ("server", "server's"),
-        ("server", "shared"),
-    }
     assert len(ledger.served) == 1
 
 

@@ -37,7 +37,7 @@ def provisioned(project: Path, folder: Path) -> dict[str, Certificates]:
     """
     content = yaml.safe_load(project.read_text(encoding="utf-8"))
     nvflare = Path(sys.executable).with_name("nvflare")
-    command = [nvflare, "provision", "-p", project, "-w", folder]
+    command = [str(nvflare), "provision", "-p", str(project), "-w", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_PROVISION_S, check=False)
     if done.returncode != 0:
         raise ConfigError(f"nvflare provision -p {project} failed: {done.stderr.strip()[-500:]}")

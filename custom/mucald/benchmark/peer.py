@@ -10,6 +10,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,11 @@ class _Site:
         for subfolder in ("startup", "local"):
             (Path(self._folder.name) / subfolder).mkdir()
         cell = SiteCell(name, port, certificates, Path(self._folder.name))
-        self._prepare = {
+        self._prepare: dict[str, Callable[[bytes], Trip]] = {
             "socket": connect_socket(plain["socket"], certificates),
             "grpc": connect_grpc(plain["grpc"], certificates),
         }
-        for carrier, prepare in CARRIERS.items():
-            self._prepare[carrier] = lambda payload, prepare=prepare: prepare(cell, payload)
+        self._prepare |= {carrier: partial(prepare, cell) for carrier, prepare in CARRIERS.items()}
         self._trips: dict[tuple[str, int], Trip] = {}
 
     def measure(self, carrier: str, size: int, seconds: float, start: float) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import functools
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class Part:
 class Ledger:
     """Seconds by side and part, how many steps were made, and when the server was at work."""
 
-    seconds: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seconds: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     steps: int = 0
     served: list[tuple[float, float]] = field(default_factory=list)
 
@@ -58,7 +58,8 @@ class Ledger:
 
     def of(self, side: str) -> dict[str, float]:
         """Return seconds by part of one side, the largest first."""
-        return {label: seconds for (where, label), seconds in self.seconds.most_common() if where == side}
+        found = {label: seconds for (where, label), seconds in self.seconds.items() if where == side}
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     def busy(self) -> tuple[float, float]:
         """Return the seconds from the server's first step to its last, and in how many it was at work."""
@@ -76,7 +77,7 @@ class _Thread(threading.local):
         self.stack: list[tuple[str, str]] = []
         self.since = 0.0
         self.serving_since = 0.0
-        self.found: Counter[tuple[str, str]] = Counter()
+        self.found: defaultdict[tuple[str, str], float] = defaultdict(float)
         self.steps = 0
         self.kept = False
 
@@ -159,7 +160,7 @@ class Probe:
         thread = self._thread
         if thread.kept:
             with self._lock:
-                # ``update`` adds.
-                self.ledger.seconds.update(thread.found)
+                for key, seconds in thread.found.items():
+                    self.ledger.seconds[key] += seconds
                 self.ledger.steps += thread.steps
-        thread.found, thread.steps, thread.kept = Counter(), 0, False
+        thread.found, thread.steps, thread.kept = defaultdict(float), 0, False
