@@ -28,6 +28,7 @@ from nvflare.fuel.f3.cellnet.cell import Cell
 from nvflare.fuel.f3.cellnet.core_cell import Message
 from nvflare.fuel.f3.cellnet.defs import CellChannel, MessageHeaderKey
 from nvflare.fuel.f3.drivers.driver_params import DriverParams
+from nvflare.fuel.sec.authn import set_add_auth_headers_filters
 from nvflare.fuel.utils import fobs
 from nvflare.private.aux_runner import AuxMsgTarget, AuxRunner
 
@@ -132,6 +133,8 @@ class SiteCell:
     def __init__(self, site: str, port: int, certificates: Certificates | None, folder: Path):
         self._site, self._folder = site, folder
         self.cell = _cell(f"{site}.{JOB}", port, certificates)
+        # What a registered site puts onto every message; the server's check of the signature is not part of this.
+        set_add_auth_headers_filters(self.cell, site, "token", "signature")
         end = time.monotonic() + _CONNECT_S
         while not self.cell.core_cell.is_cell_connected(SERVER):
             if time.monotonic() > end:
