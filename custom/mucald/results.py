@@ -62,6 +62,16 @@ class History:
         if "losses" in report:
             self.images[site] = self.images.get(site, 0) + epochs * report["n_train"]
 
+    def note_first_step(self, moment: float | None, start: float) -> None:
+        """Note when a site's first training step came; ``start`` is when the run began, on the same clock."""
+        if moment is not None:
+            self.first_step_s = min(moment - start, self.first_step_s or moment - start)
+
+    def end_round(self, wall_s: float) -> None:
+        """Note that a round ends, ``wall_s`` after the run began."""
+        self.wall_s = wall_s
+        self.round_ends_s.append(wall_s)
+
     def add_choice(self, site: str, completed: int, choice: dict[str, Any]) -> None:
         """Note what a site chose after ``completed`` rounds of what the last of them led to."""
         self.aggregation.setdefault(site, []).append({"round": completed - 1, **choice})

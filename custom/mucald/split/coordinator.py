@@ -163,6 +163,7 @@ class Coordinator:
     def _add(self, site: str, report: dict[str, Any], record: RoundRecord) -> None:
         """Add a site's report and the server's notes of the same task to round and history."""
         self._history.add_report(report, record.seconds, self._config.training.local_epochs)
+        self._history.note_first_step(record.first_step, self._session_start)
         if record.choice is not None:
             self._history.add_choice(site, self._round["round"], record.choice)
         self._round["sites"][site] = {
@@ -242,15 +243,9 @@ class Coordinator:
             self._aggregator.end_round(list(self.copies.values()), contributions)
         self._history.rounds.append(self._round)
         self._completed = task.round + 1
-        self._note_times()
-        self._history.round_ends_s.append(self._history.wall_s)
+        self._history.end_round(time.monotonic() - self._session_start)
         self._save()
         self._writer.write_round(self._round)
-
-    def _note_times(self) -> None:
-        self._history.wall_s = time.monotonic() - self._session_start
-        if self._history.first_step_s is None and self.server.first_step is not None:
-            self._history.first_step_s = self.server.first_step - self._session_start
 
     def _last_validation_loss(self, site: str) -> float | None:
         validation = self._history.validation.get(site)
@@ -258,7 +253,7 @@ class Coordinator:
 
     def finish(self) -> dict[str, Any]:
         """Write results, models and events; return the results."""
-        self._note_times()
+        self._history.wall_s = time.monotonic() - self._session_start
         results = build_results(self._config, self.run_id, self._history)
         data = json.dumps(results, indent=2).encode()
         write_atomically(self._run_folder / "results.json", data)

@@ -1,5 +1,6 @@
 """What the server notes of one site within a round."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +31,23 @@ class ProxyError:
 
 @dataclass
 class RoundRecord:
-    """What the server notes of one site within a round; ``choice`` as :meth:`.Choice.describe` returns it."""
+    """What the server notes of one site within a round.
+
+    Args:
+        losses, gradients, proxy_error: means over the round.
+        choice: as :meth:`.Choice.describe` returns it.
+        seconds: that the server worked for the site.
+        first_step: when the site's first training step came, on the monotonic clock.
+    """
 
     losses: Averages = field(default_factory=Averages)
     gradients: Averages = field(default_factory=Averages)
     proxy_error: ProxyError = field(default_factory=ProxyError)
     choice: dict[str, Any] | None = None
     seconds: float = 0.0
+    first_step: float | None = None
+
+    def begin_step(self, training: bool) -> None:
+        """Note that a step begins."""
+        if training and self.first_step is None:
+            self.first_step = time.monotonic()

@@ -98,8 +98,6 @@ class SplitServer:
         self._types = server_payload_types(config.wire)
         self._latent_shape = backbone_of(config.network).latent_shape(config.data.image_size)
         self._round = -1
-        self.first_step: float | None = None
-        """When, on the monotonic clock, this object answered its first training step."""
 
     def open_round(self, round_number: int, sites: Sequence[str]) -> None:
         """Accept messages of ``round_number`` from ``sites``, and no others."""
@@ -169,8 +167,7 @@ class SplitServer:
         if request == session.last_request:
             return session.last_reply
         self._check(session, message)
-        if self.first_step is None and message.phase in TRAINING:
-            self.first_step = time.monotonic()
+        session.copy.record.begin_step(message.phase in TRAINING)
         fields = self._dispatch(session.copy, message)
         check_finite(fields)
         reply = Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(
