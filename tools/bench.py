@@ -148,8 +148,10 @@ def _scale_options(parser: argparse.ArgumentParser) -> None:
 
 def _codec_options(parser: argparse.ArgumentParser) -> None:
     _job_options(parser)
-    parser.add_argument("--types", nargs="*", default=["bfloat16", "int8"], help="for all directions at once")
-    parser.add_argument("--single", nargs="*", default=["int8"], help="for one direction at a time")
+    parser.add_argument(
+        "--types", nargs="*", default=["bfloat16", "int8", "int4"], help="for all directions at once"
+    )
+    parser.add_argument("--single", nargs="*", default=["int4"], help="for one direction at a time")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="7 by default")
     parser.add_argument("--simulator", action="store_true", help="run NVFLARE's simulator; the same numbers")
     parser.add_argument("--threads", type=int, help="sites that run at once")

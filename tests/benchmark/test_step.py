@@ -6,7 +6,7 @@ import math
 import pytest
 from tiny_job import BATCH, CONTENT, LATENT, tiny_content, write_job
 
-from mucald.benchmark.parts import SERVER, SITE
+from mucald.benchmark.parts import AHEAD, SERVER, SITE
 from mucald.benchmark.step import StepPlan, codec_share, idle_shares, measure, report
 
 HEADER = DESCRIPTOR = 28
@@ -30,7 +30,7 @@ def test_every_step_of_every_site_is_counted(ledger):
 
 def test_all_parts_of_the_method_show_up(ledger):
     both = {"encode", "decode", "backward", "optimiser", "gradient norms, clipping"}
-    assert both | {"data", "front end", "release", "back end", "loss"} <= set(ledger.of(SITE))
+    assert both | {AHEAD, "front end", "release", "back end", "loss"} <= set(ledger.of(SITE))
     assert both | {"CRDM", "CRDM losses", "middle network", "DACA"} <= set(ledger.of(SERVER))
 
 

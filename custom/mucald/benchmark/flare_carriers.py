@@ -133,7 +133,7 @@ class SiteCell:
     def __init__(self, site: str, port: int, certificates: Certificates | None, folder: Path):
         self._site, self._folder = site, folder
         self.cell = _cell(f"{site}.{JOB}", port, certificates)
-        # What a registered site puts onto every message; the server's check of the signature is not part of this.
+        # What a registered site puts onto every message. No server checks the signature here.
         set_add_auth_headers_filters(self.cell, site, "token", "signature")
         end = time.monotonic() + _CONNECT_S
         while not self.cell.core_cell.is_cell_connected(SERVER):

@@ -9,12 +9,12 @@ from mucald import randomness
 from mucald.benchmark.probe import Part
 from mucald.crdm.module import CRDM
 from mucald.daca import FeatureBuffer
-from mucald.data.dataset import Split
 from mucald.losses import SegmentationLoss
 from mucald.privacy.release import Release
 from mucald.split import link, server
 from mucald.split.link import TRAINING, Link
 from mucald.split.messages import Message
+from mucald.split.once_site import OnceSite
 from mucald.split.server import SplitServer
 from mucald.split.server_segments import ServerSegments
 from mucald.split.site import SplitSite
@@ -22,6 +22,7 @@ from mucald.split.site_copy import SiteCopy
 from mucald.split.site_segments import SiteSegments
 
 SITE, SERVER = "site", "server"
+AHEAD = "data, made ahead"
 WAIT = "wait for the server"
 
 
@@ -37,7 +38,9 @@ def _in_training(*arguments: Any) -> bool:
 PARTS: Sequence[Part] = (
     Part(SplitSite, "_train", "schedule", SITE, root=True, keep=_always),
     Part(SplitSite, "_step", "other", counts=True),
-    Part(Split, "batch", "data"),
+    # These are made in a thread of their own while a step is under way.
+    Part(SplitSite, "_training_batch", AHEAD, SITE, root=True, keep=_always),
+    Part(OnceSite, "_training_batch", AHEAD, SITE, root=True, keep=_always),
     Part(SiteSegments, "_released", "front end"),
     Part(Release, "latent", "release"),
     Part(SiteSegments, "_logits", "back end"),

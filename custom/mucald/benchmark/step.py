@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mucald.benchmark.jobs import simulator_command, variant, variant_content
-from mucald.benchmark.parts import PARTS, SERVER, SITE, WAIT
+from mucald.benchmark.parts import AHEAD, PARTS, SERVER, SITE, WAIT
 from mucald.benchmark.probe import Ledger, Probe
 from mucald.benchmark.probed import FOLDER_VARIABLE, read_ledgers
 from mucald.benchmark.result import Check, Result, ratio
@@ -135,7 +135,8 @@ def idle_shares(ledger: Ledger) -> dict[str, float]:
     """
     site = ledger.of(SITE)
     span, busy = ledger.busy()
-    return {SITE: ratio(site.get(WAIT, 0.0), sum(site.values())), SERVER: 1 - ratio(busy, span)}
+    steps = sum(seconds for label, seconds in site.items() if label != AHEAD)
+    return {SITE: ratio(site.get(WAIT, 0.0), steps), SERVER: 1 - ratio(busy, span)}
 
 
 def _table(side: str, ledgers: Mapping[str, Ledger]) -> Table:

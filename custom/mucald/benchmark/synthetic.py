@@ -164,7 +164,7 @@ def _round(
     together = Barrier(len(sites), action=lambda: clock.append((time.perf_counter(), time.process_time())))
 
     def work(site: _Site) -> list[float]:
-        link = Link(partial(coordinator.server.handle, site.name), config.wire)
+        link = Link(partial(coordinator.server.handle, site.name), config, site.name)
         return site.round(Exchange(link, config, number), number, steps, together)
 
     with ThreadPoolExecutor(len(sites)) as pool:

@@ -86,8 +86,7 @@ class Coordinator:
         }
         self._aggregator.check(list(self.copies.values()))
         self._discriminators = Discriminators(config, device)
-        self._history = History()
-        self._completed = 0
+        self._history, self._completed = History(), 0
         # Reports of different sites may come at once.
         self._lock = threading.Lock()
         runs = home / "runs"

@@ -88,7 +88,7 @@ class SplitServer:
         recorder: Recorder | None = None,
         attendance: Attendance | None = None,
     ):
-        self._config = config
+        self._config, self._round = config, -1
         self._refused = _phases_without_use(config)
         self._sessions = {
             site: _Session(copy, largest_request(config, copy)) for site, copy in copies.items()
@@ -97,7 +97,6 @@ class SplitServer:
         self._attendance = attendance or Attendance(0)
         self._types = server_payload_types(config.wire)
         self._latent_shape = backbone_of(config.network).latent_shape(config.data.image_size)
-        self._round = -1
 
     def open_round(self, round_number: int, sites: Sequence[str]) -> None:
         """Accept messages of ``round_number`` from ``sites``, and no others."""
