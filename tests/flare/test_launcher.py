@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from nvflare.apis.job_launcher_spec import JobReturnCode
@@ -25,6 +26,14 @@ class Processes:
         command = self.commands[min(self.started, len(self.commands) - 1)]
         self.started += 1
         return ProcessHandle(process_adapter=spawn_process(["sh", "-c", command], ENVIRONMENT))
+
+
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """Let child processes heed interrupts, which a shell makes all of a command in its background ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def run(processes: Processes, restarts: int = 3) -> tuple[int, list[int]]:
@@ -54,6 +63,7 @@ def test_a_process_killed_too_often_leaves_the_job_to_the_others():
     assert processes.started == 3
 
 
+@pytest.mark.usefixtures("heeded_interrupts")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_that_was_asked_to_end_is_not_started_again(number):
     processes = Processes(f"kill -{int(number)} $$; sleep 9")
