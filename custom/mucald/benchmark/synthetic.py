@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mucald.benchmark.probe import Part, Probe
 from mucald.config import JobConfig
+from mucald.device import choose_device
 from mucald.errors import ConfigError
 from mucald.nets import backbone_of
 from mucald.privacy.release import Released
@@ -134,7 +135,7 @@ def measure(content: dict[str, Any], count: int, rounds: int, steps: int) -> dic
     tensors, resident = [], []
     with tempfile.TemporaryDirectory() as name, Probe(_BETWEEN_ROUNDS).installed() as ledger:
         coordinator = Coordinator(
-            config, list(config.sites), Path(name), Path(name) / "run", torch.device("cpu")
+            config, list(config.sites), Path(name), Path(name) / "run", choose_device(config.runtime)
         )
         for number in range(rounds):
             task = SiteTask("train", number, coordinator.run_id)
