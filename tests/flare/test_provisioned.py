@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SITES = ("north", "south", "west")
 LIMIT_S = 240
+ORG_ADMIN = "it@embryo-clinic.org"
 # What may differ between two runs of the same numbers.
 INCIDENTAL = ("run_id", "timing")
 
@@ -69,8 +70,10 @@ def assert_equal_to_one_process(job: Path, results: Path, folder: Path) -> None:
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
-def submit(federation: Loopback, job: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
-    kit = federation.kits / LEAD
+def submit(
+    federation: Loopback, job: Path, out: Path, *arguments: str, by: str = LEAD
+) -> subprocess.Popen[str]:
+    kit = federation.kits / by
     command = [sys.executable, REPOSITORY / "tools/submit.py", job, "--kit", kit, "--out", out, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -98,6 +101,16 @@ def test_a_submitted_job_gives_the_numbers_of_one_process_and_listens_on_loopbac
     assert addresses
     assert set(addresses) <= {"127.0.0.1", "::1"}
     assert_equal_to_one_process(job, results_of(tmp_path / "out"), tmp_path)
+
+
+def test_an_admin_whose_role_may_not_submit_is_refused(federation, tmp_path):
+    process = submit(
+        federation, write(tmp_path, tiny_content(name="unwanted")), tmp_path / "out", by=ORG_ADMIN
+    )
+    output = finish(process)
+    assert process.returncode != 0
+    assert "not authorized" in output.lower(), output
+    assert not list((tmp_path / "out").rglob("results.json"))
 
 
 def test_a_bundle_with_code_is_refused_where_custom_code_is_forbidden(federation, tmp_path):
