@@ -92,12 +92,19 @@ def test_paths_that_are_named_exist(document):
         assert list(REPOSITORY.glob(path.rstrip("."))), path
 
 
+def with_shared_options(tool: str) -> str:
+    """Return the source of a tool and of those that it takes options from."""
+    source = read(tool)
+    shared = re.findall(r"^from (\w+) import .*add_", source, re.MULTILINE)
+    return source + "".join(read(f"tools/{name}.py") for name in shared)
+
+
 def test_options_of_the_commands_exist(document):
     text = document.read_text(encoding="utf-8")
     commands = re.findall(r"python (tools/\w+\.py|-m mucald)([^\n`]*)", text)
     assert commands or document.name not in ("README.md", "tasks.md")
     for program, arguments in commands:
-        source = read("custom/mucald/__main__.py" if program == "-m mucald" else program)
+        source = read("custom/mucald/__main__.py") if program == "-m mucald" else with_shared_options(program)
         for option in re.findall(r"(?<= )--?[a-z][\w-]*", arguments):
             assert f'"{option}"' in source, f"{program} {option}"
 
