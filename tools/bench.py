@@ -62,7 +62,7 @@ def step(arguments: argparse.Namespace) -> Result:
 
 
 def run(arguments: argparse.Namespace) -> Result:
-    """Measure whole runs: in one process, in the simulator, and if asked for in a provisioned federation."""
+    """Measure whole runs: in one process, and in the simulator with its sites in turn and at once."""
     from mucald.benchmark.run import BARE, IN_PROCESS, PARALLEL, RunPlan, measure, report
 
     plan = RunPlan(

@@ -148,7 +148,7 @@ class FromAverageFeatures(_FromAverage):
 
 
 class FromAverageGradient(_FromAverage):
-    """Averages ∂L/∂x̂₂, as it was sent: what is clipped and noised has the same noise in every epoch."""
+    """Averages ∂L/∂x̂₂ as it was sent: clipped and noised alike, its noise is as large in every epoch."""
 
     name = "mask_inference.gradient_average"
     field = Field.FEATURE_GRADIENT
