@@ -1,15 +1,19 @@
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 JOB = Path(__file__).parents[2] / "jobs" / "mucald"
 TIMEOUT_S = 240
+PORT_TAKEN = "Address already in use"
 
 
 @pytest.fixture
@@ -41,20 +45,56 @@ def make_job(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def run_simulator(command: list[Any], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command that starts FLARE's simulator, anew where another process took a port that it had chosen.
+
+    It looks for free ports and listens on them seconds later; without its port it waits for ever.
+    """
+    log = folder / "simulator.log"
+    for _ in range(3):
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        begun = time.monotonic()
+        while process.poll() is None and PORT_TAKEN not in log.read_text():
+            if time.monotonic() - begun > TIMEOUT_S:
+                end(process)
+                pytest.fail(f"{command} did not end in {TIMEOUT_S} s:\n{log.read_text()}")
+            time.sleep(0.2)
+        if process.poll() is not None:
+            return subprocess.CompletedProcess(command, process.returncode, log.read_text())
+        end(process)
+    pytest.fail(f"{command} lost its port three times:\n{log.read_text()}")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a simulator and all that it started; its sites are in sessions of their own."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    process.wait()
+
+
 @pytest.fixture
-def simulate(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run ``nvflare simulator`` on a job, in a process of its own."""
+def start_simulator(tmp_path: Path) -> Callable[[list[Any]], subprocess.CompletedProcess[str]]:
+    """Run a command that starts FLARE's simulator; what it says is all in ``stdout``."""
+    return lambda command: run_simulator(command, tmp_path)
+
+
+@pytest.fixture
+def simulate(tmp_path: Path, start_simulator: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``nvflare simulator`` on a job, in a process of its own; what it says is all in ``stdout``."""
 
     def run(job: Path, workspace: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [Path(sys.executable).with_name("nvflare"), "simulator", job, "-w", tmp_path / workspace]
-        return subprocess.run(
-            [*command, *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        return start_simulator([*command, *arguments])
 
     return run

@@ -44,14 +44,14 @@ def test_one_process_five_at_once_and_in_turn_give_equal_numbers(tmp_path, make_
     assert expected["mean"]["test"]["dice"] is not None
     for workspace, arguments in (("bare", ()), ("parallel", ("-t", "3"))):
         done = simulate(job, workspace, *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == 0, done.stdout
         root = tmp_path / workspace
         assert results(root / "server/simulate_job") == expected, workspace
         runs = [root / name / "simulate_job" for name in ("server", *sites)]
         found = models(*runs)
         assert found.keys() == weights.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in weights.items()), workspace
-        assert "server adds" in done.stdout + done.stderr
+        assert "server adds" in done.stdout
 
 
 def test_a_choice_by_validation_is_the_same_in_processes_of_their_own(tmp_path, make_job, simulate):
@@ -64,7 +64,7 @@ def test_a_choice_by_validation_is_the_same_in_processes_of_their_own(tmp_path, 
     expected = results(tmp_path / "local/server")
     assert all(len(site["aggregation"]) == 2 for site in expected["sites"].values())
     done = simulate(job, "workspace", "-t", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     assert results(tmp_path / "workspace/server/simulate_job") == expected
     found, weights = models(tmp_path / "workspace/server/simulate_job"), models(tmp_path / "local/server")
     assert found.keys() == weights.keys()
@@ -79,7 +79,7 @@ def test_a_site_without_its_images_is_left_out_and_the_others_go_on(
     site_file = {"task": "ham10k", "root": "patients", "layout": "pairs"}
     (tmp_path / "home/skin/site.json").write_text(json.dumps(site_file))
     done = simulate(make_job(), "workspace", "-t", "3")
-    output = done.stdout + done.stderr
+    output = done.stdout
     assert done.returncode == 0, output
     found = results(tmp_path / "workspace/server/simulate_job")
     assert sorted(found["sites"]) == ["embryo", "polyp"]
@@ -104,7 +104,7 @@ def test_a_site_whose_policy_refuses_the_job_is_left_out_with_its_reason(
     config["network"]["cut"] = 2
     file.write_text(json.dumps(config))
     done = simulate(job, "workspace", "-t", "3")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     found = results(tmp_path / "workspace/server/simulate_job")
     reason = "site 'polyp' refuses: policy require_noise true, job releases without noise"
     assert found["failures"] == [{"site": "polyp", "round": n, "reason": reason} for n in range(3)]
@@ -120,13 +120,13 @@ def test_too_few_sites_stop_the_job_with_the_reason(tmp_path, make_job, simulate
         (tmp_path / "home" / site / "site.json").write_text("{}")
     done = simulate(make_job(), "workspace", "-t", "3")
     assert done.returncode != 0
-    assert "1 sites finished round 1, but min_sites is 2" in done.stdout + done.stderr
+    assert "1 sites finished round 1, but min_sites is 2" in done.stdout
 
 
 def test_a_misspelt_key_stops_the_job_with_its_name(make_job, simulate):
     done = simulate(make_job(traning={}), "workspace", "-t", "3")
     assert done.returncode != 0
-    assert "unknown key 'traning'; did you mean 'training'?" in done.stdout + done.stderr
+    assert "unknown key 'traning'; did you mean 'training'?" in done.stdout
 
 
 def test_a_stopped_run_goes_on_and_ends_with_the_numbers_of_one_never_stopped(
@@ -152,8 +152,8 @@ def test_a_stopped_run_goes_on_and_ends_with_the_numbers_of_one_never_stopped(
         run_in_process(config, sites, tmp_path / "half", lambda name: tmp_path / "home" / name, workers=1)
     log.removeFilter(stop_at_round_2)
     done = simulate(make_job("again", resume_from="latest"), "rest", "-t", "3")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "going on with run" in done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
+    assert "going on with run" in done.stdout
     expected, found = results(tmp_path / "whole/server"), results(tmp_path / "rest/server/simulate_job")
     expected["config"]["resume_from"] = "latest"
     assert found == expected
@@ -172,14 +172,14 @@ def test_pooled_data_give_equal_numbers_in_one_process_and_in_the_simulator(tmp_
     config, sites = load_job(job)
     run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=1)
     done = simulate(job, "bare")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     root = tmp_path / "bare"
     assert results(root / "server/simulate_job") == results(tmp_path / "local/server")
     weights, found = models(tmp_path / "local/pooled"), models(root / "pooled/simulate_job")
     assert {name.split(".")[0] for name in weights} == {"embryo", "skin", "polyp"}
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
-    assert "lie TOGETHER at 'pooled'" in done.stdout + done.stderr
+    assert "lie TOGETHER at 'pooled'" in done.stdout
 
 
 def test_front_ends_that_are_shared_give_the_numbers_of_one_process(tmp_path, make_job, simulate):
@@ -189,7 +189,7 @@ def test_front_ends_that_are_shared_give_the_numbers_of_one_process(tmp_path, ma
     config, sites = load_job(job)
     run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)
     done = simulate(job, "flare", "-t", "3")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     found = results(tmp_path / "flare/server/simulate_job")
     assert found == results(tmp_path / "local/server")
     assert found["privacy"]["front_end_known_to_server"]

@@ -1,10 +1,13 @@
 import dataclasses
 import importlib.util
 import json
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from tiny_job import (
 )
 
 from mucald.errors import ConfigError, TrainingError
+from mucald.reporting import experiments
 from mucald.reporting.comparability import require_comparable
 from mucald.reporting.experiments import REPLACED, Experiment, plan_job, run_experiment
 from mucald.reporting.runner import TimeLeft, run_all
@@ -155,6 +159,34 @@ def test_a_run_in_which_a_site_failed_is_kept_but_not_finished(tmp_path):
         run_experiment(planned, simulator=False, threads=1, progress=quiet)
     assert (planned.folder / "results.json").exists()
     assert planned.finished() is None
+
+
+@pytest.mark.parametrize(("lost", "starts"), [(2, 3), (3, 3)])
+def test_a_simulator_that_lost_its_port_is_started_again_three_times_in_all(
+    lost, starts, experiment, tmp_path, monkeypatch
+):
+    command, seen = experiments._command, []
+
+    def unlucky(*arguments: Any) -> list[str]:
+        (tmp_path / "run.sh").write_text(
+            f"echo start >> {tmp_path}/starts\n"
+            f"if [ $(wc -l < {tmp_path}/starts) -le {lost} ]; then\n"
+            "  echo 'OSError: [Errno 98] Address already in use'; sleep 60; exit 1\n"
+            f"fi\nexec {shlex.join(command(*arguments))}\n"
+        )
+        return ["bash", str(tmp_path / "run.sh")]
+
+    monkeypatch.setattr(experiments, "_command", unlucky)
+    begun = time.monotonic()
+    if lost < starts:
+        run_experiment(experiment, simulator=False, threads=1, progress=seen.append)
+        assert experiment.finished() is not None
+    else:
+        with pytest.raises(TrainingError, match="took the simulator's ports 3 times"):
+            run_experiment(experiment, simulator=False, threads=1, progress=seen.append)
+    assert (tmp_path / "starts").read_text().count("start") == min(lost + 1, starts)
+    assert sum("starting again" in line for line in seen) == lost
+    assert time.monotonic() - begun < 60, "it did not wait for the one without a port"
 
 
 def test_time_left_is_that_of_runs_of_the_same_job_or_else_of_all():

@@ -26,6 +26,8 @@ from mucald.split.checkpoint import CheckpointStore, load_checkpoint, write_atom
 
 REPLACED = ".replaced"
 _PROGRESS = re.compile(r"(round\s+\d+/\d+|test)\s+\S+ .*left$")
+_PORT_TAKEN = "Address already in use"
+_STARTS = 3
 _RESULTS = {False: "server/results.json", True: "server/simulate_job/results.json"}
 
 
@@ -142,7 +144,7 @@ def run_experiment(
     command = _command(job, workspace, simulator, threads)
     log = folder / "log.txt"
     said_before = log.stat().st_size if log.exists() else 0
-    status = _execute(command, log, {HOME_VARIABLE: str(home)}, progress)
+    status = _execute_until_ports_are_free(command, log, {HOME_VARIABLE: str(home)}, progress)
     source = workspace / _RESULTS[simulator]
     if status != 0 or not source.exists():
         reason = _reason(log.read_bytes()[said_before:].decode(errors="replace"))
@@ -200,6 +202,26 @@ def _command(job: Path, workspace: Path, simulator: bool, threads: int) -> list[
     return [*start, str(job), "-w", str(workspace), "-t", str(threads)]
 
 
+class _PortTakenError(Exception):
+    """Another process was given a port that FLARE's simulator had chosen."""
+
+
+def _execute_until_ports_are_free(
+    command: list[str], log: Path, environment: Mapping[str, str], progress: Callable[[str], None]
+) -> int:
+    """Run a command as :func:`_execute` does, anew where the simulator lost a port.
+
+    The simulator looks for free ports and listens on them seconds later. Where another process was faster it
+    does not end, but waits for a participant that nobody can reach.
+    """
+    for _ in range(_STARTS):
+        try:
+            return _execute(command, log, environment, progress)
+        except _PortTakenError:
+            progress("another process took a port of the simulator; starting again")
+    raise TrainingError(f"other processes took the simulator's ports {_STARTS} times (all in {log})")
+
+
 def _execute(
     command: list[str], log: Path, environment: Mapping[str, str], progress: Callable[[str], None]
 ) -> int:
@@ -221,6 +243,8 @@ def _execute(
             for line in process.stdout:
                 stream.write(line)
                 stream.flush()
+                if _PORT_TAKEN in line:
+                    raise _PortTakenError
                 if match := _PROGRESS.search(line.rstrip()):
                     progress(match[0])
         except BaseException:
