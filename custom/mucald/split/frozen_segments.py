@@ -9,6 +9,7 @@ from torch import Tensor
 from mucald.privacy.release import Released
 from mucald.split.checkpoint import with_prefix, without_prefix
 from mucald.split.site_segments import SiteSegments, StepResult
+from mucald.split.stand_in import StandIn
 
 
 class FrozenSegments(SiteSegments):
@@ -23,13 +24,13 @@ class FrozenSegments(SiteSegments):
         super().__init__(*args, **named)
         self.pretraining: list[float] | None = None
         self.released: set[str] = set()
+        self._stand_in: StandIn | None = None
 
     def pretrain_step(self, images: Tensor, labels: Tensor, key: tuple[int | str, ...]) -> StepResult:
         """Train front and back end on one mini-batch without the server.
 
-        In place of the server's features the back end reads what would be released. So the front end learns
-        a latent that bears the noise, at any cut. With no features at all, the layers that only the latent
-        depends on would learn nothing; at cut 0, without local skips, these are all.
+        In the server's place stands a network of the site's own (:class:`StandIn`), which reads what would be
+        released. So the front end learns a latent that bears the noise and serves deep layers, at any cut.
 
         Args:
             images: (B, 3, H, W).
@@ -39,14 +40,27 @@ class FrozenSegments(SiteSegments):
         Raises:
             TrainingError: the latent, the loss or a gradient is not finite.
         """
+        if self._stand_in is None:
+            self._stand_in = StandIn(self._config, self._device)
+        self._stand_in.zero_grad()
         trained = self._unfreeze("front_end", "back_end")
         rehearsed, skips = self._released(images, key)
-        terms = self.loss.terms(self.back_end(rehearsed.latent, skips), labels.to(self._device))
+        terms = self.loss.terms(
+            self.back_end(self._stand_in(rehearsed.latent), skips), labels.to(self._device)
+        )
         segmentation = self.loss.combine(terms)
         self._check_finite(segmentation, "segmentation loss", key)
         self.optimiser.zero_grad(set_to_none=True)
         (self._weight * segmentation).backward()
-        return StepResult({"segmentation": segmentation.item()}, self._update(trained, key))
+        gradients = {"middle": self._stand_in.gradient_norm()}
+        self._check_finite(torch.tensor(gradients["middle"]), "gradient of the middle", key)
+        gradients |= self._update(trained, key)
+        self._stand_in.step()
+        return StepResult({"segmentation": segmentation.item()}, gradients)
+
+    def end_pretraining(self, losses: list[float]) -> None:
+        """Keep the epochs' mean losses, and drop what stood in for the server."""
+        self.pretraining, self._stand_in = losses, None
 
     @torch.no_grad()
     def release(self, images: Tensor, key: tuple[int | str, ...]) -> Released:

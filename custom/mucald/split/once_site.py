@@ -47,9 +47,8 @@ class OnceSite(SplitSite):
         """
         if self._segments.pretraining is not None:
             return
-        self._segments.pretraining = [
-            self._pretrain(epoch) for epoch in range(self._config.release.pretraining_epochs)
-        ]
+        epochs = range(self._config.release.pretraining_epochs)
+        self._segments.end_pretraining([self._pretrain(epoch) for epoch in epochs])
         self._save(task.round)
         self._completed = None
 
