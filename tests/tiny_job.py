@@ -54,6 +54,7 @@ CONTENT: dict[str, Any] = {
     "release": {
         "mode": "fresh",
         "pretraining_epochs": 0,
+        "stand_in": False,
         "noised": True,
         "clip": 3.0,
         "timesteps": 400,

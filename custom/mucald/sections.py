@@ -92,12 +92,14 @@ class ReleaseConfig:
     ``mode``: ``fresh`` noises every release anew; ``once`` trains the front end at the site alone for
     ``pretraining_epochs``, freezes it, and releases every image one single time; ``memoised`` repeats each
     sample's noise on a latent that moves, which shows why that protects nothing.
+    ``stand_in``: whether a middle network of the site's own stands in for the server meanwhile.
     ``gradient_noise_std`` counts in units of ``gradient_clip``, so the ratio that protects does not change
     with the clip.
     """
 
     mode: ReleaseMode
     pretraining_epochs: int
+    stand_in: bool
     noised: bool
     clip: float
     timesteps: int
@@ -113,6 +115,10 @@ class ReleaseConfig:
         require(
             self.mode == "once" or self.pretraining_epochs == 0,
             f'pretraining_epochs is for mode "once", which freezes the front end; with "{self.mode}" it is 0',
+        )
+        require(
+            self.pretraining_epochs > 0 or not self.stand_in,
+            "stand_in takes the server's place in pretraining_epochs, so let there be some",
         )
         require_gradient_release(self)
 

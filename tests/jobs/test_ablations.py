@@ -34,10 +34,20 @@ RULE_ARGUMENTS = {
     f"aggregation.args.{key}": None
     for key in ("toward.rule", "toward.args.c", "factors", "blocks.encoder", "blocks.decoder")
 }
+FRESH = {
+    "release.mode": "fresh",
+    "release.pretraining_epochs": 0,
+    "release.t": 300,
+    "release.gradient_clip": None,
+    "release.gradient_noise_std": 0.0,
+    "wire.features": "bfloat16",
+    "wire.feature_gradient": "bfloat16",
+    "runtime.stall_timeout_s": 600.0,
+}
 EQUAL = RULE_ARGUMENTS | {"aggregation.rule": "equal", "aggregation.args": {}}
 NO_NOISE = {"release.noised": False}
 NO_CRDM = {"crdm.encoder": "none", "crdm.denoiser": False}
-SPLITFED = EQUAL | NO_NOISE | NO_CRDM | {"daca.enabled": False, "losses.proximal": 0.0}
+SPLITFED = FRESH | EQUAL | NO_NOISE | NO_CRDM | {"daca.enabled": False, "losses.proximal": 0.0}
 
 
 def arguments(**values: Any) -> dict[str, Any]:
@@ -47,7 +57,9 @@ def arguments(**values: Any) -> dict[str, Any]:
 
 DIFFERENCES: dict[str, dict[str, Any]] = {
     "mucald": {},
-    "mucald_paper": EQUAL
+    "mucald_fresh": FRESH,
+    "mucald_paper": FRESH
+    | EQUAL
     | {
         "network.features": [32, 64, 128, 256, 512],
         "network.cut": 0,
@@ -57,23 +69,14 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
         "crdm.denoiser_width": 128,
         "crdm.t_split2": 200,
     },
-    "mucald_once": {
-        "release.mode": "once",
-        "release.pretraining_epochs": 12,
-        "release.t": 350,
-        "release.gradient_clip": 0.0003,
-        "release.gradient_noise_std": 0.3,
-        # Nothing is sent while a site trains alone.
-        "runtime.stall_timeout_s": 3600.0,
-    },
     "mucald_swin_unet": {"network.backbone": "swin_unet"},
     "mucald_unet3plus": {"network.backbone": "unet3plus", "network.features": [16, 32, 64, 128, 256]},
-    "ablation_equal_average": EQUAL,
-    "ablation_crdm_only": {"daca.enabled": False},
-    "ablation_daca_only": NO_NOISE | NO_CRDM,
-    "ablation_no_causal": {"crdm.encoder": "plain"},
-    "ablation_no_diffusion": NO_NOISE | {"crdm.denoiser": False},
-    "ablation_no_forward_noise": NO_NOISE,
+    "ablation_equal_average": FRESH | EQUAL,
+    "ablation_crdm_only": FRESH | {"daca.enabled": False},
+    "ablation_daca_only": FRESH | NO_NOISE | NO_CRDM,
+    "ablation_no_causal": FRESH | {"crdm.encoder": "plain"},
+    "ablation_no_diffusion": FRESH | NO_NOISE | {"crdm.denoiser": False},
+    "ablation_no_forward_noise": FRESH | NO_NOISE,
     "baseline_splitfed": SPLITFED,
     "baseline_local": SPLITFED | {"aggregation.rule": "local"},
     "baseline_fedprox": SPLITFED | {"losses.proximal": 0.01},
@@ -313,7 +316,7 @@ def test_no_job_sends_its_noise_its_secret_or_a_latent_that_it_says_to_noise(job
 
 
 def test_once_releases_every_image_one_time_and_is_otherwise_the_full_method(seen):
-    once, full = seen("mucald_once"), seen("mucald")
+    once, full = seen("mucald"), seen("mucald_fresh")
     assert once.terms == full.terms
     assert once.parameters.keys() == full.parameters.keys()
     assert once.wire == full.wire - {Field.LATENT_GRADIENT} | {Field.INDICES}
@@ -323,7 +326,7 @@ def test_once_releases_every_image_one_time_and_is_otherwise_the_full_method(see
 
 
 def test_the_full_method_has_all_that_the_ablations_are_without(seen):
-    full = seen("mucald")
+    full = seen("mucald_fresh")
     assert full.terms == ALL_TERMS
     assert full.wire == WIRE | PROXIES
     assert all(full.has(prefix) for prefix in (*CRDM, *CAUSAL))
@@ -332,7 +335,7 @@ def test_the_full_method_has_all_that_the_ablations_are_without(seen):
 
 
 def test_crdm_only_has_no_discriminator(seen):
-    ablation, full = seen("ablation_crdm_only"), seen("mucald")
+    ablation, full = seen("ablation_crdm_only"), seen("mucald_fresh")
     assert ablation.terms == ALL_TERMS - ADVERSARIAL_TERMS
     assert ablation.last_round["discriminators"] == {}
     names = ablation.recording.run.checkpoint("server", 2)
@@ -365,7 +368,7 @@ def test_no_causal_has_networks_of_equal_width_without_edges(seen):
             if not (".causal." in name and name.endswith(".0.weight"))
         }
 
-    ablation, full = seen("ablation_no_causal"), seen("mucald")
+    ablation, full = seen("ablation_no_causal"), seen("mucald_fresh")
     assert inputs(ablation) == [1] * 8
     assert sum(inputs(full)) > 8
     assert rest(ablation) == rest(full)
@@ -385,7 +388,7 @@ def test_no_diffusion_has_no_denoiser_but_keeps_the_causal_model(seen):
 
 def test_no_forward_noise_keeps_the_denoiser_in_the_path(seen):
     ablation = seen("ablation_no_forward_noise")
-    assert ablation.parameters.keys() == seen("mucald").parameters.keys()
+    assert ablation.parameters.keys() == seen("mucald_fresh").parameters.keys()
     assert ablation.terms == ALL_TERMS - DIFFUSION_TERMS
     assert ablation.wire == WIRE | PROXIES
     assert ablation.gradients["denoiser_1"] > 0

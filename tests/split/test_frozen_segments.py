@@ -11,10 +11,10 @@ from mucald.split.server_segments import ServerSegments
 from mucald.split.statistics import gradient_norm
 from mucald.tasks import get_task
 
-ONCE = {"release": {"mode": "once", "pretraining_epochs": 2}}
+ONCE = {"release": {"mode": "once", "pretraining_epochs": 2, "stand_in": True}}
 
 
-def test_pretraining_is_that_of_the_whole_network_on_what_would_be_released():
+def test_pretraining_with_a_stand_in_is_that_of_the_whole_network_on_what_would_be_released():
     config = tiny_config(PLAIN, ONCE)
     release = Release(config.release, "a secret", "north")
     segments = FrozenSegments(config, "north", 2, release, CPU)

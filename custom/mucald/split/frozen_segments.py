@@ -29,8 +29,10 @@ class FrozenSegments(SiteSegments):
     def pretrain_step(self, images: Tensor, labels: Tensor, key: tuple[int | str, ...]) -> StepResult:
         """Train front and back end on one mini-batch without the server.
 
-        In the server's place stands a network of the site's own (:class:`StandIn`), which reads what would be
-        released. So the front end learns a latent that bears the noise and serves deep layers, at any cut.
+        In place of the server's features the back end reads what would be released, or what a network of
+        the site's own (:class:`StandIn`) makes of it. So the front end learns a latent that bears the noise,
+        at any cut. With no features at all, the layers that only the latent depends on would learn nothing;
+        at cut 0, without local skips, these are all.
 
         Args:
             images: (B, 3, H, W).
@@ -40,22 +42,20 @@ class FrozenSegments(SiteSegments):
         Raises:
             TrainingError: the latent, the loss or a gradient is not finite.
         """
-        if self._stand_in is None:
+        if self._config.release.stand_in and self._stand_in is None:
             self._stand_in = StandIn(self._config, self._device)
-        self._stand_in.zero_grad()
         trained = self._unfreeze("front_end", "back_end")
         rehearsed, skips = self._released(images, key)
-        terms = self.loss.terms(
-            self.back_end(self._stand_in(rehearsed.latent), skips), labels.to(self._device)
-        )
+        features = rehearsed.latent if self._stand_in is None else self._stand_in(rehearsed.latent)
+        terms = self.loss.terms(self.back_end(features, skips), labels.to(self._device))
         segmentation = self.loss.combine(terms)
         self._check_finite(segmentation, "segmentation loss", key)
         self.optimiser.zero_grad(set_to_none=True)
         (self._weight * segmentation).backward()
-        gradients = {"middle": self._stand_in.gradient_norm()}
-        self._check_finite(torch.tensor(gradients["middle"]), "gradient of the middle", key)
-        gradients |= self._update(trained, key)
-        self._stand_in.step()
+        gradients = self._update(trained, key)
+        if self._stand_in is not None:
+            gradients["middle"] = self._stand_in.step()
+            self._check_finite(torch.tensor(gradients["middle"]), "gradient of the middle", key)
         return StepResult({"segmentation": segmentation.item()}, gradients)
 
     def end_pretraining(self, losses: list[float]) -> None:

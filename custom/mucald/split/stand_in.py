@@ -1,5 +1,7 @@
 """The network that a site puts in the server's place while it trains alone."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -10,11 +12,11 @@ from mucald.split.statistics import gradient_norm
 
 
 class StandIn:
-    """A middle network of the site's own, with its optimiser; it never leaves, and is dropped after pre-training.
+    """A middle network of the site's own, with its optimiser; never sent, and dropped after pre-training.
 
-    Without deep layers in between, front and back end would learn to do without them: the latent would hold
-    little that the server's networks can use, and the back end would pass over what they return. The first
-    weights are those of the server's copy.
+    Without deep layers in between, front and back end learn to do without them: the latent holds little that
+    the server's networks can use, and the back end passes over what they return. The first weights are those
+    of the server's copy.
 
     Args:
         config: the job.
@@ -36,15 +38,15 @@ class StandIn:
         """Return the features (B, L, h, w) of noised latents (B, L, h, w)."""
         return self._network.train()(latent)
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of the step before."""
+    def step(self) -> float:
+        """Take a step on the gradient, bounded by itself as that of the server's networks is.
+
+        Returns:
+            the gradient's L2 norm before it was bounded; where that is not finite, no step is taken.
+        """
+        norm = gradient_norm(self._network.parameters())
+        if math.isfinite(norm):
+            torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._clip_norm)
+            self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-
-    def gradient_norm(self) -> float:
-        """Return the L2 norm of the gradient."""
-        return gradient_norm(self._network.parameters())
-
-    def step(self) -> None:
-        """Clip the gradient, with a bound of its own as the server's networks have, and take a step."""
-        torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._clip_norm)
-        self._optimiser.step()
+        return norm
