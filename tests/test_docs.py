@@ -149,11 +149,13 @@ def test_configuration_table_has_every_key_with_the_shipped_value_and_no_other()
 
 def test_jobs_tables_have_every_job_with_what_it_changes_and_no_other():
     text = read("docs/configuration.md")
-    baselines = keyed_rows(section(text, "### Baselines"))
-    table = keyed_rows(section(text, "## Jobs")) | baselines
+    baselines, ablations = (keyed_rows(section(text, f"### {title}")) for title in ("Baselines", "Ablations"))
+    table = keyed_rows(section(text, "## Jobs")) | ablations | baselines
     assert table.keys() == {path.parent.name for path in REPOSITORY.glob("jobs/*/meta.json")}
     for name, (_, differences) in table.items():
-        reference = "baseline_splitfed" if name in baselines else "mucald"
+        reference = (
+            "baseline_splitfed" if name in baselines else "mucald_fresh" if name in ablations else "mucald"
+        )
         own, other = (dict(flatten(load_job(JOB.with_name(job))[0])) for job in (name, reference))
         documented = re.findall(r"`([\w.]+)` = `([^`]+)`", differences)
         assert {key: json.loads(value) for key, value in documented} == {

@@ -1,6 +1,6 @@
 """Run one job in many settings, attack every run, and draw what each is good for against what it gives away.
 
-Usage: ``python tools/frontier.py --base jobs/mucald --out frontier --sites polyp``
+Usage: ``python tools/frontier.py --base jobs/mucald_fresh --out frontier --sites polyp``
 
 ``--points`` names a JSON file ``{"name": {"dotted.key": value}}`` of changes to the base job, by default
 ``tools/frontier.json``. Every run is recorded, and lies in ``frontier/runs/<name>/seed-<n>`` with the attacks
@@ -44,7 +44,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--base", type=Path, default=Path("jobs/mucald"), help="the job folder to change")
+    parser.add_argument(
+        "--base", type=Path, default=Path("jobs/mucald_fresh"), help="the job folder to change"
+    )
     parser.add_argument("--points", type=Path, default=DEFAULT_POINTS, help="the JSON file of points")
     parser.add_argument("--only", nargs="+", default=[], metavar="POINT", help="these points only")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")

@@ -184,20 +184,24 @@ def test_results_hold_the_jobs_account_and_a_site_keeps_its_own(full):
         assert json.loads(own.read_text()) == expected
 
 
-def test_the_command_prints_the_account_as_a_table_with_its_meaning(capsys):
-    job = REPOSITORY / "jobs/mucald"
+@pytest.mark.parametrize(("name", "times"), [("mucald", "1"), ("mucald_fresh", "12")])
+def test_the_command_prints_the_account_as_a_table_with_its_meaning(name, times, capsys):
+    job = REPOSITORY / "jobs" / name
     of = account(load_job(job)[0], 4)
     assert load_tool().main([str(job), "--images-per-case", "4"]) == 0
     printed = capsys.readouterr().out
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in printed.splitlines() if "|" in line]
     assert rows[2] == [
         "latent, train",
-        "12",
+        times,
         f"{of.latents['train'].error_floor:.3g}",
         f"{of.latents['train'].mu:.3g}",
         f"{of.latents['train'].epsilon:.3g}",
     ]
-    assert rows[-1] == ["feature gradient", "12", "no bound", "no bound", "no bound"]
+    gradient = of.feature_gradients
+    bound = ["no bound"] * 2 if gradient.mu is None else [f"{gradient.mu:.3g}", f"{gradient.epsilon:.3g}"]
+    assert rows[-1] == ["feature gradient", "12", "no bound", *bound]
+    assert (gradient.mu is None) is (name == "mucald_fresh")
     assert all(sentence in printed for sentence in meaning(of))
     assert "4096 numbers per latent" in printed
 

@@ -37,7 +37,7 @@ def test_the_template_is_the_default():
     assert list(template) == [field.name for field in dataclasses.fields(DEFAULT)]
 
 
-@pytest.mark.parametrize("name", ["mucald", "mucald_unet3plus", "mucald_swin_unet", "mucald_once"])
+@pytest.mark.parametrize("name", ["mucald", "mucald_unet3plus", "mucald_swin_unet", "mucald_fresh"])
 def test_the_default_allows_the_full_method(name):
     check_job(DEFAULT, "polyp", load_job(REPOSITORY / "jobs" / name)[0])
 
@@ -50,7 +50,7 @@ def test_the_default_refuses_clean_latents_the_papers_cut_and_the_papers_supervi
         "site 'polyp' refuses: policy max_snr 0.2, job releases at SNR 0.961; "
         "policy min_cut 2, job cuts at 0; policy max_latent_channels 16, job releases 32"
     )
-    config, _ = load_job(REPOSITORY / "jobs/mucald")
+    config, _ = load_job(REPOSITORY / "jobs/mucald_fresh")
     epsilon = dataclasses.replace(config, crdm=dataclasses.replace(config.crdm, supervision="epsilon"))
     assert refusal(DEFAULT, epsilon) == (
         "site 'polyp' refuses: policy supervision sure, ambient, job asks for epsilon"

@@ -173,9 +173,10 @@ def _of_latents(account: Account) -> list[str]:
     if train.mu is None:
         return ["The noise of training latents is given to the server, or cancels: no bound holds."]
     assert train.error_floor is not None
+    times, them = ("once", "it") if train.releases == 1 else (f"{train.releases} times", "all of them")
     floor = (
-        f"A training image leaves {train.releases} times at SNR {account.snr:.3g}. An unbiased estimate of "
-        f"its latent from all of them errs by at least {train.error_floor:.3g} of its variance per number"
+        f"A training image leaves {times} at SNR {account.snr:.3g}. An unbiased estimate of its latent from "
+        f"{them} errs by at least {train.error_floor:.3g} of its variance per number"
     )
     if train.error_floor >= 1:
         floor += ", more than guessing the mean does"

@@ -1,5 +1,6 @@
 """The command: it runs, attacks, resumes and draws."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from tiny_job import REPOSITORY, tiny_content, write_job
 sys.path.insert(0, str(REPOSITORY / "tools"))
 
 import frontier
-from mucald.config import JobConfig
+from mucald.config import JobConfig, load_job
 from mucald.privacy.frontier.points import plan_points, read_points
 from mucald.reporting.runs import set_key
 from mucald.schema import parse
@@ -93,15 +94,24 @@ def test_bad_input_ends_with_a_reason_before_anything_runs(changes, options, mes
 
 def test_all_points_that_are_shipped_make_valid_jobs(tmp_path):
     points = read_points(frontier.DEFAULT_POINTS)
-    planned = plan_points(REPOSITORY / "jobs/mucald", points, 7, tmp_path, None)
+    planned = plan_points(REPOSITORY / "jobs/mucald_fresh", points, 7, tmp_path, None)
     assert [point.name for point in planned] == list(points)
     assert all(point.experiment.config.runtime.record for point in planned)
-    base = json.loads((REPOSITORY / "jobs/mucald/app/config/mucald.json").read_text())
+    base = json.loads((REPOSITORY / "jobs/mucald_fresh/app/config/mucald.json").read_text())
     for point in planned:
         content = json.loads(json.dumps(base))
         for key, value in point.changes.items():
             set_key(content, key, value)
         assert parse(JobConfig, content).release == point.experiment.config.release
+
+
+def test_the_point_named_default_is_the_job_that_is_shipped_as_such(tmp_path):
+    points = read_points(frontier.DEFAULT_POINTS, ["default"])
+    (point,) = plan_points(REPOSITORY / "jobs/mucald_fresh", points, 7, tmp_path, None)
+    found, shipped = point.experiment.config, load_job(REPOSITORY / "jobs/mucald")[0]
+    runtime = dataclasses.replace(shipped.runtime, record=True)
+    text = {"name": found.name, "description": found.description}
+    assert found == dataclasses.replace(shipped, runtime=runtime, **text)
 
 
 def test_the_attacks_made_by_default_exist():
