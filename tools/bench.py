@@ -62,18 +62,22 @@ def step(arguments: argparse.Namespace) -> Result:
 
 
 def run(arguments: argparse.Namespace) -> Result:
-    """Measure whole runs: in one process, and in the simulator with its sites in turn and at once."""
+    """Measure whole runs: in one process, in the simulator with sites in turn and at once, on real sites."""
+    from mucald.benchmark.provisioned import PROVISIONED, runner
     from mucald.benchmark.run import BARE, IN_PROCESS, PARALLEL, RunPlan, measure, report
+    from mucald.config import load_job
 
+    job = arguments.job.resolve()
+    carriers = {IN_PROCESS: "process", BARE: "bare", PARALLEL: "parallel", PROVISIONED: "provisioned"}
     plan = RunPlan(
-        arguments.job.resolve(),
+        job,
         arguments.threads,
         arguments.parallel,
-        (IN_PROCESS, BARE, PARALLEL),
+        [carrier for carrier, name in carriers.items() if name in arguments.carriers],
         arguments.repeats,
         changes(arguments.set),
     )
-    return report(plan, measure(plan))
+    return report(plan, measure(plan, {PROVISIONED: runner(PROJECT.parent, load_job(job)[1])}))
 
 
 def scale(arguments: argparse.Namespace) -> Result:
@@ -135,6 +139,8 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="in one process (cores)")
     parser.add_argument("-t", "--parallel", type=int, default=5, help="sites at once in the simulator (5)")
     parser.add_argument("--repeats", type=int, default=1, help="the median of these counts (1)")
+    names = ("process", "bare", "parallel", "provisioned")
+    parser.add_argument("--carriers", nargs="+", choices=names, default=names, help="all by default")
 
 
 def _scale_options(parser: argparse.ArgumentParser) -> None:

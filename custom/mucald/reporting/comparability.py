@@ -6,7 +6,13 @@ from typing import Any
 from mucald.errors import ReportError
 from mucald.reporting.runs import Method, Run
 
-BUDGET = ("data.image_size", "training.rounds", "training.local_epochs", "training.batch_size")
+BUDGET = (
+    "data.image_size",
+    "training.rounds",
+    "training.local_epochs",
+    "training.batch_size",
+    "release.pretraining_epochs",
+)
 DATA = ("task", "source", "n_train", "n_validation", "n_test")
 
 
