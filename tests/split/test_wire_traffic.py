@@ -72,7 +72,7 @@ def hospital(tmp_path_factory) -> Recording:
             Image.fromarray(array).save(home / "scans" / part / f"patient-{index:02}.png")
     site = {"task": "kvasir", "root": "scans", "layout": "pairs", "noise_secret": SECRET}
     (home / "site.json").write_text(json.dumps(site))
-    write_policy(home, DEFAULT, min_cut=1)
+    write_policy(home, DEFAULT, min_cut=1, max_snr=0.2, max_releases=12, release_modes=["fresh"])
     return record_run(tiny_config(), folder)
 
 

@@ -109,10 +109,10 @@ OPEN = Policy(
 
 DEFAULT = Policy(
     require_noise=True,
-    max_snr=0.2,
-    release_modes=("fresh", "once"),
+    max_snr=0.05,
+    release_modes=("once",),
     supervision=("sure", "ambient"),
-    max_releases=12,
+    max_releases=1,
     min_cut=2,
     max_latent_channels=16,
     payload_types=("float32", "bfloat16", "int8", "int4"),

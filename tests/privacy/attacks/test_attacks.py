@@ -149,7 +149,7 @@ def own_images(folder, name: str, count: int):
             Image.fromarray(array).save(home / "scans" / part / f"{index:03}.png")
     site = {"task": "kvasir", "root": "scans", "layout": "pairs", "split": {"validation": 0.3, "test": 0.4}}
     (home / "site.json").write_text(json.dumps(site))
-    write_policy(home, DEFAULT, min_cut=1)
+    write_policy(home, DEFAULT, min_cut=1, max_snr=0.2, max_releases=12, release_modes=["fresh"])
     return home
 
 
