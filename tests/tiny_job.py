@@ -262,7 +262,7 @@ class Federation:
     def run_sites(self, task: SiteTask) -> None:
         """Open a task and let all sites do it, without closing it."""
         self.coordinator.open(task)
-        for name in self.coordinator.participants:
+        for name in (site for turn in self.coordinator.turns() for site in turn):
             try:
                 self.coordinator.receive(name, self.work(name, task))
             except MucaldError as error:

@@ -1,5 +1,9 @@
 """How the workflow waits for a round's answers."""
 
+from collections.abc import Iterator
+from unittest.mock import MagicMock
+
+import pytest
 from nvflare.apis.controller_spec import Task, TaskCompletionStatus
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply
@@ -75,6 +79,52 @@ def test_an_aborted_job_waits_no_longer(monkeypatch):
     abort = Signal()
     abort.trigger("stop")
     assert wait(FakeCoordinator(), abort, monkeypatch).completion_status == TaskCompletionStatus.ABORTED
+
+
+class InTurn:
+    """Lets two sites work one after the other; the second does not answer."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, object]] = []
+        self.awaited: list[str] = []
+
+    def open(self, task: SiteTask) -> None:
+        self.log.append(("open", task.round))
+
+    def turns(self) -> Iterator[list[str]]:
+        for site in ("south", "north"):
+            self.awaited = [site]
+            yield [site]
+            assert self.awaited == [], "the turn is over"
+
+    def leave_out_silent(self) -> list[str]:
+        return []
+
+    def fail(self, site: str, reason: str) -> None:
+        self.awaited.remove(site)
+        self.log.append((site, reason))
+
+
+class HandingOut(Waiting):
+    """Notes whom a task goes to; the first site answers, FLARE gives the second up."""
+
+    def broadcast(self, task, fl_ctx, targets=None, min_responses=0, **rest):  # noqa: ARG002
+        self.coordinator.log.append(("broadcast", (targets, min_responses)))
+        if targets == ["south"]:
+            self.coordinator.awaited.clear()
+        task.completion_status = TaskCompletionStatus.OK
+
+
+@pytest.mark.parametrize("aborted", [False, True])
+def test_where_sites_take_turns_a_task_goes_to_one_after_the_other(aborted):
+    controller, abort = HandingOut(), Signal()
+    controller.coordinator, controller._task_timeout = InTurn(), 0
+    if aborted:
+        abort.trigger("stop")
+    controller._run(controller.coordinator, SiteTask("train", 3, "run"), abort, MagicMock())
+    first = [("open", 3), ("broadcast", (["south"], 1))]
+    second = [("broadcast", (["north"], 1)), ("north", "no answer; its job process or its host has ended")]
+    assert controller.coordinator.log == first + ([] if aborted else second)
 
 
 class Taking:

@@ -198,3 +198,20 @@ def test_front_ends_that_are_shared_give_the_numbers_of_one_process(tmp_path, ma
     same = models(*runs)
     assert same.keys() == weights.keys()
     assert all(torch.equal(same[name], tensor) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_sites_that_take_turns_give_the_numbers_of_one_process(threads, tmp_path, make_job, simulate):
+    rule = {"rule": "local", "statistics": False, "args": {}}
+    job = make_job(algorithm={"name": "splitfed_v2", "args": {}}, aggregation=rule)
+    config, sites = load_job(job)
+    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)
+    done = simulate(job, "flare", "-t", threads)
+    assert done.returncode == 0, done.stdout
+    found = results(tmp_path / "flare/server/simulate_job")
+    assert found["failures"] == []
+    assert found == results(tmp_path / "local/server")
+    weights = models(tmp_path / "local/server", *(tmp_path / "local" / site for site in sites))
+    same = models(*(tmp_path / "flare" / name / "simulate_job" for name in ("server", *sites)))
+    assert same.keys() == weights.keys()
+    assert all(torch.equal(same[name], tensor) for name, tensor in weights.items())

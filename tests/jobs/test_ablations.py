@@ -78,6 +78,7 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
     "ablation_no_diffusion": FRESH | NO_NOISE | {"crdm.denoiser": False},
     "ablation_no_forward_noise": FRESH | NO_NOISE,
     "baseline_splitfed": SPLITFED,
+    "baseline_splitfed_v2": SPLITFED | {"algorithm.name": "splitfed_v2", "aggregation.rule": "local"},
     "baseline_local": SPLITFED | {"aggregation.rule": "local"},
     "baseline_fedprox": SPLITFED | {"losses.proximal": 0.01},
     "baseline_fedper": SPLITFED | {"algorithm.name": "fedper"},
@@ -105,6 +106,7 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
 RUN = [job for job, changes in DIFFERENCES.items() if "network.backbone" not in changes]
 PLAIN_BASELINES = [
     "baseline_splitfed",
+    "baseline_splitfed_v2",
     "baseline_local",
     "baseline_fedprox",
     "baseline_fedbn",

@@ -12,6 +12,7 @@ from mucald.algorithms.fedrep import FedRep
 from mucald.algorithms.mocha import Mocha
 from mucald.algorithms.scaffold import Scaffold
 from mucald.algorithms.splitfed import SplitFed
+from mucald.algorithms.splitfed_v2 import SplitFedV2
 from mucald.config import JobConfig
 from mucald.errors import ConfigError
 from mucald.schema import closest, parse
@@ -29,6 +30,7 @@ __all__ = [
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "splitfed": SplitFed,
+    "splitfed_v2": SplitFedV2,
     "fedper": FedPer,
     "fedrep": FedRep,
     "fedem": FedEM,

@@ -25,6 +25,9 @@ class Algorithm:
     shares_front_end: ClassVar[bool] = False
     """Whether the sites' front ends are aggregated too, so that the server knows them."""
 
+    in_turn: ClassVar[bool] = False
+    """Whether the sites train one after the other, all on one set of the shared networks."""
+
     @property
     def n_components(self) -> int:
         """Number of middle networks that the server holds side by side for every site."""

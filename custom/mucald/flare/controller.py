@@ -24,7 +24,10 @@ _MAX_REASON = 1000
 
 
 class SplitFedController(Controller):
-    """Runs a split-federated job: one task per site and round, and the steps over the cell channel."""
+    """Runs a split-federated job: one task per site and round, and the steps over the cell channel.
+
+    Tasks of a round are handed out as the coordinator says: to all sites at once, or to one after the other.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,9 +69,17 @@ class SplitFedController(Controller):
             self.system_panic(str(error), fl_ctx)
 
     def _run(self, coordinator: Coordinator, task: SiteTask, abort: Signal, fl_ctx: FLContext) -> None:
-        """Broadcast one task and wait until every site has answered, failed, or run out of time."""
+        """Do one task: whoever has a turn answers, fails, or runs out of time before the next turn."""
         coordinator.open(task)
-        sites = sorted(coordinator.participants)
+        for sites in coordinator.turns():
+            self._hand_out(coordinator, task, sorted(sites), abort, fl_ctx)
+            if abort.triggered:
+                return
+
+    def _hand_out(
+        self, coordinator: Coordinator, task: SiteTask, sites: list[str], abort: Signal, fl_ctx: FLContext
+    ) -> None:
+        """Broadcast a task to ``sites`` and wait for them."""
 
         def received(client_task: ClientTask, fl_ctx: FLContext) -> None:  # noqa: ARG001 - FLARE names it
             self._take(coordinator, client_task.client.name, client_task.result)

@@ -35,8 +35,7 @@ from mucald.split.report import check_report, reports_by_site
 from mucald.split.runs import difference, new_run, run_to_resume
 from mucald.split.server import SplitServer
 from mucald.split.site import SiteTask
-from mucald.split.site_copy import SiteCopy
-from mucald.tasks import get_task
+from mucald.split.turns import turns_of
 from mucald.tensorboard import ScalarWriter
 
 log = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ class Coordinator:
         device: torch.device,
         clock: Callable[[], float] = time.monotonic,
     ):
-        algorithm, memory, domains = algorithm_of(config), Memory(), list(config.sites)
+        algorithm, memory = algorithm_of(config), Memory()
         check_sites(config, sites, algorithm)
         self._config, self._sites, self._run_folder = config, sites, run_folder
         # The sites whose data lie in one place; there the server holds no network.
@@ -77,13 +76,8 @@ class Coordinator:
         self._aggregator = Aggregator(config, algorithm, memory)
         if not self._pooled:
             check_memory(config, sites, device)
-        self.copies = {
-            site: SiteCopy(
-                site, domains.index(site), config, get_task(config.site(site).task), device, algorithm, memory
-            )
-            for site in sites
-            if not self._pooled
-        }
+        self._turns = turns_of(config, sites, algorithm)
+        self.copies = {} if self._pooled else self._turns.make_copies(device, algorithm, memory)
         self._aggregator.check(list(self.copies.values()))
         self._discriminators = Discriminators(config, device)
         self._history, self._completed = History(), 0
@@ -93,7 +87,8 @@ class Coordinator:
         self.run_id = run_to_resume(config, runs) or new_run(config)
         self._store = CheckpointStore(runs / self.run_id)
         # Who holds the data of all sites sends no messages, so nothing tells that it is still at work.
-        self._attendance = Attendance(0 if self._pooled else config.runtime.stall_timeout_s, clock)
+        timeout_s = 0 if self._pooled else config.runtime.stall_timeout_s
+        self._attendance = Attendance(timeout_s, clock, self._turns.grace_s)
         modules, recorder = self._discriminators.modules, open_recorder(config, self.run_id, run_folder)
         self.server = SplitServer(config, self.copies, modules, recorder, self._attendance)
         if config.resume_from is not None:
@@ -113,7 +108,7 @@ class Coordinator:
 
     @property
     def awaited(self) -> list[str]:
-        """Names of those that have neither reported on the open task nor been left out of it."""
+        """Names of those that may do the open task, and have neither reported on it nor been left out."""
         return self._attendance.awaited
 
     def _members(self, participant: str) -> tuple[str, ...]:
@@ -133,10 +128,13 @@ class Coordinator:
         return SiteTask(kind, round_number, self.run_id, newcomers, behind)
 
     def open(self, task: SiteTask) -> None:
-        """Begin a task: accept the sites' messages."""
+        """Begin a task: accept the sites' messages, as far as :meth:`turns` lets them."""
         self._round: dict[str, Any] = {"round": task.round, "sites": {}}
-        self._attendance.begin(self._sites)
-        self.server.open_round(task.round, self._sites)
+        self._turns.open(task.round, self.server, self._attendance)
+
+    def turns(self) -> Iterator[list[str]]:
+        """Yield who may do the open task at once; all answer or fail before the next are asked for."""
+        return self._turns.turns(self._round["round"], self.server, self._attendance)
 
     def begin(self, site: str) -> None:
         """Note that a site has taken the open task."""
@@ -258,9 +256,7 @@ class Coordinator:
         write_atomically(self._run_folder / "results.json", data)
         for site, copy in self.copies.items():
             state = {"site": site, "task": copy.task.name, "config": self._config.to_dict()}
-            save_checkpoint(
-                self._run_folder / "models" / f"{site}.safetensors", copy.segments.state_dict(), state
-            )
+            save_checkpoint(self._run_folder / "models" / f"{site}.safetensors", copy.weights(), state)
         self._writer.close(results)
         log.info("test results, each site with its best round:\n%s", results_table(results))
         log.info("results: %s", self._run_folder / "results.json")
@@ -277,7 +273,7 @@ class Coordinator:
         }
         # Written last, so that its presence says that the round is complete.
         tensors = with_prefix("discriminators", self._discriminators.state())
-        tensors |= with_prefix("aggregator", self._aggregator.state())
+        tensors |= with_prefix("aggregator", self._aggregator.state()) | self._turns.state()
         save_checkpoint(self._store.path(self._completed, "server"), tensors, state)
         self._store.prune(self._store.rounds("server")[-KEPT_ROUNDS:])
 
@@ -294,6 +290,7 @@ class Coordinator:
             raise CheckpointError(f"resume_from: run {self.run_id} had the sites {', '.join(state['sites'])}")
         self._discriminators.load_state(without_prefix("discriminators", tensors))
         self._aggregator.load_state(without_prefix("aggregator", tensors), device)
+        self._turns.load_state(tensors)
         self._history = History(**state["history"])
         for site, copy in self.copies.items():
             copy.load_state(*load_checkpoint(self._store.path(self._completed, site)))

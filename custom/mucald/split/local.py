@@ -59,12 +59,13 @@ def run_in_process(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for task in coordinator.tasks():
             coordinator.open(task)
-            futures = {name: pool.submit(work, name, task) for name in sites}
-            for name, future in futures.items():
-                try:
-                    coordinator.receive(name, future.result())
-                except MucaldError as error:
-                    # One process has one log, so the person who can mend it reads the whole message.
-                    coordinator.fail(name, str(error))
+            for turn in coordinator.turns():
+                futures = {name: pool.submit(work, name, task) for name in turn}
+                for name, future in futures.items():
+                    try:
+                        coordinator.receive(name, future.result())
+                    except MucaldError as error:
+                        # One process has one log, so the person who can mend it reads the whole message.
+                        coordinator.fail(name, str(error))
             coordinator.close(task)
     return coordinator.finish()

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from mucald.aggregation import make_rule
+from mucald.algorithms import algorithm_of
 from mucald.config import JobConfig
 from mucald.errors import ConfigError
 from mucald.split.server_segments import ServerSegments
@@ -43,23 +44,49 @@ class CopySize:
 
 
 def copy_size(config: JobConfig, task: str) -> CopySize:
-    """Return what a copy for a site of ``task`` takes at most.
+    """Return what a copy for a site of ``task`` takes at most, without what all sites train in turn.
 
     Raises:
         ConfigError: the aggregation rule or its arguments are wrong.
     """
-    # Parameters that are counted need no memory and no first values.
-    with torch.device("meta"):
-        segments = ServerSegments(config, get_task(task))
-    sizes = {name: tensor.nbytes for name, tensor in segments.state_dict().items()}
-    trained = sum(parameter.nbytes for parameter in segments.parameters() if parameter.requires_grad)
-    weights = sum(sizes.values())
-    shared = sum(size for name, size in sizes.items() if segments.is_shared(name))
-    middle = sum(size for name, size in sizes.items() if name.startswith("middle."))
+    segments = _segments(config, task)
+    in_turn = algorithm_of(config).in_turn
+    parameters = {
+        n: parameter.nbytes for n, parameter in segments.named_parameters() if parameter.requires_grad
+    }
+    sizes = {n: tensor.nbytes for n, tensor in segments.state_dict().items()}
+    own = {n for n in sizes if not (in_turn and segments.is_shared(n))}
+    trained = sum(size for n, size in parameters.items() if n in own)
+    weights = sum(sizes[n] for n in own)
+    shared = sum(sizes[n] for n in own if segments.is_shared(n))
+    middle = sum(sizes[n] for n in own if n.startswith("middle."))
     rule = make_rule(config.aggregation.rule, config.aggregation.args)
     start = shared if rule.needs_start else middle if config.losses.proximal else 0
     kept = weights + start + (rule.most_candidates - 1) * shared
     return CopySize(weights, weights + 3 * trained, kept)
+
+
+def shared_size(config: JobConfig, sites: Sequence[str]) -> int:
+    """Return how many bytes networks take at most that the sites train in turn; 0 where each has its own.
+
+    They are weights, gradients and both moments; weights and moments that the open turn began with; and the
+    weights that the open round began with and, of the rounds before, those that are the best of some site.
+    """
+    if not algorithm_of(config).in_turn:
+        return 0
+    segments = _segments(config, config.site(sites[0]).task)
+    sizes = {n: tensor.nbytes for n, tensor in segments.state_dict().items() if segments.is_shared(n)}
+    weights = sum(sizes.values())
+    middle = sum(size for n, size in sizes.items() if n.startswith("middle."))
+    trained = sum(p.nbytes for n, p in segments.named_parameters() if segments.is_shared(n))
+    beginnings = 1 + min(len(sites), config.training.rounds)
+    return 2 * weights + 5 * trained + beginnings * weights + (middle if config.losses.proximal else 0)
+
+
+def _segments(config: JobConfig, task: str) -> ServerSegments:
+    # Parameters that are counted need no memory and no first values.
+    with torch.device("meta"):
+        return ServerSegments(config, get_task(task))
 
 
 def available_memory(device: torch.device) -> int | None:
@@ -98,7 +125,7 @@ def check_memory(config: JobConfig, sites: Sequence[str], device: torch.device) 
     """
     tasks = Counter(config.site(site).task for site in sites)
     sizes = {task: copy_size(config, task) for task in tasks}
-    needed = sum(count * sizes[task].total for task, count in tasks.items())
+    needed = sum(count * sizes[task].total for task, count in tasks.items()) + shared_size(config, sites)
     available = available_memory(device)
     of_all = f"{needed / MEGABYTE:,.0f} MB for the networks of {len(sites)} sites"
     if available is not None and needed > available:

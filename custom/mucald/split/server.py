@@ -1,7 +1,7 @@
 """The server's end of the wire: identity, order, duplicates, and one lock per site.
 
-Handlers of different sites may run at once. Within a round nothing is shared but the frozen discriminators,
-so neither their order nor their number changes a result.
+Handlers of different sites may run at once. Sites of one open round share nothing but the frozen
+discriminators, so neither their order nor their number changes a result.
 """
 
 import logging
@@ -103,7 +103,8 @@ class SplitServer:
         for site, session in self._sessions.items():
             with session.lock:
                 session.open = site in sites
-                session.copy.begin_round()
+                if session.open:
+                    session.copy.begin_round()
         self._round = round_number
 
     def close(self, site: str, rewind: Callable[[], None] | None = None) -> None:
@@ -224,8 +225,7 @@ class SplitServer:
             return {Field.WEIGHTS: to_vector(copy.segments.front_end, self._config.aggregation.statistics)}
         if phase is Phase.GIVE_FRONT_END:
             assert copy.segments.front_end is not None
-            weights, statistics = fields[Field.WEIGHTS], self._config.aggregation.statistics
-            from_vector(copy.segments.front_end, weights, statistics)
+            from_vector(copy.segments.front_end, fields[Field.WEIGHTS], self._config.aggregation.statistics)
             return {}
         if phase is Phase.TRAIN_BACKWARD:
             return {Field.LATENT_GRADIENT: copy.train_backward(step, fields[Field.FEATURE_GRADIENT])}

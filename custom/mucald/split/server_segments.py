@@ -57,6 +57,15 @@ class ForwardPass:
     exogenous_noise: Tensor | None
 
 
+@dataclass
+class Pending:
+    """A training step between its forward and its backward message."""
+
+    step: int
+    run: ForwardPass
+    total: Tensor
+
+
 class ServerSegments(nn.Module):
     """The networks that the server holds for one site.
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,18 +23,9 @@ from mucald.split.choice import Choice
 from mucald.split.objective import Objective, family
 from mucald.split.record import ProxyError, RoundRecord
 from mucald.split.released import ReleasedSamples
-from mucald.split.server_segments import SPLITS, ForwardPass, Key, ServerSegments
+from mucald.split.server_segments import SPLITS, ForwardPass, Key, Pending, ServerSegments
 from mucald.split.statistics import gradient_norm, total_norm
 from mucald.tasks import Task
-
-
-@dataclass
-class Pending:
-    """A training step between its forward and its backward message."""
-
-    step: int
-    run: ForwardPass
-    total: Tensor
 
 
 class SiteCopy:
@@ -66,7 +56,7 @@ class SiteCopy:
         self._algorithm, self._memory = algorithm, memory
         self._objective = Objective(config, site, domain)
         self._compares = make_rule(config.aggregation.rule, config.aggregation.args).needs_start
-        self.segments = ServerSegments(config, task).to(device)
+        self.segments = self._build(task)
         self._groups = self.segments.groups()
         self._middle = dict(self.segments.middle.named_parameters())
         decay = config.optimiser.weight_decay
@@ -80,6 +70,9 @@ class SiteCopy:
         self.record, self.released = RoundRecord(), ReleasedSamples()
         self.features = [FeatureBuffer(config.daca.buffer) for _ in SPLITS]
         self._pending: Pending | None = None
+
+    def _build(self, task: Task) -> ServerSegments:
+        return ServerSegments(self._config, task).to(self._device)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         optimiser = self._config.optimiser
@@ -106,6 +99,10 @@ class SiteCopy:
             if (self._compares and self.segments.is_shared(name))
             or (self._config.losses.proximal and name.startswith("middle."))
         }
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the present weights; after the test those of the best round."""
+        return self.segments.state_dict() | self.choice.changes[0]
 
     def middle_state(self) -> Memory:
         """Return the middle network's present parameters, by name."""
