@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 JOB = Path(__file__).parents[2] / "jobs" / "mucald"
-TIMEOUT_S = 240
+TIMEOUT_S = 500
 PORT_TAKEN = "Address already in use"
 
 

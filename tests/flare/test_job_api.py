@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1600)
 def test_the_job_api_gives_the_numbers_of_one_process(tmp_path, make_job, start_simulator):
     job = make_job()
     command = [sys.executable, REPOSITORY / "tools/simulate.py", job, "-w", tmp_path / "workspace"]

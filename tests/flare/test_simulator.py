@@ -13,7 +13,7 @@ from tiny_job import REPOSITORY, write_policy
 from mucald.config import load_job
 from mucald.split.local import run_in_process
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1600)]
 
 JOB = Path(__file__).parents[2] / "jobs" / "mucald"
 
