@@ -200,10 +200,15 @@ def test_front_ends_that_are_shared_give_the_numbers_of_one_process(tmp_path, ma
     assert all(torch.equal(same[name], tensor) for name, tensor in weights.items())
 
 
-@pytest.mark.parametrize("threads", ["1", "3"])
-def test_sites_that_take_turns_give_the_numbers_of_one_process(threads, tmp_path, make_job, simulate):
-    rule = {"rule": "local", "statistics": False, "args": {}}
-    job = make_job(algorithm={"name": "splitfed_v2", "args": {}}, aggregation=rule)
+@pytest.mark.parametrize(
+    ("threads", "names"), [("1", ("embryo", "skin")), ("3", ("embryo", "skin", "polyp"))]
+)
+def test_sites_that_take_turns_give_the_numbers_of_one_process(threads, names, tmp_path, make_job, simulate):
+    job = make_job(
+        sites={name: load_job(JOB)[0].to_dict()["sites"][name] for name in names},
+        algorithm={"name": "splitfed_v2", "args": {}},
+        aggregation={"rule": "local", "statistics": False, "args": {}},
+    )
     config, sites = load_job(job)
     run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)
     done = simulate(job, "flare", "-t", threads)

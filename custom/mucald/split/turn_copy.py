@@ -53,7 +53,7 @@ class TurnCopy(SiteCopy):
         super().begin_round()
 
     def rest(self) -> None:
-        """End the site's turn: until the next it keeps nothing of the shared part."""
+        """Keep nothing of the shared part until the next turn begins."""
         self.start = {}
 
     def keep_if_best(self, dice: float) -> bool:
@@ -89,3 +89,4 @@ class TurnCopy(SiteCopy):
         tensors = tensors | with_prefix("segments", self._shared.weights())
         super().load_state(tensors | with_prefix("best", self._best_shared()), state)
         self._shared.rewind(self.optimiser)
+        self.rest()
