@@ -25,6 +25,12 @@ def test_the_shipped_job_reads():
         ({"training": {"rounds": 2.5}}, "'training.rounds' must be of type int"),
         ({"training": {"rounds": 0}}, "'training': rounds must be at least 1"),
         ({"training": {"batch_size": 0}}, "'training': batch_size must be at least 1"),
+        ({"training": {"pipeline_depth": 0}}, "'training': pipeline_depth must be at least 1"),
+        ({"training": {"pipeline_depth": 2}}, 'needs release.mode "once"; with "fresh" the next release'),
+        (
+            {"training": {"pipeline_depth": 2}, "release": {"mode": "memoised"}},
+            'needs release.mode "once"; with "memoised"',
+        ),
         ({"release": {"t": 400}}, r"'release': t must lie in \[0, 399\], not 400"),
         ({"release": {"t": -1}}, r"'release': t must lie in \[0, 399\], not -1"),
         ({"release": {"clip": 0}}, "clip must be positive"),

@@ -42,7 +42,7 @@ CONTENT: dict[str, Any] = {
     "resume_from": None,
     "sites": {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}, "west": {"task": "kvasir"}},
     "data": {"image_size": 16, "phantoms": {"train": 4, "validation": 2, "test": 2}},
-    "training": {"rounds": 2, "local_epochs": 1, "batch_size": BATCH},
+    "training": {"rounds": 2, "local_epochs": 1, "batch_size": BATCH, "pipeline_depth": 1},
     "network": {
         "backbone": "unet",
         "features": [8, 16, 32],

@@ -84,6 +84,11 @@ class JobConfig:
             self.release.mode != "once" or self.crdm.supervision != "epsilon",
             'release.mode "once" hands no noise over, so crdm.supervision must be "sure" or "ambient"',
         )
+        require(
+            self.release.mode == "once" or self.training.pipeline_depth == 1,
+            f'training.pipeline_depth above 1 needs release.mode "once"; with "{self.release.mode}" the next '
+            "release depends on the gradient that the step has yet to bring, so set it to 1",
+        )
 
     def site(self, name: str) -> SiteConfig:
         """Return what the job says of site ``name``.

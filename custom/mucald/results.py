@@ -14,6 +14,7 @@ METRICS = ("dice", "iou", "iou_with_background", "precision", "recall", "hd95", 
 _DATA = ("task", "source", "n_train", "n_validation", "n_test")
 _TEST = ("test", "dice_per_image", "server_contribution")
 _KEPT = (*_DATA, *_TEST)
+_SECONDS = ("task", "requests", "hidden", "server")
 
 
 @dataclass
@@ -26,7 +27,8 @@ class History:
         aggregation: by site, what its validation chose of the states offered to it, one entry per choice.
         reports: by site, what it said of its data and its test.
         wire: bytes up, down and in training, by site.
-        seconds: time of each site's tasks, of its requests, and of the server on its behalf.
+        seconds: time of each site's tasks, of its requests, of those in which the site worked on, and of the
+            server on its behalf.
         images: training images that went through, by site.
         failures: every failure: site, round, reason.
         wall_s: time since the run began, over all its sessions.
@@ -55,9 +57,10 @@ class History:
         wire = self.wire.setdefault(site, {"up": 0, "down": 0, "training": 0})
         for key in wire:
             wire[key] += report["wire"][key]
-        seconds = self.seconds.setdefault(site, {"task": 0.0, "requests": 0.0, "server": 0.0})
+        seconds = self.seconds.setdefault(site, dict.fromkeys(_SECONDS, 0.0))
         seconds["task"] += report["seconds"]
         seconds["requests"] += report["wire"]["seconds"]
+        seconds["hidden"] += report["wire"]["hidden"]
         seconds["server"] += server_seconds
         if "losses" in report:
             self.images[site] = self.images.get(site, 0) + epochs * report["n_train"]
@@ -99,8 +102,8 @@ def build_results(config: JobConfig, run_id: str, history: History) -> dict[str,
     up, down, training = (
         sum(wire[key] for wire in history.wire.values()) for key in ("up", "down", "training")
     )
-    task, requests, server = (
-        sum(seconds[key] for seconds in history.seconds.values()) for key in ("task", "requests", "server")
+    task, requests, hidden, server = (
+        sum(seconds[key] for seconds in history.seconds.values()) for key in _SECONDS
     )
     return {
         "schema": SCHEMA,
@@ -125,7 +128,7 @@ def build_results(config: JobConfig, run_id: str, history: History) -> dict[str,
             "wall_s": history.wall_s,
             "first_step_s": history.first_step_s,
             "round_ends_s": history.round_ends_s,
-            "site_s": task - requests,
+            "site_s": task - (requests - hidden),
             "server_s": server,
             "transport_s": requests - server,
         },

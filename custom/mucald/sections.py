@@ -60,14 +60,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The schedule: ``rounds`` of ``local_epochs`` at every site."""
+    """The schedule: ``rounds`` of ``local_epochs`` at every site.
+
+    ``pipeline_depth``: of how many steps a site asks for the features before the first gives its gradient.
+    """
 
     rounds: int
     local_epochs: int
     batch_size: int
+    pipeline_depth: int
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "rounds", "local_epochs", "batch_size")
+        require_at_least(1, self, "rounds", "local_epochs", "batch_size", "pipeline_depth")
 
 
 @dataclass(frozen=True)

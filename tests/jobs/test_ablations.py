@@ -192,7 +192,7 @@ def shrunk(job: str) -> JobConfig:
     content["sites"] = {site: content["sites"][site] for site in ("embryo", "skin", "polyp")}
     content["data"] = {"image_size": 16, "phantoms": {"train": 4, "validation": 2, "test": 2}}
     epochs = 1 + content["algorithm"]["args"].get("head_epochs", 0)
-    content["training"] = {"rounds": 2, "local_epochs": epochs, "batch_size": 2}
+    content["training"] |= {"rounds": 2, "local_epochs": epochs, "batch_size": 2}
     content["release"]["pretraining_epochs"] = min(content["release"]["pretraining_epochs"], 1)
     content["network"] |= {"features": [8, 16, 16], "latent_channels": 4}
     content["network"]["cut"] = min(content["network"]["cut"], 1)

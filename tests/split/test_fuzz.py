@@ -41,6 +41,10 @@ JOBS: dict[str, dict[str, Any]] = {
         "training": {"local_epochs": 2},
     },
     "once": {"release": {"mode": "once", "pretraining_epochs": 1}},
+    "two steps on the way": {
+        "release": {"mode": "once", "pretraining_epochs": 1},
+        "training": {"pipeline_depth": 2},
+    },
 }
 
 
@@ -82,7 +86,7 @@ def script(job: str, number: int, server: Server) -> list[bytes]:
         front = [request(Phase.FETCH_FRONT_END, 0, number), *front]
         steps = [request(Phase.TRAIN_HEAD, 0, number), *steps]
         steps += [request(Phase.GIVE_FRONT_END, 0, number, weights=weights)]
-    if job == "once":
+    if JOBS[job].get("release"):
         gradient = draw(*LATENT, seed=number) / 10
         if number > 0:
             front[0] = indices(Phase.VALIDATE_RELEASED, 0, number)
@@ -91,6 +95,9 @@ def script(job: str, number: int, server: Server) -> list[bytes]:
             indices(Phase.TRAIN_FORWARD_RELEASED, 1, number),
             request(Phase.TRAIN_BACKWARD_RELEASED, 1, number, **NOTHING, feature_gradient=gradient),
         ]
+        if job != "once":
+            steps.insert(1, indices(Phase.TRAIN_FORWARD_RELEASED, 2, number))
+            steps += [request(Phase.TRAIN_BACKWARD_RELEASED, 2, number, **NOTHING, feature_gradient=gradient)]
     return [*front, *steps, request(Phase.TEST, 0, number)]
 
 
@@ -210,7 +217,7 @@ def test_nothing_that_is_sent_stops_the_server_grows_it_or_changes_what_it_learn
                     valid += answer.kind is Kind.REPLY
                     assert reference.handle(SITE, data) == reply
         memory.append(resident())
-    # Of four jobs, with five messages a round or more.
+    # Of five jobs, with five messages a round or more.
     assert sent >= 5 * ROUNDS * MUTANTS
     assert valid >= ROUNDS * 3
     assert equal_tensors(server.weights(), reference.weights())

@@ -5,6 +5,7 @@ import threading
 import pytest
 from tiny_job import PLAIN, Federation, equal_tensors, tiny_config
 
+from mucald.config import JobConfig
 from mucald.errors import WireError
 from mucald.split.messages import Kind, decode
 
@@ -48,6 +49,14 @@ def at_once(_name, send):
     return sending
 
 
+ONCE = {
+    "release": {"mode": "once", "pretraining_epochs": 1},
+    "training": {"pipeline_depth": 2},
+    "data": {"phantoms": {"train": 6}},
+}
+JOBS = {"one step at a time": PLAIN, "two steps on the way": ONCE}
+
+
 def outcome(federation: Federation) -> tuple[dict, dict]:
     federation.run()
     results = federation.coordinator.finish()
@@ -55,19 +64,21 @@ def outcome(federation: Federation) -> tuple[dict, dict]:
     return numbers, {site: copy.state()[0] for site, copy in federation.copies.items()}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> tuple[dict, dict]:
-    return outcome(Federation(tiny_config(PLAIN), tmp_path_factory.mktemp("undisturbed")))
+@pytest.fixture(scope="module", params=JOBS)
+def undisturbed(request, tmp_path_factory) -> tuple[JobConfig, dict, dict]:
+    config = tiny_config(PLAIN, JOBS[request.param])
+    return config, *outcome(Federation(config, tmp_path_factory.mktemp("undisturbed")))
 
 
 @pytest.mark.parametrize("carrier", [twice, late, at_once])
 def test_messages_that_come_twice_or_late_change_no_number(carrier, undisturbed, tmp_path):
-    numbers, weights = outcome(Federation(tiny_config(PLAIN), tmp_path, carrier=carrier))
-    assert numbers == undisturbed[0]
-    assert all(equal_tensors(weights[site], expected) for site, expected in undisturbed[1].items())
+    config, expected_numbers, expected_weights = undisturbed
+    numbers, weights = outcome(Federation(config, tmp_path, carrier=carrier))
+    assert numbers == expected_numbers
+    assert all(equal_tensors(weights[site], expected) for site, expected in expected_weights.items())
 
 
-def test_messages_in_another_order_are_refused_and_the_site_is_left_out(undisturbed, tmp_path):
+def test_messages_in_another_order_are_refused_and_the_site_is_left_out(tmp_path):
     """A gradient that overtakes its latent finds no forward pass, and the latent after it is out of order."""
     held: list[bytes] = []
 
@@ -91,4 +102,3 @@ def test_messages_in_another_order_are_refused_and_the_site_is_left_out(undistur
     assert equal_tensors(federation.copies["south"].state()[0], before)
     federation.coordinator.close(task)
     assert set(federation.coordinator._history.rounds[0]["sites"]) == {"north", "west"}
-    assert set(undisturbed[0]["rounds"][0]["sites"]) == {"north", "south", "west"}

@@ -249,7 +249,7 @@ def test_reports_hold_scores_counts_and_nothing_else(recording):
         )
         validated = {"validation"} if report["round"] > 0 else set()
         assert set(report) == always | expected | validated
-        assert set(report["wire"]) == {"up", "down", "training", "seconds"}
+        assert set(report["wire"]) == {"up", "down", "training", "seconds", "hidden"}
         numbers = list(flat_numbers(report))
         assert all(np.isfinite(numbers))
         assert len(numbers) < 50, "too many to be scores"

@@ -15,6 +15,7 @@ from mucald.split import link, server
 from mucald.split.link import TRAINING, Link
 from mucald.split.messages import Message
 from mucald.split.once_site import OnceSite
+from mucald.split.pipeline import Pipeline
 from mucald.split.server import SplitServer
 from mucald.split.server_segments import ServerSegments
 from mucald.split.site import SplitSite
@@ -22,6 +23,8 @@ from mucald.split.site_copy import SiteCopy
 from mucald.split.site_segments import SiteSegments
 
 SITE, SERVER = "site", "server"
+BESIDE = "beside the site"
+"""A site's messages that a thread of their own sends: their time is not the step's."""
 AHEAD = "data, made ahead"
 WAIT = "wait for the server"
 
@@ -47,6 +50,9 @@ PARTS: Sequence[Part] = (
     Part(SegmentationLoss, "terms", "loss"),
     Part(SiteSegments, "_update", "gradient norms, clipping"),
     Part(Link, "request", WAIT),
+    # Under release.mode "once" a thread sends the messages, and the site waits for that.
+    Part(Pipeline, "_wait", WAIT),
+    Part(Pipeline, "_talk", "schedule", BESIDE, root=True, keep=_always),
     Part(SplitServer, "handle", "lock, checks", SERVER, root=True),
     Part(SplitServer, "_answer", "lock, checks", keep=_in_training),
     Part(ServerSegments, "forward", "middle network"),

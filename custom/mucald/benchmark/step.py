@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mucald.benchmark.jobs import simulator_command, variant, variant_content
-from mucald.benchmark.parts import AHEAD, PARTS, SERVER, SITE, WAIT
+from mucald.benchmark.parts import AHEAD, BESIDE, PARTS, SERVER, SITE, WAIT
 from mucald.benchmark.probe import Ledger, Probe
 from mucald.benchmark.probed import FOLDER_VARIABLE, read_ledgers
 from mucald.benchmark.result import Check, Result, ratio
@@ -92,8 +92,9 @@ def _over_flare(plan: StepPlan, changes: Mapping[str, Any], folder: Path) -> Led
 def report(plan: StepPlan, ledgers: Mapping[str, Ledger]) -> Result:
     """Return a table of every side's parts, the idle shares, and the codec's share beside its limit."""
     tables = {
-        f"{side}: ms per step of a site (share of the {side}'s own time)": _table(side, ledgers)
-        for side in (SITE, SERVER)
+        f"{side}: ms per step of a site (share of the time there)": _table(side, ledgers)
+        for side in (SITE, BESIDE, SERVER)
+        if any(ledger.of(side) for ledger in ledgers.values())
     }
     idle = {carrier: idle_shares(ledger) for carrier, ledger in ledgers.items()}
     tables["idle shares"] = Table(
@@ -109,7 +110,7 @@ def report(plan: StepPlan, ledgers: Mapping[str, Ledger]) -> Result:
     ]
     figures = {
         carrier: {"steps": ledger.steps, "idle": idle[carrier]}
-        | {side: per_step(ledger, side) for side in (SITE, SERVER)}
+        | {side: per_step(ledger, side) for side in (SITE, BESIDE, SERVER)}
         for carrier, ledger in ledgers.items()
     }
     settings = asdict(plan) | {"job": plan.job.name}
@@ -123,7 +124,9 @@ def per_step(ledger: Ledger, side: str) -> dict[str, float]:
 
 def codec_share(ledger: Ledger) -> float:
     """Return the share of encoding and decoding in all that both sides do in a step, waiting left out."""
-    parts = [(label, seconds) for side in (SITE, SERVER) for label, seconds in ledger.of(side).items()]
+    parts = [
+        (label, seconds) for side in (SITE, BESIDE, SERVER) for label, seconds in ledger.of(side).items()
+    ]
     work = sum(seconds for label, seconds in parts if label != WAIT)
     return ratio(sum(seconds for label, seconds in parts if label in CODEC), work)
 

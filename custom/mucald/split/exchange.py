@@ -90,6 +90,10 @@ class Exchange:
             raise WireError(f"the server chose state {index} of {len(scores)}")
         return bool(best), index
 
+    def note_hidden(self, seconds: float) -> None:
+        """Note for how many seconds of its requests the site worked on instead of waiting."""
+        self._link.traffic.hidden += seconds
+
     def _request(self, phase: Phase, step: int, fields: dict[Field, Tensor]) -> dict[Field, Tensor]:
         return self._link.request(phase, self._round, step, fields).fields
 

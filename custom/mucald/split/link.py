@@ -29,12 +29,13 @@ TRAINING = frozenset(
 
 @dataclass
 class Traffic:
-    """Bytes and seconds on the wire, as the site sees them."""
+    """Bytes and seconds on the wire, as the site sees them; ``hidden``: those in which it did not wait."""
 
     up: int = 0
     down: int = 0
     training: int = 0
     seconds: float = 0.0
+    hidden: float = 0.0
 
 
 def site_payload_types(wire: WireConfig) -> dict[Field, str]:

@@ -6,7 +6,8 @@ and no gradient from the server can steer what is released (FSHA; Pasquini et al
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from mucald.data.dataset import Batch
 from mucald.split.exchange import Exchange, NoisedProxies
 from mucald.split.frozen_segments import FrozenSegments
 from mucald.split.messages import Phase
+from mucald.split.pipeline import Pipeline
 from mucald.split.scoring import in_order
 from mucald.split.site import Key, SiteTask, SplitSite, rows_of
 from mucald.split.site_segments import SiteSegments, StepResult
@@ -39,6 +41,7 @@ class OnceSite(SplitSite):
 
     segments_class: ClassVar[type[SiteSegments]] = FrozenSegments
     _segments: FrozenSegments
+    _pipeline: Pipeline
 
     def _prepare(self, task: SiteTask) -> None:
         """Pre-train, unless it has been done, and keep the result before anything leaves.
@@ -82,6 +85,18 @@ class OnceSite(SplitSite):
         losses = {f"epoch_{number}": loss for number, loss in enumerate(self._segments.pretraining or [], 1)}
         return super()._train(round_number, exchange) | {"pretraining": losses}
 
+    def _training_batches(self, exchange: Exchange, rows: Sequence[Tensor]) -> Generator[Batch, None, None]:
+        """Yield the mini-batches while a thread talks to the server about them."""
+
+        def forward(step: int) -> Tensor:
+            return exchange.forward_released(Phase.TRAIN_FORWARD_RELEASED, step, rows[step])
+
+        depth = self._config.training.pipeline_depth
+        with closing(Pipeline(forward, exchange.backward_released, len(rows), depth)) as self._pipeline:
+            yield from super()._training_batches(exchange, rows)
+            self._pipeline.finish()
+        exchange.note_hidden(self._pipeline.hidden)
+
     def _training_batch(self, rows: Tensor) -> PreparedBatch:
         """Run the front end too: frozen, it gives the same before and after the step under way."""
         batch = super()._training_batch(rows)
@@ -89,10 +104,10 @@ class OnceSite(SplitSite):
 
     def _step(
         self,
-        exchange: Exchange,
+        exchange: Exchange,  # noqa: ARG002 - the pipeline talks to it
         batch: Batch,
         key: Key,
-        rows: Tensor,
+        rows: Tensor,  # noqa: ARG002 - likewise
         step: int,
         part: Part,  # noqa: ARG002 - the front end is frozen
         proxies: NoisedProxies | None,  # noqa: ARG002 - the server has them
@@ -102,8 +117,8 @@ class OnceSite(SplitSite):
             batch.skips,
             batch.masks,
             key,
-            partial(exchange.forward_released, Phase.TRAIN_FORWARD_RELEASED, step, rows),
-            partial(exchange.backward_released, step),
+            partial(self._pipeline.features, step),
+            partial(self._pipeline.give, step),
         )
 
     def _validate(self, round_number: int, exchange: Exchange) -> dict[str, Any]:

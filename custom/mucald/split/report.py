@@ -45,7 +45,7 @@ def check_report(report: Any, site: str, round_number: int) -> None:
         raise WireError(f"the report of site '{site}' has no training images")
     if not _is_number(report["seconds"]):
         raise WireError(f"'seconds' in the report of site '{site}' is not a number")
-    _check_part(report, site, "wire", {"up", "down", "training", "seconds"})
+    _check_part(report, site, "wire", {"up", "down", "training", "seconds", "hidden"})
     if kind is _TRAIN:
         _check_part(report, site, "losses", {"segmentation"})
         _check_part(report, site, "gradients", set())

@@ -88,7 +88,7 @@ class SplitServer:
         recorder: Recorder | None = None,
         attendance: Attendance | None = None,
     ):
-        self._config, self._round = config, -1
+        self._config, self._round, self._depth = config, -1, config.training.pipeline_depth
         self._refused = _phases_without_use(config)
         self._sessions = {
             site: _Session(copy, largest_request(config, copy)) for site, copy in copies.items()
@@ -173,7 +173,7 @@ class SplitServer:
         reply = Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(
             self._types, (self._config.seed, session.copy.site)
         )
-        session.position = _position(message)
+        session.position = _position(message, self._depth)
         session.last_request, session.last_reply = request, reply
         if self._recorder is not None:
             self._recorder.append(session.copy.site, message, data, reply)
@@ -184,7 +184,7 @@ class SplitServer:
             raise WireError("the server takes requests only")
         if message.round != self._round or not session.open:
             raise WireError(f"round {message.round} is not open for this site (current round {self._round})")
-        if _position(message) <= session.position:
+        if _position(message, self._depth) <= session.position:
             raise WireError(f"{message.phase.name} step {message.step} is out of order")
         if message.phase in self._refused:
             raise WireError(f"{message.phase.name} does not fit {self._refused[message.phase]}")
@@ -294,7 +294,7 @@ def _phases_without_use(config: JobConfig) -> dict[Phase, str]:
     return refused
 
 
-def _position(message: Message) -> tuple[int, int, int]:
-    """Return where in the protocol a message stands; it may only move forward."""
-    step = 2 * message.step + (message.phase in _BACKWARD)
+def _position(message: Message, depth: int) -> tuple[int, int, int]:
+    """Return where in the protocol a message stands; it may only move forward, see :class:`.Pipeline`."""
+    step = 2 * message.step + 1 if message.phase in _BACKWARD else 2 * (message.step + 1 - depth)
     return message.round, _ORDER[message.phase], step

@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mucald import randomness
 from mucald.algorithms import algorithm_of
@@ -55,15 +56,6 @@ class ForwardPass:
     middle_noised: Tensor
     second: CRDMOutput
     exogenous_noise: Tensor | None
-
-
-@dataclass
-class Pending:
-    """A training step between its forward and its backward message."""
-
-    step: int
-    run: ForwardPass
-    total: Tensor
 
 
 class ServerSegments(nn.Module):
@@ -141,6 +133,18 @@ class ServerSegments(nn.Module):
             middle_noised = self.schedule.noised(middle, level2, drawn)
         second = self.crdm2(middle, middle_noised, level2, noise2)
         return ForwardPass(latent, level, first, middle, middle_noised, second, noise1)
+
+    @torch.no_grad()
+    def features(self, latent: Tensor, level: Tensor, key: Key) -> Tensor:
+        """Return a training step's x̂2 (B, L, h, w), without a graph or a trace in running statistics.
+
+        Args:
+            latent, level, key: as in :meth:`forward`.
+        """
+        self.train()
+        statistics = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        run: ForwardPass = functional_call(self, statistics, (latent, level, key))
+        return run.second.denoised
 
     def _exogenous_noise(self, latent: Tensor, key: Key) -> Tensor | None:
         """Return the draws of one encoder's exogenous variables; None at evaluation, which takes the mean."""

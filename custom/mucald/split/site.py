@@ -1,7 +1,7 @@
 """A site: it validates the model it was given, trains for a round, or tests its best round's model."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -152,7 +152,7 @@ class SplitSite(Resumable):
         ]
         self._segments.begin_round()
         # Closed, so that a step that fails leaves no thread behind that reads the networks.
-        with closing(one_ahead(self._training_batch, [rows for _, rows in steps])) as batches:
+        with closing(self._training_batches(exchange, [rows for _, rows in steps])) as batches:
             for step, ((part, rows), batch) in enumerate(zip(steps, batches, strict=True)):
                 key = self._key(round_number, step, "train", rows)
                 result = self._step(exchange, batch, key, rows, step, part, rows_of(proxies, rows))
@@ -162,6 +162,14 @@ class SplitSite(Resumable):
         if self._algorithm.shares_front_end:
             exchange.give_front_end(self._segments.front_end_weights())
         return {"losses": losses.means(), "gradients": gradients.means(), "steps": len(steps)}
+
+    def _training_batches(
+        self,
+        exchange: Exchange,  # noqa: ARG002 - for sites that talk ahead
+        rows: Sequence[Tensor],
+    ) -> Generator[Batch, None, None]:
+        """Yield the mini-batches of ``rows`` in turn, each made while the one before it is in use."""
+        return one_ahead(self._training_batch, rows)
 
     def _training_batch(self, rows: Tensor) -> Batch:
         """Return the training images ``rows`` (B,); while a step is under way this makes the next one's."""

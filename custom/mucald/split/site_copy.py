@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +22,10 @@ from mucald.split.checkpoint import (
 )
 from mucald.split.choice import Choice
 from mucald.split.objective import Objective, family
+from mucald.split.pending import Begun, Pending
 from mucald.split.record import ProxyError, RoundRecord
-from mucald.split.released import ReleasedSamples
-from mucald.split.server_segments import SPLITS, ForwardPass, Key, Pending, ServerSegments
+from mucald.split.released import ReleasedSamples, Samples
+from mucald.split.server_segments import SPLITS, ForwardPass, Key, ServerSegments
 from mucald.split.statistics import gradient_norm, total_norm
 from mucald.tasks import Task
 
@@ -69,7 +71,7 @@ class SiteCopy:
         self.best_dice = -1.0
         self.record, self.released = RoundRecord(), ReleasedSamples()
         self.features = [FeatureBuffer(config.daca.buffer) for _ in SPLITS]
-        self._pending: Pending | None = None
+        self._pending = Pending(config.training.pipeline_depth)
 
     def _build(self, task: Task) -> ServerSegments:
         return ServerSegments(self._config, task).to(self._device)
@@ -86,7 +88,7 @@ class SiteCopy:
         """Start a round: an empty record, and what the job needs of the weights that it starts from."""
         self.record = RoundRecord()
         self.features = [FeatureBuffer(self._config.daca.buffer) for _ in SPLITS]
-        self._pending = None
+        self._pending.clear()
         self.scratch = {}
         self._proxy_errors = [self.record.proxy_error, *(ProxyError() for _ in self.choice.changes[1:])]
         self._note_start()
@@ -121,7 +123,7 @@ class SiteCopy:
         noise: Tensor | None,
         discriminators: Sequence[Discriminator],
     ) -> Tensor:
-        """Run a training step up to x̂2 and keep its graph for :meth:`train_backward`.
+        """Run a training step up to x̂2, for :meth:`train_backward` to finish; see :class:`.Pending`.
 
         Args:
             round_number, step: name the step.
@@ -137,9 +139,23 @@ class SiteCopy:
         Raises:
             TrainingError: a loss term is not finite.
         """
+        samples = latent.to(self._device), level.to(self._device), proxies
+        forward = partial(self._begin, round_number, step, samples, noise, discriminators)
+        features = partial(self.segments.features, *samples[:2], self._key(round_number, step, "train"))
+        return self._pending.begin(step, forward, features)
+
+    def _begin(
+        self,
+        round_number: int,
+        step: int,
+        samples: Samples,
+        noise: Tensor | None,
+        discriminators: Sequence[Discriminator],
+    ) -> Begun:
+        """Return a step's forward pass and its losses, which are noted."""
         self.segments.train()
-        key = self._key(round_number, step, "train")
-        run = self.segments(latent.to(self._device).requires_grad_(), level.to(self._device), key)
+        (latent, level, proxies), key = samples, self._key(round_number, step, "train")
+        run = self.segments(latent.requires_grad_(), level, key)
         weights = self._objective.weights(round_number)
         if proxies is not None:
             proxies = proxies[0].to(self._device), proxies[1].to(self._device).bool()
@@ -154,8 +170,7 @@ class SiteCopy:
         if self._config.daca.enabled:
             for buffer, output in zip(self.features, (run.first, run.second), strict=True):
                 buffer.append(output.denoised)
-        self._pending = Pending(step, run, total)
-        return run.second.denoised.detach()
+        return Begun(run, total)
 
     def train_backward(self, step: int, gradient: Tensor) -> Tensor:
         """Finish a training step: backward, clip, and one optimiser step.
@@ -171,15 +186,9 @@ class SiteCopy:
             TrainingError: no forward pass of this step is waiting, the gradient's shape is not x̂2's, or a
                 module's gradient is not finite.
         """
-        pending = self._pending
-        if pending is None or pending.step != step:
-            raise TrainingError(f"no forward pass of step {step} is waiting for its gradient")
-        output = pending.run.second.denoised
-        if gradient.shape != output.shape:
-            raise TrainingError(f"gradient has shape {tuple(gradient.shape)}, not {tuple(output.shape)}")
-        self._pending = None
+        begun = self._pending.finish(step, gradient)
         self.optimiser.zero_grad(set_to_none=True)
-        (pending.total + (output * gradient.to(self._device)).sum()).backward()
+        (begun.total + (begun.run.second.denoised * gradient.to(self._device)).sum()).backward()
         self._add_proximal_gradient()
         self._algorithm.adjust_gradients(self.site, self._middle, self._memory, self.scratch)
         for name, parameters in self._groups.items():
@@ -195,7 +204,7 @@ class SiteCopy:
         self.optimiser.step()
         # With many sites most copies are at rest at any moment, and need none.
         self.optimiser.zero_grad(set_to_none=True)
-        latent_gradient = pending.run.latent.grad
+        latent_gradient = begun.run.latent.grad
         assert latent_gradient is not None
         return latent_gradient
 
@@ -294,4 +303,4 @@ class SiteCopy:
         self.released.add_state(without_prefix("released", tensors))
         self.choice.load_state(without_prefix("choice", tensors), state["choice"], self._device)
         self._note_start()
-        self._pending = None
+        self._pending.clear()
