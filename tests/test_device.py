@@ -4,13 +4,14 @@ from contextlib import nullcontext
 import pytest
 import tiny_job
 import torch
+from in_turn import InTurn
 from simulated_device import DEVICE, SimulatedDevice, on_cpu, unfused
 from tiny_job import CPU, REPOSITORY, Federation, run_job, tiny_config
 
 from mucald.crdm.schedule import CosineSchedule
 from mucald.device import choose_device
 from mucald.errors import ConfigError
-from mucald.split import site
+from mucald.split import once_site, site
 
 # What looks at finished runs, and takes the sites' part in it, does so on the CPU.
 EXAMINES = ("inference/", "privacy/attacks/")
@@ -76,13 +77,21 @@ def models_on(device: torch.device, change: dict, folder, monkeypatch) -> dict[s
 
 
 @pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")
-@pytest.mark.parametrize("change", [{}, {"release": {"mode": "once"}, "algorithm": {"name": "scaffold"}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"release": {"mode": "once"}, "algorithm": {"name": "scaffold"}},
+        {"release": {"mode": "once"}, "training": {"pipeline_depth": 2}},
+    ],
+)
 def test_everything_is_brought_to_the_device_and_nothing_left_behind(change, tmp_path, monkeypatch):
     """On a device that refuses what was left on the CPU the run ends, and with the CPU's numbers."""
     for name in ("Adam", "AdamW"):
         monkeypatch.setattr(torch.optim, name, unfused(getattr(torch.optim, name)))
     # The simulation holds for one thread.
     monkeypatch.setattr(site, "one_ahead", lambda make, items: (make(item) for item in items))
+    monkeypatch.setattr(once_site, "Pipeline", InTurn)
     expected = models_on(CPU, change, tmp_path / "cpu", monkeypatch)
     found = models_on(DEVICE, change, tmp_path / "device", monkeypatch)
     assert tiny_job.equal_tensors(found, expected)

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import pytest
 import torch
+from in_turn import InTurn
 from recording import Recording, record_run
 from tiny_job import Federation, Run, equal_models, run_job, tiny_config
 from torch import Tensor
@@ -121,23 +122,6 @@ def test_a_pipeline_that_is_closed_sends_nothing_more():
     threading.Timer(0.05, server.gate.set).start()
     pipeline.close()
     assert server.asked in ([], ["F0"])
-
-
-class InTurn(Pipeline):
-    """Sends the same messages in the same order, but in the site's own thread, whenever one is needed."""
-
-    def __init__(self, forward, backward, steps, depth):
-        super().__init__(forward, backward, 0, depth)
-        self._left = iter(range(steps))
-        self._ahead: dict[int, Tensor] = {}
-
-    def features(self, step: int) -> Tensor:
-        while step + self._depth - 1 not in self._ahead and (one := next(self._left, None)) is not None:
-            self._ahead[one] = self._forward(one)
-        return self._ahead.pop(step)
-
-    def give(self, step: int, gradient: Tensor) -> None:
-        self._backward(step, gradient)
 
 
 def config_of(deep: int, **more) -> JobConfig:
