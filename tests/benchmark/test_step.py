@@ -6,7 +6,7 @@ import math
 import pytest
 from tiny_job import BATCH, CONTENT, LATENT, tiny_content, write_job
 
-from mucald.benchmark.parts import AHEAD, SERVER, SITE
+from mucald.benchmark.parts import AHEAD, BESIDE, SERVER, SITE, WAIT
 from mucald.benchmark.step import StepPlan, codec_share, idle_shares, measure, report
 
 HEADER = DESCRIPTOR = 28
@@ -32,6 +32,19 @@ def test_all_parts_of_the_method_show_up(ledger):
     both = {"encode", "decode", "backward", "optimiser", "gradient norms, clipping"}
     assert both | {AHEAD, "front end", "release", "back end", "loss"} <= set(ledger.of(SITE))
     assert both | {"CRDM", "CRDM losses", "middle network", "DACA"} <= set(ledger.of(SERVER))
+
+
+def test_messages_beside_the_sites_work_are_counted_beside_it(tmp_path):
+    once = {"release": {"mode": "once"}, "training": {"pipeline_depth": 2}}
+    job = write_job(tmp_path / "tiny", tiny_content(once))
+    ledger = measure(StepPlan(job, epochs=3, threads=1, flare=False))["in process"]
+    images, sites, epochs = CONTENT["data"]["phantoms"]["train"], len(CONTENT["sites"]), 3
+    assert ledger.steps == sites * epochs * math.ceil(images / BATCH)
+    assert {"encode", "decode"} <= set(ledger.of(BESIDE))
+    assert {"back end", "optimiser", WAIT} <= set(ledger.of(SITE))
+    assert {"CRDM", "middle network", "optimiser"} <= set(ledger.of(SERVER))
+    assert 0 < idle_shares(ledger)[SITE] < 1
+    assert 0 < codec_share(ledger) < 0.2
 
 
 def test_encoding_and_decoding_cost_little(ledger):

@@ -54,11 +54,16 @@ def test_one_process_five_at_once_and_in_turn_give_equal_numbers(tmp_path, make_
         assert "server adds" in done.stdout
 
 
-def test_a_choice_by_validation_is_the_same_in_processes_of_their_own(tmp_path, make_job, simulate):
+def test_a_choice_by_validation_and_steps_ahead_are_the_same_in_processes_of_their_own(
+    tmp_path, make_job, simulate
+):
     blocks = {"encoder": ["crdm1", "middle"], "decoder": ["middle.decoder", "middle.to_features", "crdm2"]}
     toward = {"rule": "conflict_averse", "args": {"c": 0.4}}
     args = {"toward": toward, "factors": [0, 0.5, 1], "blocks": blocks}
-    job = make_job(aggregation={"rule": "interpolated", "statistics": False, "args": args})
+    job = make_job(
+        aggregation={"rule": "interpolated", "statistics": False, "args": args},
+        training={"rounds": 2, "local_epochs": 2, "batch_size": 3, "pipeline_depth": 2},
+    )
     config, sites = load_job(job)
     run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)
     expected = results(tmp_path / "local/server")

@@ -231,5 +231,5 @@ def test_the_time_beside_the_sites_work_is_counted_as_the_sites(runs):
     assert timing["site_s"] > 0
     assert timing["transport_s"] > 0
     wires = [report["wire"] for report in runs[2].reports]
-    assert all(0 <= wire["hidden"] < wire["seconds"] for wire in wires)
+    assert all(wire["hidden"] >= 0 for wire in wires)
     assert any(wire["hidden"] > 0 for wire in wires)

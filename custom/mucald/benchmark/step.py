@@ -134,7 +134,8 @@ def codec_share(ledger: Ledger) -> float:
 def idle_shares(ledger: Ledger) -> dict[str, float]:
     """Return the shares of time in which a site waits, and in which the server has nothing to do.
 
-    In one process a site's thread does the server's work itself, so a site has no idle time there.
+    In one process a site's threads do the server's work themselves. There a site has no idle time unless its
+    messages have a thread of their own.
     """
     site = ledger.of(SITE)
     span, busy = ledger.busy()

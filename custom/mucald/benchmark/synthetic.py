@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from threading import Barrier
@@ -31,7 +32,7 @@ from mucald.split.aggregator import Aggregator
 from mucald.split.coordinator import Coordinator
 from mucald.split.discriminators import Discriminators
 from mucald.split.exchange import Exchange, NoisedProxies
-from mucald.split.link import Link
+from mucald.split.link import Link, Traffic
 from mucald.split.messages import Phase
 from mucald.split.site import SiteTask
 from mucald.tasks import get_task
@@ -101,7 +102,7 @@ class _Site:
             "source": "synthetic",
             "round": number,
             **counts,
-            "wire": dict.fromkeys(("up", "down", "training"), 0) | {"seconds": 0.0},
+            "wire": asdict(Traffic()),
             "seconds": 0.0,
             "losses": {"segmentation": 1.0},
             "gradients": {},
