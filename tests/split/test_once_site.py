@@ -169,12 +169,14 @@ def test_without_pretraining_the_first_weights_are_frozen(tmp_path):
     assert results["rounds"][0]["sites"]["north"]["pretraining"] == {}
 
 
+@pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("algorithm", ["fedem", "scaffold", "mocha"])
-def test_other_algorithms_take_it_too(algorithm, tmp_path):
+def test_other_algorithms_take_it_too(algorithm, depth, tmp_path):
     arguments = {"fedem": {"components": 2}, "mocha": {"regularisation": 0.001, "ridge": 0.0001}}
     change = {"algorithm": {"name": algorithm, "args": arguments.get(algorithm, {})}, "min_sites": 3}
     rule = {"aggregation": {"rule": "local" if algorithm == "mocha" else "equal"}}
-    recording = record_run(tiny_config(PLAIN, ONCE, change, rule), tmp_path)
+    config = tiny_config(PLAIN, ONCE, change, rule, training={"pipeline_depth": depth})
+    recording = record_run(config, tmp_path)
     assert recording.run.results["failures"] == []
     assert_one_latent_per_image([(site, request) for site, request, _ in recording.messages])
 
