@@ -21,12 +21,12 @@ from mucald.split.checkpoint import (
     without_prefix,
 )
 from mucald.split.choice import Choice
-from mucald.split.objective import Objective, family
+from mucald.split.objective import Objective, add_proximal_gradient, family
 from mucald.split.pending import Begun, Pending
 from mucald.split.record import ProxyError, RoundRecord
 from mucald.split.released import ReleasedSamples, Samples
 from mucald.split.server_segments import SPLITS, ForwardPass, Key, ServerSegments
-from mucald.split.statistics import gradient_norm, total_norm
+from mucald.split.statistics import gradient_norm
 from mucald.tasks import Task
 
 
@@ -189,7 +189,8 @@ class SiteCopy:
         begun = self._pending.finish(step, gradient)
         self.optimiser.zero_grad(set_to_none=True)
         (begun.total + (begun.run.second.denoised * gradient.to(self._device)).sum()).backward()
-        self._add_proximal_gradient()
+        if mu := self._config.losses.proximal:
+            self.record.losses.add("proximal", add_proximal_gradient(self._middle, self.start, mu))
         self._algorithm.adjust_gradients(self.site, self._middle, self._memory, self.scratch)
         for name, parameters in self._groups.items():
             norm = gradient_norm(parameters)
@@ -207,19 +208,6 @@ class SiteCopy:
         latent_gradient = begun.run.latent.grad
         assert latent_gradient is not None
         return latent_gradient
-
-    def _add_proximal_gradient(self) -> None:
-        """Add the gradient of ½ μ ‖θ − θ_round‖² on the middle network (FedProx; Li et al., 2020, eq. 2)."""
-        mu = self._config.losses.proximal
-        if not mu:
-            return
-        with torch.no_grad():
-            offsets = [parameter - self.start[f"middle.{name}"] for name, parameter in self._middle.items()]
-            value = 0.5 * mu * total_norm(offsets) ** 2
-            for parameter, offset in zip(self._middle.values(), offsets, strict=True):
-                if parameter.grad is not None:
-                    parameter.grad.add_(offset, alpha=mu)
-        self.record.losses.add("proximal", value)
 
     @torch.no_grad()
     def evaluate(
