@@ -2,6 +2,7 @@
 
 import copy
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mucald.aggregation import make_rule
 from mucald.algorithms import make_algorithm, participants
 from mucald.config import JobConfig
 from mucald.errors import MucaldError
@@ -275,11 +277,16 @@ class Federation:
             self.coordinator.close(task)
 
 
+_ASIDE = tempfile.TemporaryDirectory(prefix="mucald-aside-")
+
+
 def make_copy(config: JobConfig, site: str = "north") -> SiteCopy:
     """Return the server's networks for ``site``, ready for a round."""
-    domain = list(config.sites).index(site)
+    domain, task = list(config.sites).index(site), get_task(config.site(site).task)
+    keeps_start = make_rule(config.aggregation.rule, config.aggregation.args).needs_start
+    aside = Path(tempfile.mkdtemp(dir=_ASIDE.name))
     site_copy = SiteCopy(
-        site, domain, config, get_task(config.site(site).task), CPU, make_algorithm(config.algorithm), {}
+        site, domain, config, task, CPU, make_algorithm(config.algorithm), {}, aside, keeps_start
     )
     site_copy.begin_round()
     return site_copy

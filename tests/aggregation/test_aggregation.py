@@ -151,10 +151,13 @@ def test_local_keeps_every_copy_apart():
     assert_equal(result["cairo"], before["cairo"])
 
 
-def test_sites_do_not_share_memory_after_a_mean():
-    result = rule("equal")(start(), three_contributions())
-    result["ankara"]["weight"].zero_()
-    assert result["berlin"]["weight"].abs().sum() > 0
+@pytest.mark.parametrize("name", ["equal", "conflict_averse"])
+def test_a_state_for_all_sites_is_held_once_and_shares_no_memory_with_what_it_is_made_of(name):
+    contributions = three_contributions()
+    result = rule(name)(start(), contributions)
+    assert result["ankara"]["weight"] is result["berlin"]["weight"]
+    made_of = {tensor.data_ptr() for c in contributions for tensor in c.state.values()}
+    assert not made_of & {tensor.data_ptr() for tensor in result["ankara"].values()}
 
 
 def test_inputs_are_left_alone():

@@ -29,7 +29,7 @@ def start():
 
 
 def settings(offers, site="ankara"):
-    return [tuple(candidate.factors.values()) for candidate in offers[site]]
+    return [tuple(factors.values()) for factors in offers[site].settings]
 
 
 def test_at_first_all_blocks_move_together_and_the_nearest_comes_first():
@@ -37,7 +37,7 @@ def test_at_first_all_blocks_move_together_and_the_nearest_comes_first():
     assert settings(offers) == [(0, 0), (0.5, 0.5), (1, 1)]
     mean = make_rule("equal", {})(start(), contributions())["ankara"]
     for name, own in state("ankara").items():
-        alone, half, shared = (candidate.state[name] for candidate in offers["ankara"])
+        alone, half, shared = (offers["ankara"].state(number)[name] for number in range(3))
         assert torch.equal(alone, own)
         assert torch.equal(shared, mean[name])
         torch.testing.assert_close(half, (own + mean[name]) / 2)
@@ -57,18 +57,26 @@ def test_then_one_block_moves_at_a_time_the_others_stay_and_alone_is_always_offe
     assert settings(offers) == [(0, 0), (0.5, 0.5), (1, 0.5), (1, 1)], "all again, and what it has"
 
 
-def test_a_tensor_is_made_once_for_each_of_its_factors():
-    """Every one of them is held until the site has chosen, for every site."""
-    memory, used = {}, rule()
-    chosen = {site: {"encoder": 0.5, "decoder": 1.0} for site in SITES}
-    for _ in range(3):
-        offers = used.offer(start(), contributions(chosen), memory)["ankara"]
-        for name in NAMES:
-            factors = {
-                candidate.factors["decoder" if name == OF_DECODER else "encoder"] for candidate in offers
-            }
-            assert len({id(candidate.state[name]) for candidate in offers}) == len(factors)
-            assert len(factors) <= used.most_candidates
+def test_until_a_state_is_asked_for_nothing_is_held_but_the_two_that_it_lies_between():
+    of_ankara, of_berlin = rule().offer(start(), contributions(), {}).values()
+    assert all(of_ankara.shared[name] is of_berlin.shared[name] for name in NAMES)
+    assert all(of_ankara.state(0)[name] is of_ankara.own[name] for name in NAMES)
+    assert all(of_ankara.state(2)[name] is of_ankara.shared[name] for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("factors", "toward", "held"),
+    [
+        ([1], "equal", 0),
+        ([0, 0.5, 1], "equal", 1),
+        ([0.25, 0.5], "equal", 2),
+        ([0, 1], "fedbone", 2),
+        ([0.5, 1], "fedbone", 3),
+    ],
+)
+def test_what_a_site_holds_while_it_chooses_is_known(factors, toward, held):
+    args = {"learning_rate": 1.0, "momentum": 0.9} if toward == "fedbone" else {}
+    assert rule(factors, toward=toward, **args).held_to_choose == held
 
 
 def test_the_longest_prefix_of_whole_components_decides_the_block():
@@ -78,7 +86,7 @@ def test_the_longest_prefix_of_whole_components_decides_the_block():
     rule().offer(start(), contributions(chosen), memory)
     offers = rule().offer(start(), contributions(chosen), memory)
     assert settings(offers) == [(0, 0), (0, 0.5), (0, 1)]
-    changed = {n for n in NAMES if not torch.equal(offers["ankara"][2].state[n], state("ankara")[n])}
+    changed = {n for n in NAMES if not torch.equal(offers["ankara"].state(2)[n], state("ankara")[n])}
     assert changed == {OF_DECODER}
 
 
@@ -88,7 +96,7 @@ def test_a_site_that_failed_keeps_its_own_state_and_what_it_chose_before():
     chosen = {site: {"encoder": 0.5, "decoder": 1.0} for site in SITES}
     offers = rule().offer(start(), contributions(chosen, SITES[:1]), memory)
     assert settings(offers, "berlin") == [(0, 0), (0.5, 0.5), (1, 1)], "it has not chosen yet"
-    own, shared = offers["berlin"][0].state, offers["berlin"][-1].state
+    own, shared = offers["berlin"].state(0), offers["berlin"].state(2)
     for name in NAMES:
         assert torch.equal(own[name], state("berlin before")[name])
         assert torch.equal(shared[name], state("ankara")[name])
@@ -99,14 +107,15 @@ def test_a_single_factor_leaves_no_choice(factor, same_as):
     offers = rule([factor]).offer(start(), contributions(sites=SITES[:1]), {})
     expected = make_rule(same_as, {})(start(), contributions(sites=SITES[:1]))
     for site in SITES:
-        (only,) = offers[site]
-        assert all(torch.equal(tensor, expected[site][name]) for name, tensor in only.state.items())
+        assert len(offers[site]) == 1
+        only = offers[site].state(0)
+        assert all(torch.equal(tensor, expected[site][name]) for name, tensor in only.items())
 
 
 def test_the_shared_state_is_that_of_the_rule_it_names():
     offers = rule(toward="conflict_averse", c=0.5).offer(start(), contributions(), {})
     expected = make_rule("conflict_averse", {"c": 0.5})(start(), contributions())["berlin"]
-    assert all(torch.equal(offers["berlin"][-1].state[name], expected[name]) for name in NAMES)
+    assert all(torch.equal(offers["berlin"].state(2)[name], expected[name]) for name in NAMES)
 
 
 def test_the_memory_decides_all_that_is_offered():
@@ -123,7 +132,7 @@ def test_blocks_without_a_tensor_take_no_turn():
     few = {"encoder": ["middle", "crdm1"], "second": ["crdm2"]}
     memory = {}
     offers = rule(blocks=few).offer(start(), contributions(), memory)
-    assert all(candidate.factors.keys() == {"encoder"} for candidate in offers["ankara"])
+    assert all(factors.keys() == {"encoder"} for factors in offers["ankara"].settings)
 
 
 def test_a_tensor_without_a_block_is_named_before_the_run():

@@ -6,6 +6,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_resume import RESUMED, run_until
 from tiny_job import (
     BATCH,
+    CPU,
     LATENT,
     PLAIN,
     Federation,
@@ -18,8 +19,9 @@ from tiny_job import (
     tiny_config,
 )
 
-from mucald.aggregation import Candidate
+from mucald.aggregation import Offer
 from mucald.errors import ConfigError, WireError
+from mucald.split.choice import Choice
 from mucald.split.exchange import Exchange
 from mucald.split.link import Link
 from mucald.split.messages import Field, Kind, Message, Phase, decode
@@ -123,26 +125,36 @@ def test_every_candidates_loss_is_the_one_that_it_has_alone(tmp_path):
         assert choice["loss"] == min(one, other)
 
 
-def changed_copy(config, site="north"):
-    """Return a copy that may choose between its own state, a second one, and the second once more."""
-    copy = make_copy(config, site)
-    own = {n: p.detach() for n, p in copy.segments.named_parameters() if copy.segments.is_shared(n)}
-    second = {name: tensor + 0.1 if name.startswith("middle.") else tensor for name, tensor in own.items()}
-    candidates = [Candidate({"all": f}, s) for f, s in ((0.0, own), (0.5, second), (1.0, dict(second)))]
-    copy.choice.offer(candidates)
+def own_state(copy):
+    """Return the networks' own tensors, as the aggregator hands them to a rule."""
+    return {n: p.detach() for n, p in copy.segments.named_parameters() if copy.segments.is_shared(n)}
+
+
+def offer(copy, shared, *factors):
+    """Let a copy choose how far to move towards ``shared``, ready for a round."""
+    settings = [{"all": factor} for factor in factors]
+    copy.choice.offer(Offer(own_state(copy), shared, settings, dict.fromkeys(shared, "all")))
     copy.begin_round()
-    return copy, second
+
+
+def changed_copy(config, site="north"):
+    """Return a copy that may choose between its own state and two on the way to another middle network."""
+    copy = make_copy(config, site)
+    own = own_state(copy)
+    shared = {name: tensor + 0.1 if name.startswith("middle.") else tensor for name, tensor in own.items()}
+    offer(copy, shared, 0.0, 0.5, 1.0)
+    return copy, [{}, {name: torch.lerp(own[name], shared[name], 0.5) for name in own}, shared]
 
 
 @pytest.mark.parametrize(
     ("losses", "expected"), [([0.1, 0.5, 0.4], 0), ([0.5, 0.4, 0.4], 1), ([0.3, 0.3, 0.3], 0), ([3, 2, 1], 2)]
 )
 def test_the_least_loss_is_taken_and_of_equals_the_nearest_to_alone(losses, expected):
-    copy, second = changed_copy(tiny_config())
+    copy, states = changed_copy(tiny_config())
     own = {name: tensor.clone() for name, tensor in copy.segments.state_dict().items()}
     assert copy.choose([float(loss) for loss in losses]) == expected
     now = copy.segments.state_dict()
-    assert equal_tensors(now, own | second if expected else own)
+    assert equal_tensors(now, own | states[expected])
     assert equal_tensors(copy.start, {name: now[name] for name in copy.start}), "the round starts from it"
     assert copy.record.choice == {
         "factors": {"all": expected / 2},
@@ -161,8 +173,8 @@ def test_candidates_are_evaluated_side_by_side_each_as_if_alone():
     together = copy.evaluate(1, 0, "validation", x, LEVEL, proxies)
     assert together.shape == (BATCH, 3 * LATENT[1], *LATENT[2:])
     first, second, third = together.split(LATENT[1], dim=1)
-    assert torch.equal(second, third)
     assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
     error = copy.record.proxy_error.mean(0.0)
     copy.choose([1.0, 0.0, 0.0])
     assert copy.record.proxy_error.mean(0.0) == error, "the encoder reads x_t, before the middle network"
@@ -174,15 +186,60 @@ def test_the_proxy_error_is_that_of_the_state_chosen():
     errors = []
     for losses in ([0.0, 1.0], [1.0, 0.0]):
         copy = make_copy(config)
-        own = {n: p.detach() for n, p in copy.segments.named_parameters() if copy.segments.is_shared(n)}
-        other = {name: tensor + 0.3 for name, tensor in own.items()}
-        copy.choice.offer([Candidate({"all": 0.0}, own), Candidate({"all": 1.0}, other)])
-        copy.begin_round()
+        offer(copy, {name: tensor + 0.3 for name, tensor in own_state(copy).items()}, 0.0, 1.0)
         proxies = draw(BATCH, 4), torch.ones(BATCH, 4, dtype=torch.uint8)
         copy.evaluate(1, 0, "validation", draw(*LATENT), LEVEL, proxies)
         copy.choose(losses)
         errors.append(copy.record.proxy_error.mean(0.0))
     assert errors[0] != errors[1]
+
+
+@pytest.mark.parametrize("restored", [False, True])
+@pytest.mark.parametrize(
+    "settings", [[(0.25, 1.0), (0.5, 1.0), (1.0, 1.0)], [(0.0, 0.5), (0.0, 1.0), (1.0, 0.5)]]
+)
+def test_candidates_are_made_of_the_sites_own_state_even_if_that_is_none_of_them(settings, restored):
+    """The first of them is in place, so that the site's own state is no longer there."""
+    config, x = tiny_config(), draw(*LATENT)
+    copy = make_copy(config)
+    shared = {name: tensor + 0.3 for name, tensor in own_state(copy).items()}
+    block_of = {name: "middle" if name.startswith("middle.") else "rest" for name in shared}
+    factors = [dict(zip(("middle", "rest"), setting, strict=True)) for setting in settings]
+    offered = Offer(own_state(copy), shared, factors, block_of)
+    states = [{n: t.clone() for n, t in offered.state(number).items()} for number in range(len(offered))]
+    copy.choice.offer(offered)
+    copy.segments.load_state_dict(states[0], strict=False)
+    if restored:
+        tensors, state = copy.state()
+        copy = make_copy(config)
+        copy.load_state({name: tensor.clone() for name, tensor in tensors.items()}, state)
+    copy.begin_round()
+    together = copy.evaluate(1, 0, "validation", x, LEVEL).split(LATENT[1], dim=1)
+    for features, weights in zip(together, states, strict=True):
+        alone = make_copy(config)
+        alone.segments.load_state_dict(copy.segments.state_dict() | weights)
+        assert torch.equal(features, alone.evaluate(1, 0, "validation", x, LEVEL))
+    copy.choose([3.0, 2.0, 1.0])
+    assert equal_tensors(own_state(copy), states[2])
+
+
+def test_choices_restored_from_files_of_their_own_hold_the_common_state_once():
+    config = tiny_config()
+    tensors, state = changed_copy(config)[0].choice.state()
+    choices = [Choice() for _ in range(3)]
+    for choice in choices:
+        choice.load_state({name: tensor.clone() for name, tensor in tensors.items()}, state, CPU)
+    Choice.share_equal(choices)
+    held = [choice.state()[0] for choice in choices]
+    assert all(equal_tensors(of_one, tensors) for of_one in held)
+    assert len({tensor.data_ptr() for of_one in held for tensor in of_one.values()}) == len(tensors)
+
+
+def test_a_choice_between_equal_states_is_written_and_ends_with_the_sites_own(tmp_path):
+    """A rule that shares nothing offers the site's own tensors, which no file may hold twice."""
+    one = run_job(tiny_config(PLAIN, interpolated(0, 0.5, 1, toward="local")), tmp_path / "one")
+    other = run_job(tiny_config(PLAIN, aggregation={"rule": "local"}), tmp_path / "other")
+    assert equal_models(one, other)
 
 
 def test_a_checkpoint_holds_what_there_is_to_choose():

@@ -18,16 +18,34 @@ Factors = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A state with which a site may begin the next round.
+class Offer:
+    """The states with which a site may begin the next round, each a setting of how far every block moves.
+
+    No state but the two that the others lie between is held: another is made when it is asked for.
 
     Args:
-        factors: what it is, for the record; empty where there is nothing to choose.
-        state: parameters by name.
+        own: the site's own state, parameters by name; the next round's where there is nothing to choose.
+        shared: what ``own`` moves towards, of the same names; empty where there is nothing to choose. Sites
+            may have the same tensors here.
+        settings: the factors of every candidate. The first is in place until the site has chosen.
+        block_of: the block of every parameter, by name.
     """
 
-    factors: Factors
-    state: State
+    own: State
+    shared: State = field(default_factory=dict)
+    settings: Sequence[Factors] = ({},)
+    block_of: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.settings)
+
+    def state(self, number: int) -> State:
+        """Return candidate ``number``'s state; it may hold tensors of ``own`` and ``shared`` themselves."""
+        factors = self.settings[number]
+        return {
+            name: between(own, self.shared[name], factors[self.block_of[name]]) if self.shared else own
+            for name, own in self.own.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -71,10 +89,18 @@ class Rule(ABC):
     needs_start: ClassVar[bool] = False
     """Whether the rule looks at how far the sites have moved, so that each copy must keep where it began."""
 
+    one_for_all: ClassVar[bool] = True
+    """Whether all sites get the same tensors, or their own ones back, so that none are held for one site."""
+
     @property
-    def most_candidates(self) -> int:
-        """Greatest number of values that a tensor has among a site's candidates, held until it has chosen."""
-        return 1
+    def held_to_choose(self) -> int:
+        """Number of states held for each site beside the one in place, at most, while it chooses."""
+        return 0
+
+    @property
+    def offers_choice(self) -> bool:
+        """Whether a site may have more than one state to choose from."""
+        return False
 
     def __call__(
         self,
@@ -93,7 +119,8 @@ class Rule(ABC):
             memory: what the rule remembers from round to round, written in place; None for an empty one.
 
         Returns:
-            A state for every site of ``start``, whether it contributed or not.
+            A state for every site of ``start``, whether it contributed or not. Its tensors may be other
+            sites' too, or the site's own of ``start`` and ``contributions``; they are to be read only.
 
         Raises:
             TrainingError: there is no contribution, two of one site, one of an unknown site, or their
@@ -103,20 +130,19 @@ class Rule(ABC):
 
     def offer(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
-    ) -> dict[str, list[Candidate]]:
+    ) -> dict[str, Offer]:
         """Return one or more states of which each site takes the one with its own least validation loss.
 
-        Of equals a site takes the first, and the first is in place until it has chosen. Arguments and errors
-        are those of :meth:`__call__`.
+        Of equals a site takes the first. Arguments and errors are those of :meth:`__call__`.
         """
         return self.choices(start, _checked(start, contributions), memory)
 
     def choices(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
-    ) -> dict[str, list[Candidate]]:
+    ) -> dict[str, Offer]:
         """Do what :meth:`offer` promises, for what :meth:`combine` gets; by default there is no choice."""
         states = self.combine(start, contributions, memory)
-        return {site: [Candidate({}, state)] for site, state in states.items()}
+        return {site: Offer(state) for site, state in states.items()}
 
     def check(self, names: Sequence[str]) -> None:  # noqa: B027 - most rules fit every job
         """Check before the first round that the rule fits a job whose shared tensors have these names.
@@ -142,9 +168,16 @@ class WeightedMean(Rule):
     def combine(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
     ) -> dict[str, State]:
-        """Return the mean, a copy of it for every site of ``start``."""
+        """Return the mean, the same tensors for every site of ``start``."""
         mean = weighted_mean([c.state for c in contributions], self.weights(contributions))
-        return {site: {name: tensor.clone() for name, tensor in mean.items()} for site in start}
+        return dict.fromkeys(start, mean)
+
+
+def between(own: Tensor, shared: Tensor, factor: float) -> Tensor:
+    """Return (1 − factor) · ``own`` + factor · ``shared``; at 0 and 1 the one or the other tensor itself."""
+    if factor in (0.0, 1.0):
+        return shared if factor else own
+    return torch.lerp(own, shared, factor)
 
 
 def normalise(scores: Sequence[float]) -> list[float]:

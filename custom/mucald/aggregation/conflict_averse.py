@@ -48,7 +48,7 @@ class ConflictAverse(Rule):
     def combine(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
     ) -> dict[str, State]:
-        """Return the shared state, a copy of it for every site of ``start``."""
+        """Return the shared state, the same tensors for every site of ``start``."""
         coefficients = self.coefficients(_gram(start, contributions))
         shared = {}
         for name, first in contributions[0].state.items():
@@ -57,7 +57,7 @@ class ConflictAverse(Rule):
                 begun = start[contribution.site][name].double()
                 total += begun / len(contributions) + coefficient * (contribution.state[name] - begun)
             shared[name] = total.to(first.dtype)
-        return {site: {name: tensor.clone() for name, tensor in shared.items()} for site in start}
+        return dict.fromkeys(start, shared)
 
     def coefficients(self, gram: Matrix) -> list[float]:
         """Return by how much each g_i enters d.

@@ -35,6 +35,7 @@ class FedBone(Rule):
     momentum: float
 
     needs_start: ClassVar[bool] = True
+    one_for_all: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:

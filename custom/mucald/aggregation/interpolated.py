@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mucald.aggregation.base import Candidate, Contribution, Factors, Rule, State
+from mucald.aggregation.base import Contribution, Factors, Offer, Rule, State
 from mucald.errors import ConfigError
 
 _FACTORS = "factors"
@@ -61,9 +61,16 @@ class Interpolated(Rule):
         object.__setattr__(self, "needs_start", self.shared_rule.needs_start)
 
     @property
-    def most_candidates(self) -> int:
-        """One for every factor: whatever settings there are, they are made of these tensors."""
-        return len(self.factors)
+    def held_to_choose(self) -> int:
+        """A candidate that is evaluated, what the site ended with if none is that, its own shared state."""
+        if not self.offers_choice:
+            return 0
+        return 1 + (0.0 not in self.factors) + (not self.shared_rule.one_for_all)
+
+    @property
+    def offers_choice(self) -> bool:
+        """Whether there is more than one factor."""
+        return len(self.factors) > 1
 
     @cached_property
     def shared_rule(self) -> Rule:
@@ -82,11 +89,11 @@ class Interpolated(Rule):
     ) -> dict[str, State]:
         """Return each site's candidate nearest to its own state."""
         offers = self.choices(start, contributions, memory)
-        return {site: candidates[0].state for site, candidates in offers.items()}
+        return {site: offer.state(0) for site, offer in offers.items()}
 
     def choices(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
-    ) -> dict[str, list[Candidate]]:
+    ) -> dict[str, Offer]:
         """Return the candidates of each site, the nearest to its own state first."""
         shared = self._share(start, contributions, memory)
         own = dict(start) | {c.site: c.state for c in contributions}
@@ -95,13 +102,7 @@ class Interpolated(Rule):
         for contribution in contributions:
             _remember(memory, contribution, blocks)
         return {
-            site: [
-                Candidate(factors, state)
-                for factors, state in _between(
-                    own[site], shared[site], self._grid(site, blocks, memory), block_of
-                )
-            ]
-            for site in start
+            site: Offer(own[site], shared[site], self._grid(site, blocks, memory), block_of) for site in start
         }
 
     def _share(
@@ -155,22 +156,6 @@ def _remember(memory: State, contribution: Contribution, blocks: Sequence[str]) 
     chosen = [contribution.factors[block] for block in blocks]
     memory[f"{_FACTORS}.{site}"] = torch.tensor(chosen, dtype=torch.float64)
     memory[f"{_CHOICES}.{site}"] = memory.get(f"{_CHOICES}.{site}", torch.tensor(0)) + 1
-
-
-def _between(
-    own: State, shared: State, settings: Sequence[Factors], block_of: Mapping[str, str]
-) -> Iterator[tuple[Factors, State]]:
-    """Yield for each setting what lies between two states; bit for bit ``own`` at 0 and ``shared`` at 1.
-
-    A tensor is made once for each of its factors, whatever the other blocks' are.
-    """
-    made = {(name, 0.0): tensor for name, tensor in own.items()}
-    for factors in settings:
-        for name, tensor in own.items():
-            place = name, factors[block_of[name]]
-            if place not in made:
-                made[place] = torch.lerp(tensor, shared[name], place[1])
-        yield factors, {name: made[name, factors[block_of[name]]] for name in own}
 
 
 def _ancestors(name: str) -> Iterator[str]:

@@ -48,7 +48,7 @@ class TestReplay:
         self._segments.best = model.site_weights
         self._segments.load_best()
         domain = list(config.sites).index(site)
-        copy = SiteCopy(site, domain, config, model.task, device, algorithm_of(config), {})
+        copy = SiteCopy(site, domain, config, model.task, device, algorithm_of(config), {}, home, False)
         copy.segments.load_state_dict(model.server_weights)
         server = SplitServer(config, {site: copy}, [])
         server.open_round(config.training.rounds, [site])

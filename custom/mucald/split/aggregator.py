@@ -31,6 +31,11 @@ class Aggregator:
         self._rule = make_rule(config.aggregation.rule, config.aggregation.args)
         self._rule_memory: State = {}
 
+    @property
+    def needs_start(self) -> bool:
+        """Whether the aggregation rule looks at what the sites' rounds began with."""
+        return self._rule.needs_start
+
     def check(self, copies: Sequence[SiteCopy]) -> None:
         """Check that the aggregation rule fits the copies' networks.
 
@@ -61,8 +66,9 @@ class Aggregator:
         names = list(next(iter(shared.values())))
         # Where no rule looks at it no copy keeps it; a site that did not contribute is back there anyway.
         start = shared
-        if self._rule.needs_start:
-            start = {copy.site: {name: copy.start[name] for name in names} for copy in copies}
+        if self.needs_start:
+            begun = {copy.site: copy.start for copy in copies}
+            start = {site: {name: state[name] for name in names} for site, state in begun.items()}
         # A target's noise adds its variance to the squared error whatever the causal model does.
         noise_variance = self._config.release.proxy_noise_std**2
         offers = self._rule.offer(
@@ -82,8 +88,8 @@ class Aggregator:
             self._rule_memory,
         )
         for copy in copies:
-            _overwrite(copy.segments, offers[copy.site][0].state)
             copy.choice.offer(offers[copy.site])
+            _overwrite(copy.segments, offers[copy.site].state(0))
         _share_within_tasks([copy for copy in copies if copy.site in contributions], copies)
 
     def _shared(self, segments: ServerSegments) -> State:

@@ -104,6 +104,14 @@ class CheckpointStore:
             if _hash_path(path).exists()
         )
 
+    def aside(self, name: str) -> Path:
+        """Return the folder for what ``name`` keeps out of memory while the run is under way."""
+        return self.folder / "aside" / name
+
+    def clear_aside(self) -> None:
+        """Delete what lies in all those folders."""
+        shutil.rmtree(self.folder / "aside", ignore_errors=True)
+
     def prune(self, keep: Iterable[int]) -> None:
         """Delete the checkpoints of all other rounds."""
         kept = {f"round-{number:03d}" for number in keep}

@@ -26,8 +26,8 @@ from mucald.split.checkpoint import (
     without_prefix,
     write_atomically,
 )
+from mucald.split.choice import Choice
 from mucald.split.discriminators import Discriminators
-from mucald.split.memory import check_memory
 from mucald.split.progress import Progress
 from mucald.split.record import RoundRecord
 from mucald.split.recorder import open_recorder
@@ -35,6 +35,7 @@ from mucald.split.report import check_report, reports_by_site
 from mucald.split.runs import difference, new_run, run_to_resume
 from mucald.split.server import SplitServer
 from mucald.split.site import SiteTask
+from mucald.split.site_copy import SiteCopy
 from mucald.split.turns import turns_of
 from mucald.tensorboard import ScalarWriter
 
@@ -74,18 +75,18 @@ class Coordinator:
         # The sites whose data lie in one place; there the server holds no network.
         self._pooled = tuple(config.sites) if algorithm.pooled_at is not None else ()
         self._aggregator = Aggregator(config, algorithm, memory)
-        if not self._pooled:
-            check_memory(config, sites, device)
+        self.run_id = run_to_resume(config, home / "runs") or new_run(config)
+        self._store = CheckpointStore(home / "runs" / self.run_id)
         self._turns = turns_of(config, sites, algorithm)
-        self.copies = {} if self._pooled else self._turns.make_copies(device, algorithm, memory)
+        self.copies: dict[str, SiteCopy] = {}
+        if not self._pooled:
+            keeps_start = self._aggregator.needs_start
+            self.copies = self._turns.make_copies(device, algorithm, memory, self._store, keeps_start)
         self._aggregator.check(list(self.copies.values()))
         self._discriminators = Discriminators(config, device)
         self._history, self._completed = History(), 0
         # Reports of different sites may come at once.
         self._lock = threading.Lock()
-        runs = home / "runs"
-        self.run_id = run_to_resume(config, runs) or new_run(config)
-        self._store = CheckpointStore(runs / self.run_id)
         # Who holds the data of all sites sends no messages, so nothing tells that it is still at work.
         timeout_s = 0 if self._pooled else config.runtime.stall_timeout_s
         self._attendance = Attendance(timeout_s, clock, self._turns.grace_s)
@@ -258,6 +259,7 @@ class Coordinator:
             state = {"site": site, "task": copy.task.name, "config": self._config.to_dict()}
             save_checkpoint(self._run_folder / "models" / f"{site}.safetensors", copy.weights(), state)
         self._writer.close(results)
+        self._store.clear_aside()
         log.info("test results, each site with its best round:\n%s", results_table(results))
         log.info("results: %s", self._run_folder / "results.json")
         return results
@@ -294,4 +296,5 @@ class Coordinator:
         self._history = History(**state["history"])
         for site, copy in self.copies.items():
             copy.load_state(*load_checkpoint(self._store.path(self._completed, site)))
+        Choice.share_equal(copy.choice for copy in self.copies.values())
         log.info("going on with run %s after %d complete rounds", self.run_id, self._completed)

@@ -30,17 +30,19 @@ class CopySize:
     Args:
         weights: parameters and buffers.
         training: weights, gradients and both moments of AdamW.
-        kept: weights of the best round, of the round's beginning, and those that the site may choose from.
+        choosing: what is held instead of gradients while the site's validation chooses a state.
+        common: the state that all sites may move towards, once for all copies.
     """
 
     weights: int
     training: int
-    kept: int
+    choosing: int
+    common: int
 
     @property
     def total(self) -> int:
-        """Bytes in all, without the activations of a step."""
-        return self.training + self.kept
+        """Bytes in all but what is common, without the activations of a step."""
+        return max(self.training, self.choosing)
 
 
 def copy_size(config: JobConfig, task: str) -> CopySize:
@@ -59,11 +61,9 @@ def copy_size(config: JobConfig, task: str) -> CopySize:
     trained = sum(size for n, size in parameters.items() if n in own)
     weights = sum(sizes[n] for n in own)
     shared = sum(sizes[n] for n in own if segments.is_shared(n))
-    middle = sum(sizes[n] for n in own if n.startswith("middle."))
     rule = make_rule(config.aggregation.rule, config.aggregation.args)
-    start = shared if rule.needs_start else middle if config.losses.proximal else 0
-    kept = weights + start + (rule.most_candidates - 1) * shared
-    return CopySize(weights, weights + 3 * trained, kept)
+    choosing = weights + 2 * trained + rule.held_to_choose * shared
+    return CopySize(weights, weights + 3 * trained, choosing, shared if rule.offers_choice else 0)
 
 
 def shared_size(config: JobConfig, sites: Sequence[str]) -> int:
@@ -77,10 +77,9 @@ def shared_size(config: JobConfig, sites: Sequence[str]) -> int:
     segments = _segments(config, config.site(sites[0]).task)
     sizes = {n: tensor.nbytes for n, tensor in segments.state_dict().items() if segments.is_shared(n)}
     weights = sum(sizes.values())
-    middle = sum(size for n, size in sizes.items() if n.startswith("middle."))
     trained = sum(p.nbytes for n, p in segments.named_parameters() if segments.is_shared(n))
     beginnings = 1 + min(len(sites), config.training.rounds)
-    return 2 * weights + 5 * trained + beginnings * weights + (middle if config.losses.proximal else 0)
+    return 2 * weights + 5 * trained + beginnings * weights
 
 
 def _segments(config: JobConfig, task: str) -> ServerSegments:
@@ -125,7 +124,9 @@ def check_memory(config: JobConfig, sites: Sequence[str], device: torch.device) 
     """
     tasks = Counter(config.site(site).task for site in sites)
     sizes = {task: copy_size(config, task) for task in tasks}
-    needed = sum(count * sizes[task].total for task, count in tasks.items()) + shared_size(config, sites)
+    common = max(size.common for size in sizes.values())
+    needed = common + sum(count * sizes[task].total for task, count in tasks.items())
+    needed += shared_size(config, sites)
     available = available_memory(device)
     of_all = f"{needed / MEGABYTE:,.0f} MB for the networks of {len(sites)} sites"
     if available is not None and needed > available:
@@ -135,9 +136,9 @@ def check_memory(config: JobConfig, sites: Sequence[str], device: torch.device) 
         )
     largest = max(sizes.values(), key=lambda size: size.total)
     log.info(
-        "server memory: %s beside activations; at most %.1f MB each, %.1f MB to train, %.1f MB kept beside",
+        "server memory: %s beside activations; at most %.1f MB each, %.1f MB to train, %.1f MB for all",
         of_all,
         largest.total / MEGABYTE,
         largest.training / MEGABYTE,
-        largest.kept / MEGABYTE,
+        common / MEGABYTE,
     )

@@ -1,14 +1,12 @@
 """The server's part of the training loss of one site (MuCALD-SplitFed, ICIP 2026, training objective)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mucald.config import JobConfig
 from mucald.daca import Discriminator
 from mucald.split.server_segments import SPLITS, ForwardPass, Key, ServerSegments
-from mucald.split.statistics import total_norm
 
 _CAUSAL = frozenset({"proxy", "kl_exogenous", "kl_causal"})
 _SUFFIXES = tuple(f"_{split}" for split in SPLITS)
@@ -17,28 +15,6 @@ _SUFFIXES = tuple(f"_{split}" for split in SPLITS)
 def family(name: str) -> str:
     """Return the name of a term or module without its split: ``proxy_1`` belongs to ``proxy``."""
     return name[: -len(suffix)] if (suffix := next(filter(name.endswith, _SUFFIXES), "")) else name
-
-
-@torch.no_grad()
-def add_proximal_gradient(
-    middle: Mapping[str, nn.Parameter], start: Mapping[str, Tensor], mu: float
-) -> float:
-    """Add the gradient of ½ μ ‖θ − θ_round‖² on the middle network (FedProx; Li et al., 2020, eq. 2).
-
-    Args:
-        middle: θ by name, with the gradients to be added to.
-        start: θ_round, ``middle.…``.
-        mu: μ.
-
-    Returns:
-        the term's value.
-    """
-    offsets = [parameter - start[f"middle.{name}"] for name, parameter in middle.items()]
-    value = 0.5 * mu * total_norm(offsets) ** 2
-    for parameter, offset in zip(middle.values(), offsets, strict=True):
-        if parameter.grad is not None:
-            parameter.grad.add_(offset, alpha=mu)
-    return value
 
 
 class Objective:

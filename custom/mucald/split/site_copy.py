@@ -3,17 +3,19 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from mucald.aggregation import make_rule
 from mucald.algorithms import Algorithm, Memory
 from mucald.config import JobConfig
 from mucald.daca import Discriminator, FeatureBuffer
 from mucald.errors import TrainingError
+from mucald.split.aside import Aside
+from mucald.split.beginning import Beginning
 from mucald.split.checkpoint import (
     load_optimiser_tensors,
     optimiser_tensors,
@@ -21,7 +23,7 @@ from mucald.split.checkpoint import (
     without_prefix,
 )
 from mucald.split.choice import Choice
-from mucald.split.objective import Objective, add_proximal_gradient, family
+from mucald.split.objective import Objective, family
 from mucald.split.pending import Begun, Pending
 from mucald.split.record import ProxyError, RoundRecord
 from mucald.split.released import ReleasedSamples, Samples
@@ -41,6 +43,8 @@ class SiteCopy:
         device: where to compute.
         algorithm: what is done beyond averaging.
         memory: what the algorithm remembers of the rounds before; shared by all copies, frozen in a round.
+        aside: folder for the weights that it does not hold in memory.
+        keeps_start: whether what the sites share is wanted as it was when the round began.
     """
 
     def __init__(
@@ -52,22 +56,22 @@ class SiteCopy:
         device: torch.device,
         algorithm: Algorithm,
         memory: Memory,
+        aside: Path,
+        keeps_start: bool,
     ):
         self.site, self.domain, self.task = site, domain, task
         self._config, self._device = config, device
-        self._algorithm, self._memory = algorithm, memory
-        self._objective = Objective(config, site, domain)
-        self._compares = make_rule(config.aggregation.rule, config.aggregation.args).needs_start
+        self._algorithm, self._memory, self._objective = algorithm, memory, Objective(config, site, domain)
         self.segments = self._build(task)
         self._groups = self.segments.groups()
         self._middle = dict(self.segments.middle.named_parameters())
         decay = config.optimiser.weight_decay
         self.optimiser = torch.optim.AdamW(self._parameter_groups(), weight_decay=decay, fused=True)
-        self.start: dict[str, Tensor] = {}
+        self._start = Beginning(config, self.segments, keeps_start, aside / "start", device)
+        self._best = Aside(aside / "best", device)
         self.scratch: Memory = {}
         self.choice = Choice()
         self._proxy_errors = [ProxyError()]
-        self.best: dict[str, Tensor] = {}
         self.best_dice = -1.0
         self.record, self.released = RoundRecord(), ReleasedSamples()
         self.features = [FeatureBuffer(config.daca.buffer) for _ in SPLITS]
@@ -85,26 +89,27 @@ class SiteCopy:
         ]
 
     def begin_round(self) -> None:
-        """Start a round: an empty record, and what the job needs of the weights that it starts from."""
+        """Start a round with an empty record."""
         self.record = RoundRecord()
         self.features = [FeatureBuffer(self._config.daca.buffer) for _ in SPLITS]
         self._pending.clear()
         self.scratch = {}
-        self._proxy_errors = [self.record.proxy_error, *(ProxyError() for _ in self.choice.changes[1:])]
-        self._note_start()
+        self._proxy_errors = [self.record.proxy_error, *(ProxyError() for _ in range(1, len(self.choice)))]
+        self._start.forget()
 
-    def _note_start(self) -> None:
-        """Keep what the round begins with, as far as the job ever compares with it."""
-        self.start = {
-            name: tensor.detach().clone()
-            for name, tensor in self.segments.state_dict().items()
-            if (self._compares and self.segments.is_shared(name))
-            or (self._config.losses.proximal and name.startswith("middle."))
-        }
+    @property
+    def start(self) -> dict[str, Tensor]:
+        """What the round's training began with, as far as the job ever compares with it."""
+        return self._start.weights()
+
+    @property
+    def best(self) -> dict[str, Tensor]:
+        """The best round's weights; none if no round has been validated."""
+        return self._best.load()
 
     def weights(self) -> dict[str, Tensor]:
         """Return the present weights; after the test those of the best round."""
-        return self.segments.state_dict() | self.choice.changes[0]
+        return self.segments.state_dict() | self.choice.changes(0, {})
 
     def middle_state(self) -> Memory:
         """Return the middle network's present parameters, by name."""
@@ -139,6 +144,7 @@ class SiteCopy:
         Raises:
             TrainingError: a loss term is not finite.
         """
+        self._start.note()
         samples = latent.to(self._device), level.to(self._device), proxies
         forward = partial(self._begin, round_number, step, samples, noise, discriminators)
         features = partial(self.segments.features, *samples[:2], self._key(round_number, step, "train"))
@@ -189,8 +195,8 @@ class SiteCopy:
         begun = self._pending.finish(step, gradient)
         self.optimiser.zero_grad(set_to_none=True)
         (begun.total + (begun.run.second.denoised * gradient.to(self._device)).sum()).backward()
-        if mu := self._config.losses.proximal:
-            self.record.losses.add("proximal", add_proximal_gradient(self._middle, self.start, mu))
+        if (proximal := self._start.add_proximal_gradient(self._middle)) is not None:
+            self.record.losses.add("proximal", proximal)
         self._algorithm.adjust_gradients(self.site, self._middle, self._memory, self.scratch)
         for name, parameters in self._groups.items():
             norm = gradient_norm(parameters)
@@ -232,8 +238,8 @@ class SiteCopy:
         self.segments.eval()
         arguments = latent.to(self._device), level.to(self._device), self._key(round_number, step, purpose)
         features = []
-        for changes, error in zip(self.choice.changes, self._proxy_errors, strict=True):
-            run: ForwardPass = functional_call(self.segments, changes, arguments)
+        for number, error in enumerate(self._proxy_errors):
+            run = self._run_candidate(number, arguments)
             if proxies is not None and run.first.z is not None:
                 values, present = (tensor.to(self._device) for tensor in proxies)
                 if not error.add((run.first.z - values).square()[present.bool()]):
@@ -241,36 +247,43 @@ class SiteCopy:
             features.append(run.second.denoised)
         return torch.cat(features, dim=1)
 
+    def _run_candidate(self, number: int, arguments: tuple[Tensor, Tensor, Key]) -> ForwardPass:
+        """Run one of :attr:`choice`; the tensors made for it are gone before the next one's are."""
+        changes = self.choice.changes(number, self.segments.state_dict())
+        return cast(ForwardPass, functional_call(self.segments, changes, arguments))
+
     def choose(self, losses: Sequence[float]) -> int:
         """Go on with the state of the least validation loss, and return which of :attr:`choice` it is.
 
-        What the round starts from and its proxy error are those of that state from here on.
+        The proxy error is that of this state from here on.
 
         Args:
             losses: the site's validation loss with every state.
         """
         self.record.choice = self.choice.describe(losses)
-        index, changes = self.choice.take(losses)
+        index, changes = self.choice.take(losses, self.segments.state_dict())
         self.record.proxy_error = self._proxy_errors[index]
         self._proxy_errors = [self.record.proxy_error]
-        if changes:
-            self.segments.load_state_dict(changes, strict=False)
-            self._note_start()
+        self.segments.load_state_dict(changes, strict=False)
         return index
 
     def keep_if_best(self, dice: float) -> bool:
-        """Keep the present weights if ``dice`` beats every earlier validation; return whether it did."""
+        """Keep the present weights if ``dice`` beats every earlier validation; return whether it did.
+
+        Raises:
+            CheckpointError: the disk refused them.
+        """
         if dice <= self.best_dice:
             return False
+        self._best.put(self.segments.state_dict())
         self.best_dice = dice
-        self.best = {name: tensor.detach().clone() for name, tensor in self.segments.state_dict().items()}
         return True
 
     def load_best(self) -> None:
         """Put the best round's weights in place; there is nothing left to choose then."""
         self.choice, self._proxy_errors = Choice(), [self.record.proxy_error]
-        if self.best:
-            self.segments.load_state_dict(self.best)
+        if self._best:
+            self.segments.load_state_dict(self._best.load())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that a checkpoint of this copy holds."""
@@ -278,17 +291,17 @@ class SiteCopy:
         tensors |= with_prefix("optimiser", optimiser_tensors(self.optimiser))
         tensors |= with_prefix("best", self.best)
         tensors |= with_prefix("released", self.released.state())
-        choice, factors = self.choice.state()
+        choice, offered = self.choice.state()
         tensors |= with_prefix("choice", choice)
-        return tensors, {"best_dice": self.best_dice, "task": self.task.name, "choice": factors}
+        return tensors, {"best_dice": self.best_dice, "task": self.task.name, "choice": offered}
 
     def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Restore what :meth:`state` returned, but for what has been released since: it stays released."""
         self.segments.load_state_dict(without_prefix("segments", tensors))
         load_optimiser_tensors(self.optimiser, without_prefix("optimiser", tensors))
-        self.best = {name: t.to(self._device) for name, t in without_prefix("best", tensors).items()}
+        self._best.put(without_prefix("best", tensors))
         self.best_dice = state["best_dice"]
         self.released.add_state(without_prefix("released", tensors))
         self.choice.load_state(without_prefix("choice", tensors), state["choice"], self._device)
-        self._note_start()
+        self._start.forget()
         self._pending.clear()

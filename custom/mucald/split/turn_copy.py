@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from mucald.aggregation import State
+from mucald.aggregation import Offer, State
 from mucald.split.checkpoint import with_prefix
 from mucald.split.choice import Choice
 from mucald.split.server_segments import ServerSegments
@@ -19,11 +20,25 @@ class Given(Choice):
 
     def __init__(self, state: State):
         super().__init__()
-        self._changes = [state]
+        self._given = state
 
-    def take(self, losses: Sequence[float]) -> tuple[int, State]:  # noqa: ARG002 - a choice names it
+    def changes(self, number: int, in_place: State) -> State:  # noqa: ARG002 - a choice names them
+        """Return the state, until another choice is offered or restored."""
+        return self._given
+
+    def take(self, losses: Sequence[float], in_place: State) -> tuple[int, State]:  # noqa: ARG002 - as above
         """Leave what trains in place."""
         return 0, {}
+
+    def offer(self, offer: Offer) -> None:
+        """Evaluate with what is in place from here on."""
+        self._given = {}
+        super().offer(offer)
+
+    def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any], device: torch.device) -> None:
+        """Restore what :meth:`state` returned, and evaluate with what is in place from here on."""
+        self._given = {}
+        super().load_state(tensors, state, device)
 
 
 class TurnCopy(SiteCopy):
@@ -54,17 +69,21 @@ class TurnCopy(SiteCopy):
 
     def rest(self) -> None:
         """Keep nothing of the shared part until the next turn begins."""
-        self.start = {}
+        self._start.forget()
 
     def keep_if_best(self, dice: float) -> bool:
         """Keep what was validated if ``dice`` beats every earlier validation; return whether it did."""
         if dice <= self.best_dice:
             return False
-        self.best_dice, self.best_round = dice, self._shared.round
         present = self.segments.state_dict()
-        own = {name: t.detach().clone() for name, t in present.items() if not self.segments.is_shared(name)}
-        self.best = own | self._best_shared()
+        self._best.put({name: t for name, t in present.items() if not self.segments.is_shared(name)})
+        self.best_dice, self.best_round = dice, self._shared.round
         return True
+
+    @property
+    def best(self) -> State:
+        """The best round's weights; none if no round has been validated."""
+        return self._best.load() | self._best_shared()
 
     def _best_shared(self) -> State:
         return {} if self.best_round is None else self._shared.beginning(self.best_round)
@@ -72,7 +91,7 @@ class TurnCopy(SiteCopy):
     def load_best(self) -> None:
         """Put the best round's weights in place, and evaluate with what is shared as it was then."""
         shared = self._best_shared() or self._shared.beginning(self._shared.round)
-        self.segments.load_state_dict({n: t for n, t in self.best.items() if n not in shared}, strict=False)
+        self.segments.load_state_dict(self._best.load(), strict=False)
         self.choice, self._proxy_errors = Given(shared), [self.record.proxy_error]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -87,6 +106,6 @@ class TurnCopy(SiteCopy):
         """Restore what :meth:`state` returned; in the site's turn, what is shared as it was before it."""
         self.best_round = state["best_round"]
         tensors = tensors | with_prefix("segments", self._shared.weights())
-        super().load_state(tensors | with_prefix("best", self._best_shared()), state)
+        super().load_state(tensors, state)
         self._shared.rewind(self.optimiser)
         self.rest()

@@ -1,6 +1,7 @@
 """Which sites do a task at once: all of them, or one after the other on one set of shared networks."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +10,8 @@ from mucald import randomness
 from mucald.algorithms import Algorithm, Memory
 from mucald.config import JobConfig
 from mucald.split.attendance import Attendance
-from mucald.split.checkpoint import with_prefix, without_prefix
+from mucald.split.checkpoint import CheckpointStore, with_prefix, without_prefix
+from mucald.split.memory import check_memory
 from mucald.split.server import SplitServer
 from mucald.split.shared_networks import SharedNetworks
 from mucald.split.site_copy import SiteCopy
@@ -33,9 +35,32 @@ class AtOnce:
     def __init__(self, config: JobConfig, sites: Sequence[str]):
         self._config, self._sites = config, list(sites)
 
-    def make_copies(self, device: torch.device, algorithm: Algorithm, memory: Memory) -> dict[str, SiteCopy]:
-        """Return the server's networks by site."""
-        return {site: SiteCopy(*self._facts(site), device, algorithm, memory) for site in self._sites}
+    def make_copies(
+        self,
+        device: torch.device,
+        algorithm: Algorithm,
+        memory: Memory,
+        store: CheckpointStore,
+        keeps_start: bool,
+    ) -> dict[str, SiteCopy]:
+        """Return the server's networks by site.
+
+        Args:
+            device, algorithm, memory, keeps_start: those of :class:`.SiteCopy`.
+            store: of the run; there lies what the copies do not hold in memory.
+
+        Raises:
+            ConfigError: the machine's memory does not suffice.
+        """
+        check_memory(self._config, self._sites, device)
+        arguments = device, algorithm, memory
+        return {
+            site: self._make_copy(*self._facts(site), *arguments, store.aside(site), keeps_start)
+            for site in self._sites
+        }
+
+    def _make_copy(self, *arguments: Any) -> SiteCopy:
+        return SiteCopy(*arguments)
 
     def _facts(self, site: str) -> tuple[str, int, JobConfig, Task]:
         task = get_task(self._config.site(site).task)
@@ -72,11 +97,10 @@ class InTurn(AtOnce):
         self._shared = SharedNetworks()
         self._copies: dict[str, TurnCopy] = {}
 
-    def make_copies(self, device: torch.device, algorithm: Algorithm, memory: Memory) -> dict[str, SiteCopy]:
-        """Return the server's networks by site."""
-        for site in self._sites:
-            self._copies[site] = TurnCopy(self._shared, *self._facts(site), device, algorithm, memory)
-        return dict(self._copies)
+    def _make_copy(self, *arguments: Any) -> SiteCopy:
+        copy = TurnCopy(self._shared, *arguments)
+        self._copies[copy.site] = copy
+        return copy
 
     def order(self, round_number: int) -> list[str]:
         """Return the sites in the order of their turns, which the job's seed and the round decide."""
