@@ -258,6 +258,7 @@ class Coordinator:
         for site, copy in self.copies.items():
             state = {"site": site, "task": copy.task.name, "config": self._config.to_dict()}
             save_checkpoint(self._run_folder / "models" / f"{site}.safetensors", copy.weights(), state)
+            copy.discard()
         self._writer.close(results)
         self._store.clear_aside()
         log.info("test results, each site with its best round:\n%s", results_table(results))

@@ -107,6 +107,11 @@ class SiteCopy:
         """The best round's weights; none if no round has been validated."""
         return self._best.load()
 
+    def discard(self) -> None:
+        """Forget the weights that it does not hold in memory: nothing is trained or tested any more."""
+        self._best.put({})
+        self._start.forget()
+
     def weights(self) -> dict[str, Tensor]:
         """Return the present weights; after the test those of the best round."""
         return self.segments.state_dict() | self.choice.changes(0, {})
