@@ -20,6 +20,8 @@ from mucald.errors import MucaldError
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = REPOSITORY / "workspace_templates" / "project.yml"
 JOB = REPOSITORY / "jobs" / "mucald"
+# Synthetic sites have no front end to freeze, so they release anew in every step.
+FRESH = JOB.with_name("mucald_fresh")
 BROKEN = 2
 
 Measure = Callable[[argparse.Namespace], Result]
@@ -120,8 +122,8 @@ def _wire_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain-only", action="store_true", help="leave out mutual TLS")
 
 
-def _job_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--job", type=Path, default=JOB, help="a job folder (jobs/mucald)")
+def _job_options(parser: argparse.ArgumentParser, job: Path = JOB) -> None:
+    parser.add_argument("--job", type=Path, default=job, help=f"a job folder (jobs/{job.name})")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="values of mucald.json, for a shorter job"
     )
@@ -144,7 +146,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _scale_options(parser: argparse.ArgumentParser) -> None:
-    _job_options(parser)
+    _job_options(parser, FRESH)
     parser.add_argument(
         "--sites", type=int, nargs="+", default=[1, 2, 5, 10, 20, 50], help="numbers of sites"
     )

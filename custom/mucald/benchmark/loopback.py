@@ -26,7 +26,7 @@ def provision(templates: Path, folder: Path, sites: Sequence[str]) -> Path:
     """Provision the project of ``templates`` with other sites and a free port; return the kits' folder."""
     project = yaml.safe_load((templates / "project.yml").read_text(encoding="utf-8"))
     people = [p for p in project["participants"] if p["type"] == "admin"]
-    server = {"name": SERVER, "type": "server", "org": "coordination", "fed_learn_port": _free_port()}
+    server = {"name": SERVER, "type": "server", "org": "coordination", "fed_learn_port": free_port()}
     clients = [{"name": site, "type": "client", "org": f"{site}_clinic"} for site in sites]
     project["participants"] = [server, *clients, *people]
     file = folder / "project.yml"
@@ -37,7 +37,8 @@ def provision(templates: Path, folder: Path, sites: Sequence[str]) -> Path:
     return folder / "provisioned" / project["name"] / "prod_00"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback interface on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

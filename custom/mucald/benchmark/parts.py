@@ -41,6 +41,7 @@ def _in_training(*arguments: Any) -> bool:
 PARTS: Sequence[Part] = (
     Part(SplitSite, "_train", "schedule", SITE, root=True, keep=_always),
     Part(SplitSite, "_step", "other", counts=True),
+    Part(OnceSite, "_step", "other", counts=True),
     # These are made in a thread of their own while a step is under way.
     Part(SplitSite, "_training_batch", AHEAD, SITE, root=True, keep=_always),
     Part(OnceSite, "_training_batch", AHEAD, SITE, root=True, keep=_always),
