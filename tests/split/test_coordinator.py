@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from fragile_line import cut_after
 from tiny_job import CPU, PLAIN, Federation, equal_tensors, request, run_job, tiny_config, write_policy
 
 from mucald.errors import ConfigError, TrainingError, WireError
@@ -11,24 +12,6 @@ from mucald.split.coordinator import Coordinator
 from mucald.split.messages import Phase, decode
 
 THREE_ROUNDS = {"training": {"rounds": 3}}
-
-
-def cut_after(site: str, requests: int):
-    """Return a carrier that fails for ``site`` once, after so many requests."""
-    left = {site: requests}
-
-    def carrier(name, send):
-        def sending(data: bytes) -> bytes:
-            if name in left:
-                left[name] -= 1
-                if left[name] < 0:
-                    del left[name]
-                    raise WireError("the line is cut")
-            return send(data)
-
-        return sending
-
-    return carrier
 
 
 def state(federation: Federation, site: str) -> dict[str, torch.Tensor]:

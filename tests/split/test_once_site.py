@@ -2,10 +2,10 @@
 
 import json
 from collections import Counter, defaultdict
-from functools import partial
 from pathlib import Path
 
 import pytest
+from fragile_line import KilledError, run_restarting
 from recording import Recording, record_run
 from tiny_job import (
     LATENT,
@@ -238,24 +238,9 @@ def test_a_site_that_failed_in_the_first_round_releases_the_same_bytes_in_the_se
 
 @pytest.mark.parametrize("answered", [0, 1, 4, 7, 9])
 def test_a_site_killed_and_started_again_changes_no_number(answered, once, tmp_path):
-    class KilledError(Exception):
-        pass
-
     wire = Wire({"south": answered}, KilledError)
     federation = Federation(tiny_config(ONCE), tmp_path, carrier=wire)
-    for task in federation.coordinator.tasks():
-        federation.coordinator.open(task)
-        for name in federation.config.sites:
-            work = partial(federation.work, name, task)
-            try:
-                report = work()
-            except KilledError:
-                del federation.sites[name]
-                federation.coordinator.restart(name)
-                report = work()
-            federation.coordinator.receive(name, report)
-        federation.coordinator.close(task)
-    federation.coordinator.finish()
+    assert run_restarting(federation) == 1
     results = json.loads((Path(tmp_path) / "results/results.json").read_text())
     assert Run(tmp_path, results).numbers() == once.run.numbers()
     assert same_models(federation, once.run)

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import pytest
 import torch
+from fragile_line import killed_after, run_restarting
 from in_turn import InTurn
 from recording import Recording, record_run
 from tiny_job import Federation, Run, equal_models, run_job, tiny_config
@@ -31,10 +32,6 @@ ORDERS = {
     3: "F0 F1 F2 B0 F3 B1 F4 B2 B3 B4",
     9: "F0 F1 F2 F3 F4 B0 B1 B2 B3 B4",
 }
-
-
-class KilledError(Exception):
-    """A site's process was killed."""
 
 
 class Server:
@@ -177,33 +174,9 @@ def test_a_process_per_task_and_a_resumption_change_no_number(closed, runs, tmp_
 # 6 breaks off the training in the middle of its steps, 15 at their end.
 @pytest.mark.parametrize("answered", [6, 15])
 def test_a_site_killed_with_steps_ahead_and_started_again_changes_no_number(answered, runs, tmp_path):
-    left = {"south": answered}
-
-    def fragile(name, send):
-        def sending(data: bytes) -> bytes:
-            reply = send(data)
-            if name in left and (left.update({name: left[name] - 1}) or left[name] < 0):
-                del left[name]
-                raise KilledError
-            return reply
-
-        return sending
-
-    federation = Federation(config_of(2), tmp_path, carrier=fragile)
-    for task in federation.coordinator.tasks():
-        federation.coordinator.open(task)
-        for name in federation.config.sites:
-            try:
-                report = federation.work(name, task)
-            except KilledError:
-                del federation.sites[name]
-                federation.coordinator.restart(name)
-                report = federation.work(name, task)
-            federation.coordinator.receive(name, report)
-        federation.coordinator.close(task)
-    federation.coordinator.finish()
+    federation = Federation(config_of(2), tmp_path, carrier=killed_after("south", answered))
+    assert run_restarting(federation) == 1
     run = Run(tmp_path, json.loads((tmp_path / "results/results.json").read_text()))
-    assert not left
     assert run.numbers() == runs[2].run.numbers()
 
 

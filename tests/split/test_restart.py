@@ -3,56 +3,15 @@
 import json
 
 import pytest
+from fragile_line import killed_after, run_restarting
 from tiny_job import Federation, Run, equal_tensors, run_job, tiny_config
 
 from mucald.errors import WireError
 
 
-class KilledError(Exception):
-    """Ends a site in the middle of a task, as a signal would: nothing is reported."""
-
-
-def killed_after(site: str, requests: int):
-    """Return a carrier that ends ``site`` once, after so many of its requests have been answered."""
-    left = {site: requests}
-
-    def carrier(name, send):
-        def sending(data: bytes) -> bytes:
-            reply = send(data)
-            if name in left:
-                left[name] -= 1
-                if left[name] < 0:
-                    del left[name]
-                    raise KilledError
-            return reply
-
-        return sending
-
-    return carrier
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_job(tiny_config(), tmp_path_factory.mktemp("whole"))
-
-
-def run(federation: Federation) -> int:
-    """Run all tasks, starting again what was killed; return how often that was."""
-    restarts = 0
-    for task in federation.coordinator.tasks():
-        federation.coordinator.open(task)
-        for name in federation.config.sites:
-            try:
-                report = federation.work(name, task)
-            except KilledError:
-                restarts += 1
-                del federation.sites[name]
-                federation.coordinator.restart(name)
-                report = federation.work(name, task)
-            federation.coordinator.receive(name, report)
-        federation.coordinator.close(task)
-    federation.coordinator.finish()
-    return restarts
 
 
 # The first round has 4 requests, the second 6 with its validation, and the test 3.
@@ -62,7 +21,7 @@ def test_a_site_killed_anywhere_and_started_again_gives_the_numbers_of_an_undist
 ):
     config = tiny_config()
     federation = Federation(config, tmp_path / "killed", carrier=killed_after("south", requests))
-    assert run(federation) == 1
+    assert run_restarting(federation) == 1
     results = json.loads((tmp_path / "killed/results/results.json").read_text())
     assert Run(tmp_path / "killed", results).numbers() == whole.numbers()
     for site in config.sites:

@@ -3,9 +3,9 @@
 import logging
 
 import pytest
+from fragile_line import breaking_after, cut_after
 from tiny_job import PLAIN, Clock, Federation, equal_tensors, request, tiny_config
 
-from mucald.errors import WireError
 from mucald.split.messages import Phase, decode
 
 TIMEOUT_S = 10.0
@@ -18,24 +18,6 @@ class StalledError(Exception):
 
 def config():
     return tiny_config(PLAIN, training={"rounds": ROUNDS}, runtime={"stall_timeout_s": TIMEOUT_S})
-
-
-def after(requests: int, error: Exception):
-    """Return a carrier that raises ``error`` for the site south, once, after so many requests."""
-    left = {"south": requests}
-
-    def carrier(name, send):
-        def sending(data: bytes) -> bytes:
-            if name in left:
-                left[name] -= 1
-                if left[name] < 0:
-                    del left[name]
-                    raise error
-            return send(data)
-
-        return sending
-
-    return carrier
 
 
 def work_of_others(federation: Federation, task) -> None:
@@ -64,7 +46,7 @@ def run_with_a_cut_line(folder, stalled_round: int) -> tuple[dict, dict]:
     """Return results and weights of a run in which the site south fails in that round and says so."""
     federation = Federation(config(), folder)
     federation.run(stalled_round)
-    federation.carrier = after(3, WireError("the line is cut"))
+    federation.carrier = cut_after("south", 3)
     federation.run(1)
     return finish(federation), weights(federation)
 
@@ -88,7 +70,7 @@ def test_the_run_goes_on_as_if_the_site_had_failed_and_its_late_report_changes_n
         # It has done the whole round, down to its own checkpoint, and stands still before its report.
         report = federation.work("south", task)
     else:
-        federation.carrier = after(3, StalledError())
+        federation.carrier = breaking_after("south", 3, StalledError())
         with pytest.raises(StalledError):
             federation.work("south", task)
     work_of_others(federation, task)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from fragile_line import cut_after
 from tiny_job import (
     CPU,
     PLAIN,
@@ -77,24 +78,6 @@ def work(federation: Federation, site: str) -> None:
 
 def turn_order(config: JobConfig, round_number: int) -> list[str]:
     return InTurn(config, SITES).order(round_number)
-
-
-def cut_after(site: str, requests: int):
-    """Return a carrier that fails for ``site`` once, after so many requests."""
-    left = {site: requests}
-
-    def carrier(name, send):
-        def sending(data: bytes) -> bytes:
-            if name in left:
-                left[name] -= 1
-                if left[name] < 0:
-                    del left[name]
-                    raise WireError("the line is cut")
-            return send(data)
-
-        return sending
-
-    return carrier
 
 
 @pytest.fixture(scope="module")
