@@ -1,4 +1,3 @@
-import contextlib
 import json
 import os
 import subprocess
@@ -8,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+
+from mucald.benchmark.processes import end
 
 JOB = Path(__file__).parents[2] / "jobs" / "mucald"
 TIMEOUT_S = 500
@@ -72,16 +72,6 @@ def run_simulator(command: list[Any], folder: Path) -> subprocess.CompletedProce
             return subprocess.CompletedProcess(command, process.returncode, log.read_text())
         end(process)
     pytest.fail(f"{command} lost its port three times:\n{log.read_text()}")
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a simulator and all that it started; its sites are in sessions of their own."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    process.wait()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Certificates of a provisioned project, for measurements under mutual TLS."""
+"""Start-up kits and certificates of a provisioned project, for measurements under mutual TLS."""
 
 import subprocess
 import sys
@@ -25,8 +25,8 @@ class Certificates:
         return Path(getattr(self, name)).read_bytes()
 
 
-def provisioned(project: Path, folder: Path) -> dict[str, Certificates]:
-    """Provision a project and return the certificates of its server, called ``server``, and its sites.
+def provision(project: Path, folder: Path) -> Path:
+    """Provision a project and return the folder of its kits.
 
     Args:
         project: FLARE's project file.
@@ -41,7 +41,21 @@ def provisioned(project: Path, folder: Path) -> dict[str, Certificates]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=_PROVISION_S, check=False)
     if done.returncode != 0:
         raise ConfigError(f"nvflare provision -p {project} failed: {done.stderr.strip()[-500:]}")
-    kits = folder / content["name"] / "prod_00"
+    return folder / content["name"] / "prod_00"
+
+
+def provisioned(project: Path, folder: Path) -> dict[str, Certificates]:
+    """Provision a project and return the certificates of its server, called ``server``, and its sites.
+
+    Args:
+        project: FLARE's project file.
+        folder: where the kits go.
+
+    Raises:
+        ConfigError: FLARE refused the project.
+    """
+    kits = provision(project, folder)
+    content = yaml.safe_load(project.read_text(encoding="utf-8"))
     found = {}
     for participant in content["participants"]:
         kind = participant["type"]

@@ -13,6 +13,8 @@ from typing import Self
 import psutil
 import yaml
 
+from mucald.benchmark import certificates
+from mucald.benchmark.processes import end
 from mucald.errors import TrainingError
 from mucald.flare.kits import open_kit, set_up
 from mucald.flare.session import Federation
@@ -31,10 +33,7 @@ def provision(templates: Path, folder: Path, sites: Sequence[str]) -> Path:
     project["participants"] = [server, *clients, *people]
     file = folder / "project.yml"
     file.write_text(yaml.safe_dump(project), encoding="utf-8")
-    nvflare = Path(sys.executable).with_name("nvflare")
-    command = [str(nvflare), "provision", "-p", str(file), "-w", str(folder / "provisioned")]
-    subprocess.run(command, check=True, capture_output=True, timeout=START_S)
-    return folder / "provisioned" / project["name"] / "prod_00"
+    return certificates.provision(file, folder / "provisioned")
 
 
 def free_port() -> int:
@@ -123,12 +122,7 @@ class Loopback:
 
     def kill(self, name: str) -> None:
         """End a participant at once, with all it started."""
-        tree = self.tree(name)
-        for process in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        self.processes.pop(name).wait()
-        psutil.wait_procs(tree, timeout=10)
+        end(self.processes.pop(name))
 
     def console(self, name: str) -> str:
         """Return what a participant has printed."""

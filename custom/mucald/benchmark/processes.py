@@ -18,6 +18,7 @@ from mucald.errors import TrainingError
 _POLL_S = 0.1
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
 _TAIL = 2000
+_END_S = 10
 
 
 @dataclass
@@ -67,6 +68,19 @@ def _look(root: int, seen: Watched) -> None:
                 if peak:
                     seen.peaks[each.pid] = int(peak[1]) * 1024
                     seen.commands[each.pid] = each.cmdline() or seen.commands.get(each.pid, [])
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process at once, with all it started, in whatever session that is."""
+    tree: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(process.pid)
+        tree = [root, *root.children(recursive=True)]
+    for each in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
+    psutil.wait_procs(tree, timeout=_END_S)
 
 
 def execute(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Watched:
