@@ -4,11 +4,14 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from federation import LEAD, provision
+from nvflare.apis.fl_exception import FLCommunicationError
 
-from mucald.flare.session import Federation, SubmissionError
+from mucald.flare import session
+from mucald.flare.session import Federation, SubmissionError, Unreachable
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = REPOSITORY / "tools/submit.py"
@@ -44,6 +47,27 @@ def test_only_the_first_errors_of_a_log_are_shown(tool, tmp_path):
 def test_a_kit_that_is_no_admin_s_is_refused(kits):
     with pytest.raises(SubmissionError, match="start-up kit of a site; jobs need an admin's"):
         Federation(kits / "north")
+
+
+def test_a_server_that_listens_before_it_can_answer_is_waited_for(kits, monkeypatch):
+    answers = iter([FLCommunicationError("failed to challenge server: process_exception: no callback")] * 2)
+    connected = SimpleNamespace(
+        get_connected_client_list=lambda: [SimpleNamespace(name="north")],
+        api=SimpleNamespace(close=lambda: None),
+    )
+
+    def log_in(*_: object, **__: object) -> object:
+        for error in answers:
+            raise error
+        return connected
+
+    monkeypatch.setattr(session, "new_secure_session", log_in)
+    monkeypatch.setattr(session, "POLL_S", 0)
+    with Federation(kits / LEAD) as admin:
+        with pytest.raises(Unreachable, match="no callback"):
+            admin.wait_for_server(timeout_s=-1)
+        assert admin.wait_for_sites(["north"], timeout_s=60) == []
+        assert next(answers, None) is None
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -17,11 +18,13 @@ from mucald.benchmark import certificates
 from mucald.benchmark.processes import end
 from mucald.errors import TrainingError
 from mucald.flare.kits import open_kit, set_up
-from mucald.flare.session import Federation
+from mucald.flare.session import Federation, SubmissionError
 
 SERVER = "localhost"
 LEAD = "lead@coordination.org"
-START_S = 60
+START_S = 120
+# Below those that the system lends to outgoing connections: nothing else takes one before the server does.
+_PORTS = range(20_000, 32_000)
 
 
 def provision(templates: Path, folder: Path, sites: Sequence[str]) -> Path:
@@ -37,10 +40,16 @@ def provision(templates: Path, folder: Path, sites: Sequence[str]) -> Path:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback interface on which nobody listens.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise TrainingError(f"no port between {_PORTS.start} and {_PORTS.stop} is free")
 
 
 @dataclass
@@ -73,7 +82,10 @@ class Loopback:
         """
         federation = cls(provision(templates, folder, sites), sites, templates)
         try:
-            for name in (SERVER, *sites):
+            federation.start(SERVER)
+            # Sites later: one that asks a server which listens but cannot answer yet gives up for good.
+            federation.wait_for_server()
+            for name in sites:
                 federation.start(name)
             federation.wait_for_sites()
             yield federation
@@ -101,6 +113,18 @@ class Loopback:
                 stdout=console,
                 stderr=subprocess.STDOUT,
             )
+
+    def wait_for_server(self, timeout_s: float = START_S) -> None:
+        """Wait until the server answers.
+
+        Raises:
+            TrainingError: it does not, ``timeout_s`` later; the message has its output.
+        """
+        with self.admin as admin:
+            try:
+                admin.wait_for_server(timeout_s)
+            except SubmissionError as error:
+                raise TrainingError(f"{error}:\n{self.console(SERVER)}") from None
 
     def wait_for_sites(self, timeout_s: float = START_S) -> None:
         """Wait until all sites are connected.

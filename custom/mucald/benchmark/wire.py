@@ -6,7 +6,6 @@ Repeats are interleaved, carrier after carrier, so that what else the machine do
 import contextlib
 import dataclasses
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from mucald.benchmark.certificates import Certificates
-from mucald.benchmark.plain_carriers import HOST
+from mucald.benchmark.loopback import free_port
 from mucald.benchmark.result import Check, Result, ratio
 from mucald.errors import WireError
 from mucald.reporting.document import Table
@@ -112,7 +111,7 @@ def peers(sites: Sequence[str], certificates: Certified | None) -> Iterator[list
         WireError: one of them did not start.
     """
     files = {name: dataclasses.asdict(own) for name, own in certificates.items()} if certificates else {}
-    common = {"port": _free_port()}
+    common = {"port": free_port()}
     with contextlib.ExitStack() as stack:
 
         def start(role: dict[str, Any]) -> _Peer:
@@ -125,11 +124,6 @@ def peers(sites: Sequence[str], certificates: Certified | None) -> Iterator[list
         for peer in started:
             peer.answer()
         yield started
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def measure(plan: WirePlan, certificates: Certified | None = None) -> Rates:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.apis.job_def import RunStatus
 from nvflare.fuel.flare_api.api_spec import (
     AuthenticationError,
@@ -28,7 +29,8 @@ LOST = "LOST"
 """Status of a job that ran when its server ended. FLARE lists it as running for ever."""
 _LOGIN_TIMEOUT_S = 15.0
 _REFUSALS = (AuthenticationError, InvalidJobDefinition, JobNotFound, InternalError)
-_DISCONNECTIONS = (NoConnection, SessionClosed, ConnectionError)
+# A server that is starting listens before it can answer a login: FLCommunicationError, "no callback".
+_DISCONNECTIONS = (NoConnection, SessionClosed, ConnectionError, FLCommunicationError)
 # What the coordinator logs of a run: its name, each site's round, and the table of results.
 _PROGRESS = re.compile(r"(?:^|- )((?:run [\w.-]+;|round \d+/|test  |site '|going on with run).*)$")
 
@@ -114,6 +116,22 @@ class Federation:
         return sorted(
             client.name for client in self._ask(lambda session: session.get_connected_client_list())
         )
+
+    def wait_for_server(self, timeout_s: float) -> None:
+        """Wait until the server answers, at most ``timeout_s``.
+
+        Raises:
+            Unreachable: it does not.
+        """
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                self.sites()
+                return
+            except Unreachable:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(POLL_S)
 
     def wait_for_sites(self, sites: Iterable[str], timeout_s: float) -> list[str]:
         """Wait until ``sites`` are connected, at most ``timeout_s``; return those that are not."""
