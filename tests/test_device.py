@@ -1,3 +1,4 @@
+import os
 import re
 from contextlib import nullcontext
 
@@ -9,7 +10,7 @@ from simulated_device import DEVICE, SimulatedDevice, on_cpu, unfused
 from tiny_job import CPU, REPOSITORY, Federation, run_job, tiny_config
 
 from mucald.crdm.schedule import CosineSchedule
-from mucald.device import choose_device
+from mucald.device import choose_device, steps_at_once
 from mucald.errors import ConfigError
 from mucald.split import once_site, site
 
@@ -42,6 +43,12 @@ def test_a_gpu_that_is_asked_for_and_missing_ends_the_run_before_it_starts(tmp_p
 def test_an_unknown_device_is_refused():
     with pytest.raises(ConfigError, match=r"'runtime\.device' must be one of"):
         tiny_config(runtime={"device": "gpu"})
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, 7), (2, 4), (4, 2), (8, 2)])
+def test_a_server_works_on_as_many_steps_as_the_cores_hold_and_one_more(threads, expected, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert steps_at_once(tiny_config(runtime={"threads": threads}).runtime) == expected
 
 
 def test_no_part_of_a_run_names_its_device():

@@ -1,6 +1,8 @@
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from mucald.randomness import generator
 from mucald.split.discriminators import Discriminators
 from mucald.split.messages import Field, Kind, Message, Phase, decode
 from mucald.split.server import SplitServer
+from mucald.split.site_copy import SiteCopy
 
 FORWARD, BACKWARD = Phase.TRAIN_FORWARD, Phase.TRAIN_BACKWARD
 
@@ -215,6 +218,26 @@ def test_sites_at_once_get_the_numbers_of_sites_in_turn():
     assert not equal_tensors(weights(in_turn, "north"), weights(in_turn, "south")), (
         "of one task, they differ in the server's noise alone"
     )
+
+
+def test_no_more_steps_are_worked_on_at_a_time_than_the_machine_bears(monkeypatch):
+    monkeypatch.setattr("mucald.split.server.steps_at_once", lambda _: 2)
+    names = ("north", "south", "east", "west")
+    server = Server(tiny_config({"sites": {name: {"task": "kvasir"} for name in names}}))
+    at_work, most, two = set[str](), set[int](), Barrier(2, timeout=30)
+
+    def wait_for_another(copy: SiteCopy, *_: object) -> None:
+        at_work.add(copy.site)
+        two.wait()
+        most.add(len(at_work))
+        two.wait()
+        at_work.remove(copy.site)
+
+    for copy in server.copies.values():
+        monkeypatch.setattr(copy, "train_forward", partial(wait_for_another, copy))
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: server.handle(name, request(FORWARD)), names))
+    assert most == {2}
 
 
 def test_a_gradient_that_overflows_is_refused_before_it_spoils_the_weights():

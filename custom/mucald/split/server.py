@@ -17,6 +17,7 @@ from torch import Tensor
 from mucald.algorithms import algorithm_of
 from mucald.config import JobConfig
 from mucald.daca import Discriminator
+from mucald.device import steps_at_once
 from mucald.errors import MucaldError, WireError
 from mucald.nets import backbone_of
 from mucald.split.attendance import Attendance
@@ -93,6 +94,7 @@ class SplitServer:
         self._sessions = {
             site: _Session(copy, largest_request(config, copy)) for site, copy in copies.items()
         }
+        self._at_work = threading.BoundedSemaphore(steps_at_once(config.runtime))
         self._discriminators, self._recorder = discriminators, recorder
         self._attendance = attendance or Attendance(0)
         self._types = server_payload_types(config.wire)
@@ -143,7 +145,7 @@ class SplitServer:
             message = decode(request, session.limit)
         except WireError as error:
             return self._reject(site, _UNREAD, str(error))
-        with session.lock:
+        with session.lock, self._at_work:
             start = time.perf_counter()
             try:
                 reply = self._answer(session, message, request)
