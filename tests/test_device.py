@@ -9,6 +9,7 @@ from in_turn import InTurn
 from simulated_device import DEVICE, SimulatedDevice, on_cpu, unfused
 from tiny_job import CPU, REPOSITORY, Federation, run_job, tiny_config
 
+from mucald import optimisers
 from mucald.crdm.schedule import CosineSchedule
 from mucald.device import choose_device, steps_at_once
 from mucald.errors import ConfigError
@@ -95,7 +96,7 @@ def models_on(device: torch.device, change: dict, folder, monkeypatch) -> dict[s
 def test_everything_is_brought_to_the_device_and_nothing_left_behind(change, tmp_path, monkeypatch):
     """On a device that refuses what was left on the CPU the run ends, and with the CPU's numbers."""
     for name in ("Adam", "AdamW"):
-        monkeypatch.setattr(torch.optim, name, unfused(getattr(torch.optim, name)))
+        monkeypatch.setattr(optimisers, name, unfused(getattr(optimisers, name)))
     # The simulation holds for one thread.
     monkeypatch.setattr(site, "one_ahead", lambda make, items: (make(item) for item in items))
     monkeypatch.setattr(once_site, "Pipeline", InTurn)

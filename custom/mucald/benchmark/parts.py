@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mucald import randomness
+from mucald import optimisers, randomness
 from mucald.benchmark.probe import Part
 from mucald.crdm.module import CRDM
 from mucald.daca import FeatureBuffer
@@ -70,5 +70,5 @@ PARTS: Sequence[Part] = (
     Part(Message, "encode", "encode"),
     Part(randomness, "normal", "noise"),
     Part(torch.autograd, "backward", "backward"),
-    Part(torch.optim.AdamW, "step", "optimiser"),
+    Part(optimisers.AdamW, "step", "optimiser"),
 )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mucald import randomness
+from mucald import optimisers, randomness
 from mucald.config import JobConfig
 from mucald.daca import Discriminator, train_discriminator
 from mucald.split.checkpoint import load_optimiser_tensors, optimiser_tensors, with_prefix, without_prefix
@@ -32,7 +32,7 @@ class Discriminators:
                     )
                 self.modules.append(module.to(device))
         self._optimisers = [
-            torch.optim.Adam(module.parameters(), lr=config.daca.learning_rate) for module in self.modules
+            optimisers.Adam(module.parameters(), lr=config.daca.learning_rate) for module in self.modules
         ]
 
     def train(self, copies: Sequence[SiteCopy], round_number: int) -> dict[str, float]:

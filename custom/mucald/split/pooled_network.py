@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mucald import randomness
+from mucald import optimisers, randomness
 from mucald.config import JobConfig
 from mucald.data.dataset import SiteData
 from mucald.errors import TrainingError
@@ -70,7 +70,7 @@ class PooledNetwork:
             for site in self.sites
         }
         self._bounded = Release(config.release, first.noise_secret, self.sites[0]).bounded
-        self.optimiser = torch.optim.AdamW(
+        self.optimiser = optimisers.AdamW(
             [parameter for module in self._modules().values() for parameter in module.parameters()],
             lr=config.optimiser.segmentation,
             weight_decay=config.optimiser.weight_decay,

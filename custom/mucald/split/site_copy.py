@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from mucald import optimisers
 from mucald.algorithms import Algorithm, Memory
 from mucald.config import JobConfig
 from mucald.daca import Discriminator, FeatureBuffer
@@ -66,7 +67,7 @@ class SiteCopy:
         self._groups = self.segments.groups()
         self._middle = dict(self.segments.middle.named_parameters())
         decay = config.optimiser.weight_decay
-        self.optimiser = torch.optim.AdamW(self._parameter_groups(), weight_decay=decay, fused=True)
+        self.optimiser = optimisers.AdamW(self._parameter_groups(), weight_decay=decay, fused=True)
         self._start = Beginning(config, self.segments, keeps_start, aside / "start", device)
         self._best = Aside(aside / "best", device)
         self.scratch: Memory = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mucald import randomness
+from mucald import optimisers, randomness
 from mucald.algorithms import Part, algorithm_of
 from mucald.config import JobConfig
 from mucald.errors import TrainingError
@@ -58,7 +58,7 @@ class SiteSegments:
         components = algorithm_of(config).n_components
         self._mixture = Mixture(components).to(device) if components > 1 else None
         self.loss = SegmentationLoss(n_classes, config.losses.cross_entropy)
-        self.optimiser = torch.optim.AdamW(
+        self.optimiser = optimisers.AdamW(
             [*self.front_end.parameters(), *self.back_end.parameters()],
             lr=config.optimiser.segmentation,
             weight_decay=config.optimiser.weight_decay,

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mucald import randomness
+from mucald import optimisers, randomness
 from mucald.config import JobConfig
 from mucald.nets import backbone_of
 from mucald.split.statistics import gradient_norm
@@ -27,7 +27,7 @@ class StandIn:
         with randomness.seeded_initialisation(config.seed, "middle"):
             self._network: nn.Module = backbone_of(config.network).middle().to(device)
         self._clip_norm = config.optimiser.clip_norm
-        self._optimiser = torch.optim.AdamW(
+        self._optimiser = optimisers.AdamW(
             self._network.parameters(),
             lr=config.optimiser.segmentation,
             weight_decay=config.optimiser.weight_decay,

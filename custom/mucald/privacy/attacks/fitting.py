@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mucald import optimisers
 from mucald.errors import AttackError
 
 Curve = tuple[tuple[int, float], ...]
@@ -70,7 +71,7 @@ def fit(
     Raises:
         AttackError: the held-out loss is not finite.
     """
-    optimiser = torch.optim.Adam(model.parameters(), lr=budget.rate)
+    optimiser = optimisers.Adam(model.parameters(), lr=budget.rate)
     curve: list[tuple[int, float]] = []
     best, best_state, waited, reductions = float("inf"), copy.deepcopy(model.state_dict()), 0, 0
     for step in range(1, budget.max_steps + 1):

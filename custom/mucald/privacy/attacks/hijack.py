@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from mucald import randomness
+from mucald import optimisers, randomness
 from mucald.nets import backbone_of
 from mucald.privacy.attacks.base import Attack, Knowledge, Pictures
 from mucald.privacy.attacks.decoder import picture
@@ -79,8 +79,8 @@ class _MaliciousServer:
             self.decoder = PictureDecoder(shape, self._images.shape[-1], 3, budget.width)
             self._critic = ConvolutionalProbe(shape[0], 1, budget.width)
         pilot = [*self._pilot.parameters(), *self.decoder.parameters()]
-        self._pilot_optimiser = torch.optim.Adam(pilot, lr=RATE)
-        self._critic_optimiser = torch.optim.Adam(self._critic.parameters(), lr=RATE, betas=(0.5, 0.99))
+        self._pilot_optimiser = optimisers.Adam(pilot, lr=RATE)
+        self._critic_optimiser = optimisers.Adam(self._critic.parameters(), lr=RATE, betas=(0.5, 0.99))
         self._step = 0
         self._losses: list[tuple[int, float]] = []
         self.released: list[Tensor] = []

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from mucald import randomness
+from mucald import optimisers, randomness
 from mucald.losses import SegmentationLoss
 from mucald.nets import backbone_of
 from mucald.privacy.attacks.base import Attack, Knowledge, MemberScores
@@ -118,7 +118,7 @@ def train_reference(view: View, known: Images, number: int, budget: Budget) -> n
         model = _Whole(view)
     count = min(len(known) // 2, len(view.released("train", 1).rows.unique()))
     chosen = randomness.generator(*view.key("half", number)).permutation(len(known))[:count]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=view.config.optimiser.segmentation)
+    optimiser = optimisers.AdamW(model.parameters(), lr=view.config.optimiser.segmentation)
     loss = SegmentationLoss(view.task.n_classes, view.config.losses.cross_entropy)
     batch = view.config.training.batch_size
     training = view.config.training

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from mucald import randomness
+from mucald import optimisers, randomness
 from mucald.nets import backbone_of
 from mucald.privacy.attacks.base import Attack, Knowledge, Pictures
 from mucald.privacy.attacks.decoder import picture, train_decoder
@@ -49,8 +49,8 @@ def train_substitute(view: View, budget: Budget, images: Tensor, recorded: Tenso
         front_end = backbone_of(view.config.network).front_end()
         critic = ConvolutionalProbe(channels, 1, budget.width)
     betas = (0.5, 0.99)
-    ours = torch.optim.Adam(front_end.parameters(), lr=RATE, betas=betas)
-    theirs = torch.optim.Adam(critic.parameters(), lr=RATE, betas=betas)
+    ours = optimisers.Adam(front_end.parameters(), lr=RATE, betas=betas)
+    theirs = optimisers.Adam(critic.parameters(), lr=RATE, betas=betas)
     wanted = [moment.detach() for moment in _moments(recorded)]
     for step in range(min(STEPS, budget.max_steps)):
         draws = randomness.generator(*view.key("substitute", step))

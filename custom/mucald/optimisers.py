@@ -1,0 +1,29 @@
+"""torch's Adam and AdamW for processes that never compile.
+
+Some methods of every torch optimiser have decorators that import torch's compiler when they are first called,
+which is in the constructor: a second of every process's start. Here they are without.
+"""
+
+from inspect import unwrap
+
+import torch
+from torch.optim import Optimizer
+
+
+class _Uncompiled(Optimizer):
+    add_param_group = unwrap(Optimizer.add_param_group)
+    load_state_dict = unwrap(Optimizer.load_state_dict)
+    state_dict = unwrap(Optimizer.state_dict)
+    zero_grad = unwrap(Optimizer.zero_grad)
+
+
+class Adam(_Uncompiled, torch.optim.Adam):
+    """:class:`torch.optim.Adam`; its step is never differentiated."""
+
+    step = torch.no_grad()(unwrap(torch.optim.Adam.step))
+
+
+class AdamW(_Uncompiled, torch.optim.AdamW):
+    """:class:`torch.optim.AdamW`; its step is never differentiated."""
+
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
