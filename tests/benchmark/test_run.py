@@ -25,7 +25,9 @@ def test_times_are_told_apart():
     timing = {"wall_s": 20.0, "first_step_s": 2.0, "round_ends_s": [8.0, 18.0], "tasks_s": 15.0}
     results = {"timing": timing, "sites": {site: {"n_train": 4} for site in SITES}}
     found = _measured(tiny_config(), SITES, Outcome(results, Watched(seconds=30.0), ending=3.0))
-    assert found.timing == Timing(whole=30.0, first_step=9.0, steady=12.0, rounds=10.0, ending=3.0, tasks=15.0)
+    assert found.timing == Timing(
+        whole=30.0, first_step=9.0, steady=12.0, rounds=10.0, ending=3.0, tasks=15.0
+    )
     assert found.images_per_s == pytest.approx(3 * 4 / 10)
 
 
