@@ -52,6 +52,7 @@ CONTENT: dict[str, Any] = {
         "latent_channels": LATENT[1],
         "norm": "instance",
         "task_adaptation": False,
+        "precision": "float32",
     },
     "release": {
         "mode": "fresh",

@@ -79,6 +79,7 @@ class NetworkConfig:
     """The split network; ``cut`` encoder levels and their skips stay at the site (0: the paper's cut).
 
     ``task_adaptation``: whether the site adapts the features to its task before its back end (FedBone).
+    ``precision``: in what the segments multiply; weights and all that goes in and out are float32.
     """
 
     backbone: str
@@ -87,6 +88,7 @@ class NetworkConfig:
     latent_channels: int
     norm: Literal["instance", "group", "batch"]
     task_adaptation: bool
+    precision: Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ KINDS: dict[str, list[dict[str, Any]]] = {
     "mixture": [PLAIN, {"algorithm": {"name": "fedem", "args": {"components": 2}}}],
     "task adaptation": [PLAIN, {"network": {"task_adaptation": True}}],
     "batch norm": [PLAIN, {"network": {"norm": "batch"}}],
+    "bfloat16": [PLAIN, {"network": {"precision": "bfloat16"}}],
     "pooled": [PLAIN, {"algorithm": {"name": "centralized", "args": {"site": "pooled"}}, "min_sites": 1}],
 }
 SITE = "south"

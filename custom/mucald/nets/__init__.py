@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import nn
 
 from mucald.errors import ConfigError
+from mucald.nets.mixed_precision import MixedPrecision
 from mucald.nets.swin_unet import SwinUNet
 from mucald.nets.task_adaptation import AdaptedBackEnd
 from mucald.nets.unet import UNet
@@ -69,13 +70,14 @@ def backbone_of(network: NetworkConfig) -> Backbone:
     Raises:
         ConfigError: see :func:`build_backbone`.
     """
-    return build_backbone(
+    plan = build_backbone(
         network.backbone,
         features=network.features,
         cut=network.cut,
         latent_channels=network.latent_channels,
         norm=network.norm,
     )
+    return MixedPrecision(plan) if network.precision == "bfloat16" else plan
 
 
 def back_end_of(network: NetworkConfig, n_classes: int) -> nn.Module:
