@@ -11,7 +11,7 @@ from federation import LEAD, provision
 from nvflare.apis.fl_exception import FLCommunicationError
 
 from mucald.flare import session
-from mucald.flare.session import Federation, SubmissionError, Unreachable
+from mucald.flare.session import LOST, Federation, SubmissionError, Unreachable
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = REPOSITORY / "tools/submit.py"
@@ -68,6 +68,22 @@ def test_a_server_that_listens_before_it_can_answer_is_waited_for(kits, monkeypa
             admin.wait_for_server(timeout_s=-1)
         assert admin.wait_for_sites(["north"], timeout_s=60) == []
         assert next(answers, None) is None
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "expected"),
+    [({"last_schedule_time": 5.0}, LOST), ({"last_schedule_time": 15.0}, "DISPATCHED"), ({}, "DISPATCHED")],
+    ids=["before the server's start", "after it", "not yet noted"],
+)
+def test_a_job_is_lost_if_it_was_scheduled_before_the_server_s_start(scheduled, expected, kits, monkeypatch):
+    connected = SimpleNamespace(
+        get_job_meta=lambda _: {"status": "DISPATCHED"} | scheduled,
+        get_system_info=lambda: SimpleNamespace(server_info=SimpleNamespace(start_time=10.0)),
+        api=SimpleNamespace(close=lambda: None),
+    )
+    monkeypatch.setattr(session, "new_secure_session", lambda *_, **__: connected)
+    with Federation(kits / LEAD) as admin:
+        assert admin.status("a job") == expected
 
 
 @pytest.mark.slow

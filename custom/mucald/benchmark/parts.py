@@ -26,7 +26,7 @@ SITE, SERVER = "site", "server"
 BESIDE = "beside the site"
 """A site's messages that a thread of their own sends: their time is not the step's."""
 AHEAD = "data, made ahead"
-WAIT = "wait for the server"
+WAIT, WAIT_FOR_CORE = "wait for the server", "wait for a core"
 
 
 def _always(*_: Any) -> bool:
@@ -55,6 +55,7 @@ PARTS: Sequence[Part] = (
     Part(Pipeline, "_wait", WAIT),
     Part(Pipeline, "_talk", "schedule", BESIDE, root=True, keep=_always),
     Part(SplitServer, "handle", "lock, checks", SERVER, root=True),
+    Part(SplitServer, "_wait_for_core", WAIT_FOR_CORE),
     Part(SplitServer, "_answer", "lock, checks", keep=_in_training),
     Part(ServerSegments, "forward", "middle network"),
     Part(CRDM, "forward", "CRDM"),

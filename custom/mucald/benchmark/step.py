@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mucald.benchmark.jobs import simulator_command, variant, variant_content
-from mucald.benchmark.parts import AHEAD, BESIDE, PARTS, SERVER, SITE, WAIT
+from mucald.benchmark.parts import AHEAD, BESIDE, PARTS, SERVER, SITE, WAIT, WAIT_FOR_CORE
 from mucald.benchmark.probe import Ledger, Probe
 from mucald.benchmark.probed import FOLDER_VARIABLE, read_ledgers
 from mucald.benchmark.result import Check, Result, ratio
@@ -127,7 +127,7 @@ def codec_share(ledger: Ledger) -> float:
     parts = [
         (label, seconds) for side in (SITE, BESIDE, SERVER) for label, seconds in ledger.of(side).items()
     ]
-    work = sum(seconds for label, seconds in parts if label != WAIT)
+    work = sum(seconds for label, seconds in parts if label not in (WAIT, WAIT_FOR_CORE))
     return ratio(sum(seconds for label, seconds in parts if label in CODEC), work)
 
 

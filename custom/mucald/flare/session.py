@@ -1,5 +1,6 @@
 """Submitting a job to a running federation, following it, and fetching its results."""
 
+import math
 import re
 import shutil
 import time
@@ -103,7 +104,8 @@ class Federation:
         meta = self.meta(job_id)
         if meta["status"] in (RunStatus.RUNNING.value, RunStatus.DISPATCHED.value):
             server = self._ask(lambda session: session.get_system_info()).server_info
-            if server.start_time > meta["last_schedule_time"]:
+            # A job is called dispatched a moment before its time is noted.
+            if server.start_time > meta.get("last_schedule_time", math.inf):
                 return LOST
         return str(meta["status"])
 

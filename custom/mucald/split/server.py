@@ -8,7 +8,8 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -94,7 +95,7 @@ class SplitServer:
         self._sessions = {
             site: _Session(copy, largest_request(config, copy)) for site, copy in copies.items()
         }
-        self._at_work = threading.BoundedSemaphore(steps_at_once(config.runtime))
+        self._cores = threading.BoundedSemaphore(steps_at_once(config.runtime))
         self._discriminators, self._recorder = discriminators, recorder
         self._attendance = attendance or Attendance(0)
         self._types = server_payload_types(config.wire)
@@ -145,7 +146,7 @@ class SplitServer:
             message = decode(request, session.limit)
         except WireError as error:
             return self._reject(site, _UNREAD, str(error))
-        with session.lock, self._at_work:
+        with session.lock, self._core():
             start = time.perf_counter()
             try:
                 reply = self._answer(session, message, request)
@@ -158,6 +159,17 @@ class SplitServer:
                 return self._reject(site, message, f"internal error ({type(error).__name__})")
             finally:
                 session.copy.record.seconds += time.perf_counter() - start
+
+    @contextmanager
+    def _core(self) -> Iterator[None]:
+        self._wait_for_core()
+        try:
+            yield
+        finally:
+            self._cores.release()
+
+    def _wait_for_core(self) -> None:
+        self._cores.acquire()
 
     def _reject(self, site: str, message: Message, reason: str) -> bytes:
         self._attendance.show(site)
