@@ -1,6 +1,7 @@
 """Measure what the split costs, each figure as a ratio within one run beside its limit.
 
-Usage: ``python tools/bench.py step --out bench``, and likewise ``wire``, ``run``, ``scale`` and ``codec``
+Usage: ``python tools/bench.py step --out bench``, and likewise ``wire``, ``run``, ``scale``, ``codec`` and
+``segments``
 
 Every subcommand prints tables and writes ``<out>/<subcommand>.json``. Its exit status is 0 whether limits are
 kept or not, unless ``--strict`` is given. docs/performance.md says what each measures.
@@ -113,6 +114,16 @@ def codec(arguments: argparse.Namespace) -> Result:
     return report(plan, measure(plan))
 
 
+def segments(arguments: argparse.Namespace) -> Result:
+    """Measure the network's segments in other precisions and memory layouts, on this machine's device."""
+    from mucald.benchmark.segments import SegmentsPlan, measure, report
+
+    plan = SegmentsPlan(
+        arguments.job.resolve(), tuple(arguments.sizes), arguments.repeats, changes(arguments.set)
+    )
+    return report(plan, measure(plan))
+
+
 def _wire_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sites", type=int, nargs="+", default=[1, 5], help="sites at once (1 5)")
     parser.add_argument("--kib", type=float, nargs="+", default=[64, 2048, 8192, 32768], help="payloads")
@@ -165,12 +176,19 @@ def _codec_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="sites that run at once")
 
 
+def _segments_options(parser: argparse.ArgumentParser) -> None:
+    _job_options(parser)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256], help="sides in pixels (64 256)")
+    parser.add_argument("--repeats", type=int, default=20, help="the median of these counts (20)")
+
+
 COMMANDS: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] = {
     "wire": (wire, _wire_options),
     "step": (step, _step_options),
     "run": (run, _run_options),
     "scale": (scale, _scale_options),
     "codec": (codec, _codec_options),
+    "segments": (segments, _segments_options),
 }
 
 

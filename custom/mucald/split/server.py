@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mucald.algorithms import algorithm_of
 from mucald.config import JobConfig
 from mucald.daca import Discriminator
 from mucald.device import steps_at_once
@@ -26,36 +25,14 @@ from mucald.split.bounds import largest_request
 from mucald.split.front_end import from_vector, to_vector
 from mucald.split.link import TRAINING, server_payload_types
 from mucald.split.messages import Field, Kind, Message, Phase, check_finite, decode
+from mucald.split.phases import phases_without_use, position_of
 from mucald.split.recorder import Recorder
 from mucald.split.released import Samples
 from mucald.split.site_copy import SiteCopy
 
 log = logging.getLogger(__name__)
 
-_ORDER = {
-    Phase.FETCH_FRONT_END: 0,
-    Phase.VALIDATE: 1,
-    Phase.VALIDATE_RELEASED: 1,
-    Phase.REPORT: 2,
-    Phase.RELEASE: 3,
-    Phase.TRAIN_HEAD: 4,
-    Phase.TRAIN_FORWARD: 4,
-    Phase.TRAIN_FORWARD_WITH_NOISE: 4,
-    Phase.TRAIN_FORWARD_RELEASED: 4,
-    Phase.TRAIN_BACKWARD: 4,
-    Phase.TRAIN_BACKWARD_RELEASED: 4,
-    Phase.GIVE_FRONT_END: 5,
-    Phase.TEST: 6,
-}
 _UNREAD = Message(Kind.REJECTION, Phase.VALIDATE, 0, 0, {})
-_BACKWARD = (Phase.TRAIN_BACKWARD, Phase.TRAIN_BACKWARD_RELEASED)
-_WITH_LATENT = {Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.TRAIN_BACKWARD}
-_WITH_INDICES = {
-    Phase.RELEASE,
-    Phase.VALIDATE_RELEASED,
-    Phase.TRAIN_FORWARD_RELEASED,
-    Phase.TRAIN_BACKWARD_RELEASED,
-}
 
 
 @dataclass
@@ -91,7 +68,7 @@ class SplitServer:
         attendance: Attendance | None = None,
     ):
         self._config, self._round, self._depth = config, -1, config.training.pipeline_depth
-        self._refused = _phases_without_use(config)
+        self._refused = phases_without_use(config)
         self._sessions = {
             site: _Session(copy, largest_request(config, copy)) for site, copy in copies.items()
         }
@@ -187,7 +164,7 @@ class SplitServer:
         reply = Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(
             self._types, (self._config.seed, session.copy.site)
         )
-        session.position = _position(message, self._depth)
+        session.position = position_of(message, self._depth)
         session.last_request, session.last_reply = request, reply
         if self._recorder is not None:
             self._recorder.append(session.copy.site, message, data, reply)
@@ -198,7 +175,7 @@ class SplitServer:
             raise WireError("the server takes requests only")
         if message.round != self._round or not session.open:
             raise WireError(f"round {message.round} is not open for this site (current round {self._round})")
-        if _position(message, self._depth) <= session.position:
+        if position_of(message, self._depth) <= session.position:
             raise WireError(f"{message.phase.name} step {message.step} is out of order")
         if message.phase in self._refused:
             raise WireError(f"{message.phase.name} does not fit {self._refused[message.phase]}")
@@ -289,26 +266,3 @@ def _report(copy: SiteCopy, counters: Tensor) -> Tensor:
     index = copy.choose([loss for _, loss in scores])
     best = float(copy.keep_if_best(scores[index][0]))
     return torch.tensor([best] if len(scores) == 1 else [best, index], dtype=torch.float64)
-
-
-def _phases_without_use(config: JobConfig) -> dict[Phase, str]:
-    """Return the phases that the job has no use for, and what of the job they do not fit."""
-    supervision, algorithm = config.crdm.supervision, algorithm_of(config)
-    wants_noise = supervision == "epsilon" and config.release.noised
-    refused = {
-        Phase.TRAIN_FORWARD if wants_noise else Phase.TRAIN_FORWARD_WITH_NOISE: f"supervision {supervision}"
-    }
-    if not algorithm.shares_front_end:
-        phases = (Phase.FETCH_FRONT_END, Phase.GIVE_FRONT_END)
-        refused |= dict.fromkeys(phases, f"algorithm {config.algorithm.name}")
-    once = config.release.mode == "once"
-    refused |= dict.fromkeys(_WITH_LATENT if once else _WITH_INDICES, f"release.mode {config.release.mode}")
-    if "head" not in algorithm.parts(config.training.local_epochs):
-        refused[Phase.TRAIN_HEAD] = f"algorithm {config.algorithm.name}"
-    return refused
-
-
-def _position(message: Message, depth: int) -> tuple[int, int, int]:
-    """Return where in the protocol a message stands; it may only move forward, see :class:`.Pipeline`."""
-    step = 2 * message.step + 1 if message.phase in _BACKWARD else 2 * (message.step + 1 - depth)
-    return message.round, _ORDER[message.phase], step
