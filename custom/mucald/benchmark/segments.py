@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mucald import randomness
 from mucald.benchmark.jobs import variant_content
@@ -90,7 +91,7 @@ def _passes(config: JobConfig, layout: torch.memory_format, device: torch.device
     n_classes = get_task(next(iter(config.sites.values())).task).n_classes
     segments = {"front end": plan.front_end(), "middle": plan.middle(), "back end": plan.back_end(n_classes)}
     for segment in segments.values():
-        segment.to(device).to(memory_format=layout)
+        convert_conv2d_weight_memory_format(segment.to(device), layout)
     shape = (config.training.batch_size, 3, size, size)
     images = randomness.normal(shape, "images", device=device).contiguous(memory_format=layout)
     with torch.no_grad():
