@@ -23,6 +23,18 @@ def choose_device(runtime: RuntimeConfig) -> torch.device:
     return torch.device("cuda" if available and runtime.device != "cpu" else "cpu")
 
 
+def settle_threads(threads: int | None = None) -> None:
+    """Let the calling thread compute with ``threads`` threads, or with as many as its process has been told.
+
+    OpenMP counts for each thread: a new one that begins with a convolution takes all cores for it, and
+    adds up a gradient in another order than one that had asked. Every thread that computes calls this first.
+    """
+    if threads is None:
+        torch.get_num_threads()  # torch brings the calling thread into line when it is asked.
+    else:
+        torch.set_num_threads(threads)
+
+
 def steps_at_once(runtime: RuntimeConfig) -> int:
     """Return how many sites' steps a server works on at a time, while those of the others wait.
 

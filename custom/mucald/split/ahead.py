@@ -4,6 +4,8 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from mucald.device import settle_threads
+
 From = TypeVar("From")
 Made = TypeVar("Made")
 
@@ -14,7 +16,7 @@ def one_ahead(make: Callable[[From], Made], items: Iterable[From]) -> Generator[
     What ``make`` reads must not change meanwhile; then nothing depends on which of the two is faster. An
     error in ``make`` is raised where its result would have come.
     """
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1, initializer=settle_threads) as thread:
         present: Future[Made] | None = None
         for item in items:
             following = thread.submit(make, item)

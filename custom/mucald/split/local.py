@@ -9,10 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mucald.config import JobConfig
-from mucald.device import choose_device
+from mucald.device import choose_device, settle_threads
 from mucald.errors import MucaldError
 from mucald.split.coordinator import Coordinator
 from mucald.split.link import Link
@@ -42,7 +40,7 @@ def run_in_process(
     Raises:
         MucaldError: the job is wrong, or too few sites are left.
     """
-    torch.set_num_threads(config.runtime.threads)
+    settle_threads(config.runtime.threads)
     device = choose_device(config.runtime)
     coordinator = Coordinator(config, list(sites), home("server"), folder / "server", device)
     participants: dict[str, Participant] = {}
@@ -56,7 +54,7 @@ def run_in_process(
             save_site_outputs(site, config, folder / name)
         return report
 
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with ThreadPoolExecutor(max_workers=workers, initializer=settle_threads) as pool:
         for task in coordinator.tasks():
             coordinator.open(task)
             for turn in coordinator.turns():

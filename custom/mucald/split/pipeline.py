@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from mucald.device import settle_threads
+
 Answer = TypeVar("Answer")
 
 
@@ -35,7 +37,7 @@ class Pipeline:
         depth: int,
     ):
         self._forward, self._backward, self._steps, self._depth = forward, backward, steps, depth
-        self._thread = ThreadPoolExecutor(1)
+        self._thread = ThreadPoolExecutor(1, initializer=settle_threads)
         self._error: Exception | None = None
         self._busy = self._waited = 0.0
         self._features: dict[int, Future[Tensor]] = {}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mucald.config import JobConfig
 from mucald.daca import Discriminator
-from mucald.device import steps_at_once
+from mucald.device import settle_threads, steps_at_once
 from mucald.errors import MucaldError, WireError
 from mucald.nets import backbone_of
 from mucald.split.attendance import Attendance
@@ -140,6 +140,7 @@ class SplitServer:
     @contextmanager
     def _core(self) -> Iterator[None]:
         self._wait_for_core()
+        settle_threads(self._config.runtime.threads)
         try:
             yield
         finally:
