@@ -23,22 +23,19 @@ def choose_device(runtime: RuntimeConfig) -> torch.device:
     return torch.device("cuda" if available and runtime.device != "cpu" else "cpu")
 
 
-def settle_threads(threads: int | None = None) -> None:
-    """Let the calling thread compute with ``threads`` threads, or with as many as its process has been told.
+def settle_threads() -> None:
+    """Let the calling thread compute with as many threads as its process has been told.
 
     OpenMP counts for each thread: a new one that begins with a convolution takes all cores for it, and
     adds up a gradient in another order than one that had asked. Every thread that computes calls this first.
     """
-    if threads is None:
-        torch.get_num_threads()  # torch brings the calling thread into line when it is asked.
-    else:
-        torch.set_num_threads(threads)
+    torch.get_num_threads()  # torch brings the calling thread into line when it is asked.
 
 
 def steps_at_once(runtime: RuntimeConfig) -> int:
     """Return how many sites' steps a server works on at a time, while those of the others wait.
 
-    With 50 sites at work on two cores all get in each other's way, and a step takes twice the processor time.
+    With 50 sites at work on two cores all get in each other's way, and a step takes more of the processors.
     One more than the cores hold, for when a step waits for the interpreter or the disk.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,7 +1,7 @@
 """torch's Adam and AdamW for processes that never compile.
 
 Some methods of every torch optimiser have decorators that import torch's compiler when they are first called,
-which is in the constructor: a second of every process's start. Here they are without.
+which is in the constructor, at every process's start. Here they are without.
 """
 
 from inspect import unwrap

@@ -57,29 +57,33 @@ def measure(plan: SegmentsPlan) -> dict[str, dict[int, dict[str, dict[str, float
     Raises:
         ConfigError: the job is wrong, or the network cannot take images of such a side.
     """
-    seconds, name = {}, ""
+    runtime = _config(plan, {}).runtime
+    device = choose_device(runtime)
+    torch.set_num_threads(runtime.threads)
+    seconds = {}
     for size in plan.sizes:
         passes = {}
         for way, (precision, layout) in WAYS.items():
-            changes = {**plan.changes, "data.image_size": size, "network.precision": precision}
-            config = parse(JobConfig, variant_content(plan.job, changes))
-            device = choose_device(config.runtime)
-            torch.set_num_threads(config.runtime.threads)
-            passes[way], name = _passes(config, layout, device), device.type
+            config = _config(plan, {"data.image_size": size, "network.precision": precision})
+            passes[way] = _passes(config, layout, device)
         seconds[size] = {
-            segment: _seconds({way: passes[way][segment] for way in WAYS}, plan.repeats, name)
+            segment: _seconds({way: passes[way][segment] for way in WAYS}, plan.repeats, device)
             for segment in passes[PLAIN]
         }
-    return {name: seconds}
+    return {device.type: seconds}
 
 
-def _seconds(passes: Mapping[str, Pass], repeats: int, device: str) -> dict[str, float]:
+def _config(plan: SegmentsPlan, more: Mapping[str, Any]) -> JobConfig:
+    return parse(JobConfig, variant_content(plan.job, {**plan.changes, **more}))
+
+
+def _seconds(passes: Mapping[str, Pass], repeats: int, device: torch.device) -> dict[str, float]:
     times: dict[str, list[float]] = {way: [] for way in passes}
     for _ in range(_WARM_UP + repeats):
         for way, run in passes.items():
             start = time.perf_counter()
             run()
-            if device != "cpu":
+            if device.type != "cpu":
                 torch.accelerator.synchronize()
             times[way].append(time.perf_counter() - start)
     return {way: median(of_way[_WARM_UP:]) for way, of_way in times.items()}

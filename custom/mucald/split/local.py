@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mucald.config import JobConfig
 from mucald.device import choose_device, settle_threads
 from mucald.errors import MucaldError
@@ -40,7 +42,7 @@ def run_in_process(
     Raises:
         MucaldError: the job is wrong, or too few sites are left.
     """
-    settle_threads(config.runtime.threads)
+    torch.set_num_threads(config.runtime.threads)
     device = choose_device(config.runtime)
     coordinator = Coordinator(config, list(sites), home("server"), folder / "server", device)
     participants: dict[str, Participant] = {}
