@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tiny_job import Federation
 
 from mucald.errors import WireError
-from mucald.split.link import Send
+from mucald.methods.split.wire.link import Send
 
 Carrier = Callable[[str, Send], Send]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from mucald.split.pipeline import Pipeline
+from mucald.methods.split.site.pipeline import Pipeline
 
 
 class InTurn(Pipeline):

@@ -8,10 +8,10 @@ import pytest
 from tiny_job import Run, run_job
 from torch import Tensor
 
-from mucald.config import JobConfig
-from mucald.privacy.release import Release, Released
-from mucald.split.coordinator import Coordinator
-from mucald.split.server import SplitServer
+from mucald.config.job import JobConfig
+from mucald.federation.coordinator import Coordinator
+from mucald.methods.split.server.endpoint import SplitServer
+from mucald.methods.split.site.release import Release, Released
 
 
 @dataclass

@@ -10,10 +10,11 @@ from simulated_device import DEVICE, SimulatedDevice, on_cpu, unfused
 from tiny_job import CPU, REPOSITORY, Federation, run_job, tiny_config
 
 from mucald import optimisers
-from mucald.crdm.schedule import CosineSchedule
 from mucald.device import choose_device, steps_at_once
 from mucald.errors import ConfigError
-from mucald.split import once_site, site
+from mucald.methods.split.model.crdm.schedule import CosineSchedule
+from mucald.methods.split.site import method as site
+from mucald.methods.split.site import once as once_site
 
 # What looks at finished runs, and takes the sites' part in it, does so on the CPU.
 EXAMINES = ("inference/", "privacy/attacks/")

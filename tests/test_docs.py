@@ -13,20 +13,21 @@ from typing import Any
 import pytest
 
 from mucald.aggregation import RULES
-from mucald.algorithms import ALGORITHMS
-from mucald.config import JobConfig, load_job
-from mucald.crdm.schedule import CosineSchedule
-from mucald.crdm.supervision import SUPERVISION
+from mucald.config.job import JobConfig, load_job
+from mucald.config.sections import Ramp, SiteConfig
 from mucald.data.layouts import LAYOUTS
 from mucald.data.site_file import SiteFile
+from mucald.federation import report
+from mucald.methods.split.algorithms import ALGORITHMS
+from mucald.methods.split.model.crdm.schedule import CosineSchedule
+from mucald.methods.split.model.crdm.supervision import SUPERVISION
+from mucald.methods.split.wire import messages
+from mucald.methods.split.wire.messages import PAYLOAD_TYPES, REPLIES, REQUESTS, Field, Kind, Phase
 from mucald.nets import BACKBONES
-from mucald.privacy.attacks import ATTACKS
-from mucald.privacy.attacks.base import Knowledge
-from mucald.results import results_table
-from mucald.sections import Ramp, SiteConfig
-from mucald.split import messages, report
-from mucald.split.messages import PAYLOAD_TYPES, REPLIES, REQUESTS, Field, Kind, Phase
+from mucald.results.table import results_table
 from mucald.tasks import TASKS
+from mucald_studies.attacks import ATTACKS
+from mucald_studies.attacks.harness.base import Knowledge
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(REPOSITORY.glob("docs/*.md"))]

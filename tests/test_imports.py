@@ -53,11 +53,11 @@ def test_imports_go_one_way(path):
     if part not in USERS_OF_FLARE:
         forbidden += ["nvflare", "mucald.flare"]
     if part != "benchmark":
-        forbidden += ["mucald.benchmark"]
+        forbidden += ["mucald_studies.benchmark"]
     if part in MATHEMATICS and not examines(path):
         forbidden += ["mucald.split"]
     if not examines(path):
-        forbidden += ["mucald.privacy.recording", "mucald.privacy.attacks"]
+        forbidden += ["mucald_studies.recording", "mucald_studies.attacks"]
     for name in imported(path):
         assert not any(f"{name}.".startswith(f"{root}.") for root in forbidden), f"{path.name} imports {name}"
 

@@ -10,10 +10,10 @@ import ctypes, sys, threading
 sys.path.insert(0, {tests!r})
 import torch
 from tiny_job import CPU, make_copy, request, tiny_config
-from mucald.split.ahead import one_ahead
-from mucald.split.discriminators import Discriminators
-from mucald.split.messages import Phase
-from mucald.split.server import SplitServer
+from mucald.data.prefetch import one_ahead
+from mucald.methods.split.server.discriminators import Discriminators
+from mucald.methods.split.wire.messages import Phase
+from mucald.methods.split.server.endpoint import SplitServer
 
 gomp = next(line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line)
 count = ctypes.CDLL(gomp).omp_get_max_threads

@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 from mucald.aggregation import make_rule
-from mucald.algorithms import make_algorithm, participants
-from mucald.config import JobConfig
+from mucald.config.job import JobConfig
+from mucald.config.schema import parse
 from mucald.errors import MucaldError
+from mucald.federation.coordinator import Coordinator
+from mucald.federation.in_process import run_in_process
+from mucald.federation.participant import Participant, create_site
+from mucald.federation.task import SiteTask
+from mucald.methods.split.algorithms import make_algorithm, participants
+from mucald.methods.split.server.site_copy import SiteCopy
+from mucald.methods.split.wire.link import Link, Send
+from mucald.methods.split.wire.messages import Field, Kind, Message, Phase
 from mucald.privacy.policy import OPEN, POLICY_FILE, Policy
-from mucald.schema import parse
-from mucald.split.checkpoint import load_checkpoint
-from mucald.split.coordinator import Coordinator
-from mucald.split.link import Link, Send
-from mucald.split.local import run_in_process
-from mucald.split.messages import Field, Kind, Message, Phase
-from mucald.split.participant import Participant, create_site
-from mucald.split.site import SiteTask
-from mucald.split.site_copy import SiteCopy
+from mucald.state.checkpoint import load_checkpoint
 from mucald.tasks import get_task
 
 REPOSITORY = Path(__file__).parents[1]

@@ -15,12 +15,12 @@ import torch
 
 from mucald.errors import MucaldError
 from mucald.home import beside, participant_home
-from mucald.privacy.attacks import ATTACKS, choose_attacks
-from mucald.privacy.attacks.evaluation import Attacked, Evaluation
-from mucald.privacy.attacks.fitting import Budget
-from mucald.privacy.attacks.result import results_table, write_results
-from mucald.privacy.attacks.sheet import write_sheet
-from mucald.privacy.recording import Recording, read_recording
+from mucald_studies.attacks import ATTACKS, choose_attacks
+from mucald_studies.attacks.harness.evaluation import Attacked, Evaluation
+from mucald_studies.attacks.harness.fitting import Budget
+from mucald_studies.attacks.harness.result import results_table, write_results
+from mucald_studies.attacks.harness.sheet import write_sheet
+from mucald_studies.recording import Recording, read_recording
 
 _BUDGET = {
     "--seed": "all of the attacker's draws follow from it",

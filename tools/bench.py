@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mucald.benchmark.result import Result
 from mucald.errors import MucaldError
+from mucald_studies.benchmark.result import Result
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = REPOSITORY / "workspace_templates" / "project.yml"
@@ -31,8 +31,8 @@ Measure = Callable[[argparse.Namespace], Result]
 
 def wire(arguments: argparse.Namespace) -> Result:
     """Measure the carriers, in the clear and, unless told otherwise, under mutual TLS."""
-    from mucald.benchmark.certificates import provisioned
-    from mucald.benchmark.wire import CARRIERS, WirePlan, measure, report
+    from mucald_studies.benchmark.carriers.certificates import provisioned
+    from mucald_studies.benchmark.wire import CARRIERS, WirePlan, measure, report
 
     with tempfile.TemporaryDirectory() as folder:
         certificates = provisioned(PROJECT, Path(folder))
@@ -52,7 +52,7 @@ def wire(arguments: argparse.Namespace) -> Result:
 
 def step(arguments: argparse.Namespace) -> Result:
     """Measure the parts of a training step."""
-    from mucald.benchmark.step import StepPlan, measure, report
+    from mucald_studies.benchmark.step import StepPlan, measure, report
 
     plan = StepPlan(
         arguments.job.resolve(),
@@ -66,9 +66,9 @@ def step(arguments: argparse.Namespace) -> Result:
 
 def run(arguments: argparse.Namespace) -> Result:
     """Measure whole runs: in one process, in the simulator with sites in turn and at once, on real sites."""
-    from mucald.benchmark.provisioned import PROVISIONED, runner
-    from mucald.benchmark.run import BARE, IN_PROCESS, PARALLEL, RunPlan, measure, report
-    from mucald.config import load_job
+    from mucald.config.job import load_job
+    from mucald_studies.benchmark.provisioned import PROVISIONED, runner
+    from mucald_studies.benchmark.run import BARE, IN_PROCESS, PARALLEL, RunPlan, measure, report
 
     job = arguments.job.resolve()
     carriers = {IN_PROCESS: "process", BARE: "bare", PARALLEL: "parallel", PROVISIONED: "provisioned"}
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> Result:
 
 def scale(arguments: argparse.Namespace) -> Result:
     """Measure a server with many sites that compute nothing."""
-    from mucald.benchmark.scale import ScalePlan, measure, report
+    from mucald_studies.benchmark.scale import ScalePlan, measure, report
 
     plan = ScalePlan(
         arguments.job.resolve(),
@@ -99,7 +99,7 @@ def scale(arguments: argparse.Namespace) -> Result:
 
 def codec(arguments: argparse.Namespace) -> Result:
     """Measure bytes and Dice of the payload types; runs that are finished are not made again."""
-    from mucald.benchmark.codec import CodecPlan, measure, report
+    from mucald_studies.benchmark.codec import CodecPlan, measure, report
 
     plan = CodecPlan(
         arguments.job.resolve(),
@@ -116,7 +116,7 @@ def codec(arguments: argparse.Namespace) -> Result:
 
 def segments(arguments: argparse.Namespace) -> Result:
     """Measure the network's segments in other precisions and memory layouts, on this machine's device."""
-    from mucald.benchmark.segments import SegmentsPlan, measure, report
+    from mucald_studies.benchmark.segments import SegmentsPlan, measure, report
 
     plan = SegmentsPlan(
         arguments.job.resolve(), tuple(arguments.sizes), arguments.repeats, changes(arguments.set)

@@ -13,7 +13,7 @@ from pathlib import Path
 from mucald.data.site_file import read_site_file
 from mucald.data.survey import survey
 from mucald.errors import MucaldError
-from mucald.reporting.data_page import data_document
+from mucald_studies.reporting.data_page import data_document
 
 PAGE = "data.html"
 

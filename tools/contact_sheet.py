@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from mucald.randomness import generator
-from mucald.reporting.pictures import OUTLINES, outlined
 from mucald.tasks import Task, get_task
+from mucald_studies.reporting.pictures import OUTLINES, outlined
 
 TASKS = ("blastocyst", "ham10k", "fetal", "mosmed", "kvasir")
 GAP, TITLE_HEIGHT = 6, 26

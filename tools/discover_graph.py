@@ -16,19 +16,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mucald.config.sections import PhantomConfig
 from mucald.data.dataset import load_site_data
 from mucald.data.site_file import SITE_FILE
-from mucald.discovery.bootstrap import bootstrap, learn
-from mucald.discovery.drawing import svg
-from mucald.discovery.findings import Findings, Method
-from mucald.discovery.nonlinear import NonlinearNotears
-from mucald.discovery.notears import LinearNotears
-from mucald.discovery.report import text_report
-from mucald.discovery.rows import ROWS_PER_NODE, Rows, complete_rows
 from mucald.errors import ConfigError, DataError, MucaldError
-from mucald.sections import PhantomConfig
-from mucald.split.progress import clock
+from mucald.federation.progress import clock
 from mucald.tasks import Task, get_task
+from mucald_studies.discovery.bootstrap import bootstrap, learn
+from mucald_studies.discovery.drawing import svg
+from mucald_studies.discovery.findings import Findings, Method
+from mucald_studies.discovery.nonlinear import NonlinearNotears
+from mucald_studies.discovery.notears import LinearNotears
+from mucald_studies.discovery.report import text_report
+from mucald_studies.discovery.rows import ROWS_PER_NODE, Rows, complete_rows
 
 SECONDS_BETWEEN_LINES = 5.0
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mucald.errors import ConfigError, MucaldError
-from mucald.reporting.experiments import Experiment, plan_job
-from mucald.reporting.runner import run_all
+from mucald_studies.reporting.experiments import Experiment, plan_job
+from mucald_studies.reporting.runner import run_all
 from new_job import new_job
 
 STOPPED = 130

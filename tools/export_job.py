@@ -11,8 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mucald.deploy.submission import export_job
 from mucald.errors import MucaldError
-from mucald.flare.submission import export_job
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from attack import add_budget, budget_of
 from mucald.errors import MucaldError
-from mucald.privacy.attacks import ATTACKS, choose_attacks
-from mucald.privacy.attacks.fitting import Budget
-from mucald.privacy.frontier.attacking import Attackers, attack_all
-from mucald.privacy.frontier.page import write_frontier
-from mucald.privacy.frontier.points import Point, plan_points, read_points
-from mucald.privacy.frontier.row import Row, row_of
-from mucald.reporting.runner import run_all
+from mucald_studies.attacks import ATTACKS, choose_attacks
+from mucald_studies.attacks.harness.fitting import Budget
+from mucald_studies.frontier.attacking import Attackers, attack_all
+from mucald_studies.frontier.page import write_frontier
+from mucald_studies.frontier.points import Point, plan_points, read_points
+from mucald_studies.frontier.row import Row, row_of
+from mucald_studies.reporting.runner import run_all
 from new_job import new_job
 
 STOPPED = 130

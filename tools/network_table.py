@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import torch
 
-from mucald.config import load_job
+from mucald.config.job import load_job
 from mucald.errors import MucaldError
 from mucald.nets import build_backbone, parameter_count
-from mucald.split.codec import FORMATS
+from mucald.wire.codec import FORMATS
 
 PUBLISHED_SIZE = 256
 # Every choice has as many parameters.

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mucald.algorithms import participants
-from mucald.config import CONFIG_FILE, load_config, load_job
+from mucald.config.job import CONFIG_FILE, load_config, load_job
 from mucald.data.site_file import SITE_FILE, read_site_file
 from mucald.errors import ConfigError, MucaldError
+from mucald.methods.split.algorithms import participants
 
 
 def new_job(original: Path, home: Path, out: Path) -> list[str]:

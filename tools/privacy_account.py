@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mucald.config import load_job
+from mucald.config.job import load_job
 from mucald.errors import MucaldError
 from mucald.privacy.accountant import DELTA, Account, Bound, account, meaning
 

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from mucald.errors import ReportError
-from mucald.reporting.comparability import choose_reference
-from mucald.reporting.report import Report, write_report
-from mucald.reporting.runs import find_runs, group_runs
+from mucald_studies.reporting.comparability import choose_reference
+from mucald_studies.reporting.report import Report, write_report
+from mucald_studies.reporting.runs import find_runs, group_runs
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

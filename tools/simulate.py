@@ -11,8 +11,8 @@ from pathlib import Path
 
 from nvflare.recipe.sim_env import SimEnv
 
+from mucald.deploy.folder_job import FolderJob
 from mucald.errors import MucaldError
-from mucald.flare.folder_job import FolderJob
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,9 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from mucald.deploy.kit_checks import check_kit
+from mucald.deploy.kits import open_kit, set_up
 from mucald.errors import MucaldError
-from mucald.flare.kit_checks import check_kit
-from mucald.flare.kits import open_kit, set_up
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "workspace_templates"
 

@@ -13,10 +13,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from mucald.config import load_job
+from mucald.config.job import load_job
+from mucald.deploy.session import LOST, Federation
+from mucald.deploy.submission import exported
 from mucald.errors import MucaldError
-from mucald.flare.session import LOST, Federation
-from mucald.flare.submission import exported
 
 RESULTS = "results.json"
 SHOWN_ERRORS = 3

@@ -7,10 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from mucald.config import load_job
+from mucald.config.job import load_job
 from mucald.errors import MucaldError
+from mucald.federation.in_process import run_in_process
 from mucald.home import beside, participant_home
-from mucald.split.local import run_in_process
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

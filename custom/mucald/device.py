@@ -4,8 +4,8 @@ import os
 
 import torch
 
+from mucald.config.sections import RuntimeConfig
 from mucald.errors import ConfigError
-from mucald.sections import RuntimeConfig
 
 
 def choose_device(runtime: RuntimeConfig) -> torch.device:

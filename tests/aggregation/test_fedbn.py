@@ -3,9 +3,9 @@ import torch
 from tiny_job import PLAIN, Federation, draw, equal_tensors, make_copy, tiny_config
 from torch import Tensor, nn
 
-from mucald.algorithms import make_algorithm
-from mucald.split.aggregator import Aggregator
-from mucald.split.site_copy import SiteCopy
+from mucald.methods.split.algorithms import make_algorithm
+from mucald.methods.split.server.aggregator import Aggregator
+from mucald.methods.split.server.site_copy import SiteCopy
 
 SITES = ("north", "south", "west")
 NORMS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm)

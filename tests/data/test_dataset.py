@@ -10,10 +10,10 @@ import torch
 from image_files import write_pair
 from PIL import Image
 
+from mucald.config.sections import PhantomConfig
 from mucald.data.dataset import SiteData, load_site_data, training_statistics
 from mucald.errors import ConfigError, DataError
 from mucald.randomness import generator
-from mucald.sections import PhantomConfig
 from mucald.tasks import get_task
 
 COUNTS = PhantomConfig(train=6, validation=2, test=3)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from mucald.config.sections import PhantomConfig
 from mucald.data.dataset import SiteData, load_site_data
 from mucald.data.layouts import find_records
 from mucald.data.site_file import read_site_file
 from mucald.data.splits import split_records
-from mucald.sections import PhantomConfig
 
 REPOSITORY = Path(__file__).parents[2]
 REAL = REPOSITORY.parent / "shared" / "data" / "real"

@@ -14,8 +14,8 @@ from PIL import Image
 
 from mucald.data.site_file import read_site_file
 from mucald.data.survey import survey
-from mucald.reporting.data_page import STAYS, data_document
 from mucald.tasks import get_task
+from mucald_studies.reporting.data_page import STAYS, data_document
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 from check_data import main

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from federation import free_port
+from loopback_federation import free_port
 from nvflare.apis.signal import Signal
 from nvflare.fuel.f3.cellnet.cell import Cell
 from nvflare.fuel.f3.cellnet.core_cell import CoreCell
 from nvflare.fuel.f3.drivers.net_utils import MAX_FRAME_SIZE
 from nvflare.fuel.sec.authn import set_add_auth_headers_filters
 
-from mucald.benchmark.processes import end
 from mucald.flare.channel import STREAM_FROM, ChannelSender
+from mucald_studies.benchmark.processes import end
 
 SERVER, JOB, SITE = "server", "5e0b7a3c-job", "north"
 TIMEOUT_S = 60.0

@@ -10,6 +10,7 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from mucald.errors import WireError
+from mucald.federation.task import SiteTask
 from mucald.flare.controller import SplitFedController
 from mucald.flare.protocol import (
     REASON,
@@ -18,7 +19,6 @@ from mucald.flare.protocol import (
     task_from_shareable,
     task_to_shareable,
 )
-from mucald.split.site import SiteTask
 
 
 class FakeCoordinator:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from federation import LEAD, REPOSITORY, Loopback, loopback
+from loopback_federation import LEAD, REPOSITORY, Loopback, loopback
 from tiny_job import PLAIN, tiny_content
 
-from mucald.config import load_job
-from mucald.flare.submission import exported
+from mucald.config.job import load_job
+from mucald.deploy.submission import exported
+from mucald.federation.in_process import run_in_process
 from mucald.home import PROVISIONED_HOME
-from mucald.split.local import run_in_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

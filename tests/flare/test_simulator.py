@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from tiny_job import REPOSITORY, write_policy
 
-from mucald.config import load_job
-from mucald.split.local import run_in_process
+from mucald.config.job import load_job
+from mucald.federation.in_process import run_in_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1600)]
 
@@ -150,7 +150,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_numbers_of_one_never_stopped(
             raise StoppedError
         return True
 
-    log = logging.getLogger("mucald.split.coordinator")
+    log = logging.getLogger("mucald.federation.coordinator")
     log.addFilter(stop_at_round_2)
     log.setLevel(logging.INFO)
     with pytest.raises(StoppedError):

@@ -11,12 +11,12 @@ from PIL import Image
 from tiny_job import REPOSITORY
 from trained import KINDS, SITE, config_of, images_of, read_masks, write_pictures
 
-from mucald import metrics
 from mucald.errors import DataError
 from mucald.inference.as_tested import TestReplay
 from mucald.inference.images import find_inputs
 from mucald.inference.joined import JoinedModel
 from mucald.inference.predict import SUMMARY, Segmenter, predict_images
+from mucald.metrics import segmentation as metrics
 from mucald.tasks import get_task
 
 sys.path.insert(0, str(REPOSITORY / "tools"))

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_job import PLAIN, Run, run_job, tiny_config
 from torch import Tensor
 
-from mucald.config import JobConfig
+from mucald.config.job import JobConfig
 from mucald.data.dataset import Split, load_site_data
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
 

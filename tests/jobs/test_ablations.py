@@ -13,13 +13,13 @@ import torch
 from recording import Recording, record_run
 from tiny_job import REPOSITORY, run_job
 
-from mucald.config import JobConfig, load_job
+from mucald.config.job import JobConfig, load_job
+from mucald.config.schema import parse
 from mucald.errors import ConfigError
-from mucald.reporting.runs import flatten
-from mucald.schema import parse
-from mucald.split.checkpoint import load_checkpoint, without_prefix
-from mucald.split.codec import FORMATS
-from mucald.split.messages import Field, decode
+from mucald.methods.split.wire.messages import Field, decode
+from mucald.state.checkpoint import load_checkpoint, without_prefix
+from mucald.wire.codec import FORMATS
+from mucald_studies.reporting.runs import flatten
 
 ROOT = REPOSITORY / "jobs"
 JOBS = sorted(path.parent for path in ROOT.glob("*/meta.json"))

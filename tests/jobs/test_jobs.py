@@ -5,9 +5,9 @@ import pytest
 from tiny_job import REPOSITORY
 
 from mucald.aggregation import make_rule
-from mucald.algorithms import make_algorithm, participants
-from mucald.config import load_job
-from mucald.split.server_segments import ServerSegments
+from mucald.config.job import load_job
+from mucald.methods.split.algorithms import make_algorithm, participants
+from mucald.methods.split.server.segments import ServerSegments
 from mucald.tasks import get_task
 
 JOBS = sorted(path.parent for path in (REPOSITORY / "jobs").glob("*/meta.json"))

@@ -6,10 +6,10 @@ from pathlib import Path
 from tiny_job import REPOSITORY, run_job
 from torch import Tensor, nn
 
-from mucald.config import load_job
+from mucald.config.job import load_job
+from mucald.config.sections import DataConfig, PhantomConfig
 from mucald.nets import Backbone
 from mucald.randomness import normal, seeded_initialisation
-from mucald.sections import DataConfig, PhantomConfig
 
 
 def segments(backbone: Backbone, n_classes: int = 3) -> tuple[nn.Module, nn.Module, nn.Module]:

@@ -3,11 +3,11 @@ import torch
 from tiny_job import CPU, draw, equal_tensors, tiny_config
 from torch import nn
 
+from mucald.methods.split.site.release import Release
+from mucald.methods.split.site.segments import SiteSegments
 from mucald.nets import parameter_count
 from mucald.nets.task_adaptation import SpatialAttention, TaskAdaptation
-from mucald.privacy.release import Release
-from mucald.split.checkpoint import without_prefix
-from mucald.split.site_segments import SiteSegments
+from mucald.state.checkpoint import without_prefix
 
 
 def segments(adapted: bool) -> SiteSegments:

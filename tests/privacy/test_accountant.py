@@ -10,10 +10,10 @@ from dp_accounting import rdp
 from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 from tiny_job import REPOSITORY, tiny_config
 
-from mucald.config import load_job
-from mucald.crdm.schedule import CosineSchedule
+from mucald.config.job import load_job
+from mucald.methods.split.model.crdm.schedule import CosineSchedule
+from mucald.methods.split.site.release import Release
 from mucald.privacy.accountant import DELTA, account, epsilon, meaning
-from mucald.privacy.release import Release
 
 T = 300
 SNR = float(CosineSchedule(400).snr(T))

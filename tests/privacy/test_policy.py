@@ -8,13 +8,13 @@ import torch
 from recording import record_run
 from tiny_job import EXACT_WIRE, PLAIN, REPOSITORY, Federation, run_job, tiny_config, write_policy
 
-from mucald import algorithms
-from mucald.algorithms import SplitFed
-from mucald.config import load_job
+from mucald.config.job import load_job
+from mucald.config.schema import parse
 from mucald.errors import PolicyError, TrainingError
+from mucald.methods.split import algorithms
+from mucald.methods.split.algorithms import SplitFed
+from mucald.methods.split.wire.messages import Field, Phase, decode
 from mucald.privacy.policy import DEFAULT, OPEN, check_job, read_policy
-from mucald.schema import parse
-from mucald.split.messages import Field, Phase, decode
 
 STRICT = dataclasses.replace(
     DEFAULT, min_cut=1, max_snr=0.2, max_releases=12, release_modes=("fresh", "once")

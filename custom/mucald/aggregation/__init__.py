@@ -15,8 +15,8 @@ from mucald.aggregation.fedbn import FedBN
 from mucald.aggregation.fedbone import FedBone
 from mucald.aggregation.interpolated import Interpolated
 from mucald.aggregation.local import Local
+from mucald.config.schema import closest, parse
 from mucald.errors import ConfigError
-from mucald.schema import closest, parse
 
 __all__ = ["RULES", "Contribution", "Factors", "Offer", "Rule", "State", "WeightedMean", "make_rule"]
 

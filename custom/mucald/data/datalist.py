@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mucald.data.images.readers import read_image
 from mucald.data.layouts import SPLITS, Record
 from mucald.data.patients import content_hash, copies
-from mucald.data.readers import read_image
 from mucald.errors import DataError
 from mucald.tasks import Task
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from mucald.config.sections import PhantomConfig
 from mucald.data.cache import cached
+from mucald.data.images.readers import read_record
 from mucald.data.layouts import Record, find_records
-from mucald.data.readers import read_record
 from mucald.data.site_file import SITE_FILE, SiteFile, noise_secret, read_site_file
 from mucald.data.splits import split_records
 from mucald.errors import ConfigError
 from mucald.randomness import generator
-from mucald.sections import PhantomConfig
 from mucald.tasks import Task, get_task
 
 ROUNDING = 1e-9

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mucald.config.schema import closest, read_json
 from mucald.data.site_file import SiteFile
 from mucald.errors import ConfigError, DataError
-from mucald.schema import closest, read_json
 from mucald.tasks import get_task
 
 SPLITS = ("train", "validation", "test")

@@ -10,8 +10,8 @@ import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mucald.config.schema import parse, read_json
 from mucald.errors import ConfigError, DataError
-from mucald.schema import parse, read_json
 from mucald.tasks import get_task
 
 SITE_FILE = "site.json"

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mucald.data.geometry import spacing_mm
+from mucald.data.images.geometry import spacing_mm
+from mucald.data.images.readers import read_record, read_stored
 from mucald.data.layouts import Record, find_records
 from mucald.data.patients import content_hash, copies
-from mucald.data.readers import read_record, read_stored
 from mucald.data.site_file import SiteFile
 from mucald.data.splits import split_records
 from mucald.errors import DataError

@@ -1,1 +1,1 @@
-"""Thin adapters that carry the protocol of :mod:`mucald.split` over NVIDIA FLARE."""
+"""Thin adapters that carry the protocol of split learning over NVIDIA FLARE."""

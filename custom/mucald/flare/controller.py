@@ -13,11 +13,11 @@ from nvflare.apis.signal import Signal
 
 from mucald.device import choose_device
 from mucald.errors import MucaldError, WireError
+from mucald.federation.coordinator import Coordinator
+from mucald.federation.task import SiteTask
 from mucald.flare.channel import serve
 from mucald.flare.protocol import REASON, REPORT, task_to_shareable
 from mucald.flare.workspace import home_folder, job_config, run_folder
-from mucald.split.coordinator import Coordinator
-from mucald.split.site import SiteTask
 
 _POLL_S = 0.2
 _MAX_REASON = 1000

@@ -10,11 +10,11 @@ from nvflare.apis.signal import Signal
 
 from mucald.device import choose_device
 from mucald.errors import MucaldError, WireError
+from mucald.federation.participant import Participant, create_site, save_site_outputs
 from mucald.flare.channel import ChannelSender
 from mucald.flare.protocol import failure_to_shareable, report_to_shareable, task_from_shareable
 from mucald.flare.workspace import home_folder, job_config, run_folder
-from mucald.split.link import Link
-from mucald.split.participant import Participant, create_site, save_site_outputs
+from mucald.methods.split.wire.link import Link
 
 
 class SplitFedExecutor(Executor):

@@ -6,7 +6,7 @@ from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply
 
 from mucald.errors import MucaldError
-from mucald.split.site import SiteTask
+from mucald.federation.task import SiteTask
 
 REPORT = "report"
 REASON = "mucald_reason"

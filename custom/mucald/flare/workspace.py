@@ -6,7 +6,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
-from mucald.config import JobConfig, load_config
+from mucald.config.job import JobConfig, load_config
 from mucald.home import PROVISIONED_HOME, beside, participant_home
 
 

@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mucald.algorithms import algorithm_of
 from mucald.data.dataset import phantom_secret
 from mucald.data.site_file import SITE_FILE, noise_secret, read_site_file
 from mucald.inference.model_files import TrainedModel
-from mucald.privacy.release import Release
-from mucald.split.exchange import Exchange
-from mucald.split.link import Link
-from mucald.split.messages import Phase
-from mucald.split.server import SplitServer
-from mucald.split.site_copy import SiteCopy
-from mucald.split.site_segments import SiteSegments
+from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.server.endpoint import SplitServer
+from mucald.methods.split.server.site_copy import SiteCopy
+from mucald.methods.split.site.release import Release
+from mucald.methods.split.site.segments import SiteSegments
+from mucald.methods.split.wire.exchange import Exchange
+from mucald.methods.split.wire.link import Link
+from mucald.methods.split.wire.messages import Phase
 
 
 class TestReplay:

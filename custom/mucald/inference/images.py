@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mucald.data.geometry import is_nifti
+from mucald.data.images.geometry import is_nifti
 from mucald.data.layouts import RGB_CHANNELS
 from mucald.errors import DataError
 
@@ -86,7 +86,7 @@ def write_mask(image: Input, labels: NDArray[np.uint8], folder: Path) -> Path:
 
     Args:
         image: the image.
-        labels: class ids, slices x H x W, as :func:`mucald.data.readers.read_image` orders an image.
+        labels: class ids, slices x H x W, as :func:`mucald.data.images.readers.read_image` orders an image.
         folder: where to write.
     """
     path = folder / image.mask_name

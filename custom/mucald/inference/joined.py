@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from mucald import randomness
-from mucald.algorithms import algorithm_of
 from mucald.inference.model_files import TrainedModel
+from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.model.mixture import Mixture
+from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.site.release import Release
 from mucald.nets import back_end_of, backbone_of
-from mucald.privacy.release import Release
-from mucald.split.checkpoint import without_prefix
-from mucald.split.mixture import Mixture
-from mucald.split.server_segments import ServerSegments
+from mucald.state.checkpoint import without_prefix
 
 
 class JoinedModel(nn.Module):

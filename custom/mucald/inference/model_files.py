@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from mucald.algorithms import algorithm_of
-from mucald.config import JobConfig
+from mucald.config.job import JobConfig
+from mucald.config.schema import parse
 from mucald.errors import CheckpointError, ModelError
-from mucald.schema import parse
-from mucald.split.checkpoint import load_checkpoint
+from mucald.methods.split.algorithms import algorithm_of
+from mucald.state.checkpoint import load_checkpoint
 from mucald.tasks import Task, get_task
 
 FOLDER = "models"

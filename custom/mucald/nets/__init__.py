@@ -8,14 +8,14 @@ from typing import Protocol
 
 from torch import nn
 
+from mucald.config.schema import closest
+from mucald.config.sections import NetworkConfig
 from mucald.errors import ConfigError
 from mucald.nets.mixed_precision import MixedPrecision
 from mucald.nets.swin_unet import SwinUNet
 from mucald.nets.task_adaptation import AdaptedBackEnd
 from mucald.nets.unet import UNet
 from mucald.nets.unet3plus import UNet3Plus
-from mucald.schema import closest
-from mucald.sections import NetworkConfig
 
 
 class Backbone(Protocol):

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from monai.networks.blocks import Convolution, UpSample
 from torch import Tensor, nn
 
+from mucald.config.schema import closest
 from mucald.errors import ConfigError
-from mucald.schema import closest
 
 NORMS = ("instance", "group", "batch")
 MAX_GROUPS = 8

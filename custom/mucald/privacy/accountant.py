@@ -17,9 +17,9 @@ from typing import Any
 from scipy.optimize import brentq
 from scipy.special import erfcx, ndtr
 
-from mucald.config import JobConfig
-from mucald.crdm.schedule import CosineSchedule
-from mucald.sections import ReleaseConfig
+from mucald.config.job import JobConfig
+from mucald.config.sections import ReleaseConfig
+from mucald.methods.split.model.crdm.schedule import CosineSchedule
 
 DELTA = 1e-5
 VACUOUS_EPSILON = 10.0

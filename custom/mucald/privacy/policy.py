@@ -7,13 +7,9 @@ is refused before anything leaves; the bounds on the feature gradient are applie
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mucald.algorithms import make_algorithm
-from mucald.config import JobConfig
-from mucald.data.site_file import SITE_FILE
-from mucald.errors import ConfigError, PolicyError
-from mucald.privacy.accountant import release_snr, releases_per_sample
-from mucald.schema import parse, read_json
-from mucald.sections import (
+from mucald.config.job import JobConfig
+from mucald.config.schema import parse, read_json
+from mucald.config.sections import (
     PayloadType,
     ReleaseConfig,
     ReleaseMode,
@@ -22,6 +18,10 @@ from mucald.sections import (
     require_at_least,
     require_gradient_release,
 )
+from mucald.data.site_file import SITE_FILE
+from mucald.errors import ConfigError, PolicyError
+from mucald.methods.split.algorithms import make_algorithm
+from mucald.privacy.accountant import release_snr, releases_per_sample
 
 POLICY_FILE = "policy.json"
 

@@ -1,0 +1,1 @@
+"""What a job says: its file, its sections, and how JSON becomes dataclasses."""

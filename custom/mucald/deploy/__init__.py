@@ -1,0 +1,1 @@
+"""Kits, checks, sessions and job folders: all that provisioned federations need."""

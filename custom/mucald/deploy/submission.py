@@ -1,0 +1,57 @@
+"""From a job folder of the repository to what is submitted: configuration alone, or with the code in it."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mucald
+from mucald.config.job import CONFIG_FILE, load_job
+from mucald.config.schema import read_json
+from mucald.errors import ConfigError
+
+_PACKAGE = Path(mucald.__file__).parent
+
+
+def export_job(job: Path, out: Path, code: bool = False, **changes: Any) -> Path:
+    """Write a job as it is submitted.
+
+    Args:
+        job: a job folder.
+        out: the folder to write; its parent exists or is made.
+        code: put this package under ``app/custom``, for sites that allow custom code and have it not
+            installed. FLARE takes any file there for custom code, hence without ``code`` there is none.
+        changes: keys of ``mucald.json`` to set, such as ``resume_from``.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ConfigError: the job is wrong, or ``out`` exists.
+    """
+    load_job(job)
+    if out.exists():
+        raise ConfigError(f"{out} exists; choose another folder or remove it")
+    meta = read_json(job / "meta.json")
+    ((app, _),) = meta["deploy_map"].items()
+    # Links are followed, because FLARE refuses them.
+    shutil.copytree(job / app / "config", out / app / "config")
+    shutil.copyfile(job / "meta.json", out / "meta.json")
+    if changes:
+        path = out / app / "config" / CONFIG_FILE
+        path.write_text(json.dumps(read_json(path) | changes, indent=2) + "\n", encoding="utf-8")
+    if code:
+        ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+        shutil.copytree(_PACKAGE, out / app / "custom" / _PACKAGE.name, ignore=ignore)
+    load_job(out)
+    return out
+
+
+@contextmanager
+def exported(job: Path, code: bool = False, **changes: Any) -> Iterator[Path]:
+    """Write a job as it is submitted into a temporary folder of the job's name (:func:`export_job`)."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield export_job(job, Path(folder) / load_job(job)[0].name, code, **changes)

@@ -1,0 +1,71 @@
+"""All sites and the server in one process: the researcher's fast mode, and the yardstick for FLARE.
+
+The messages are the same bytes as over FLARE, so the numbers are the same too.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mucald.config.job import JobConfig
+from mucald.device import choose_device, settle_threads
+from mucald.errors import MucaldError
+from mucald.federation.coordinator import Coordinator
+from mucald.federation.participant import Participant, create_site, save_site_outputs
+from mucald.federation.task import SiteTask
+from mucald.methods.split.wire.link import Link
+
+
+def run_in_process(
+    config: JobConfig,
+    sites: Sequence[str],
+    folder: Path,
+    home: Callable[[str], Path],
+    workers: int,
+) -> dict[str, Any]:
+    """Run a job from its first round, or from where it stopped, to its results.
+
+    Args:
+        config: the job.
+        sites: names of the sites.
+        folder: where results go: ``folder/server`` and ``folder/<site>``.
+        home: the folder of a participant's own files.
+        workers: sites that run at once; the results do not depend on it.
+
+    Returns:
+        the content of ``results.json``.
+
+    Raises:
+        MucaldError: the job is wrong, or too few sites are left.
+    """
+    torch.set_num_threads(config.runtime.threads)
+    device = choose_device(config.runtime)
+    coordinator = Coordinator(config, list(sites), home("server"), folder / "server", device)
+    participants: dict[str, Participant] = {}
+
+    def work(name: str, task: SiteTask) -> dict[str, Any]:
+        if name not in participants:
+            participants[name] = create_site(name, config, home(name), task.run_id, device)
+        site = participants[name]
+        report = site.run(task, Link(partial(coordinator.server.handle, name), config, name))
+        if task.kind == "test":
+            save_site_outputs(site, config, folder / name)
+        return report
+
+    with ThreadPoolExecutor(max_workers=workers, initializer=settle_threads) as pool:
+        for task in coordinator.tasks():
+            coordinator.open(task)
+            for turn in coordinator.turns():
+                futures = {name: pool.submit(work, name, task) for name in turn}
+                for name, future in futures.items():
+                    try:
+                        coordinator.receive(name, future.result())
+                    except MucaldError as error:
+                        # One process has one log, so the person who can mend it reads the whole message.
+                        coordinator.fail(name, str(error))
+            coordinator.close(task)
+    return coordinator.finish()

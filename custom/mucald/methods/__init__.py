@@ -1,0 +1,1 @@
+"""The families of methods; each is one folder."""

@@ -1,0 +1,146 @@
+"""A participant with the data of all sites: it trains one model on them, and sends nothing but reports."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mucald import randomness
+from mucald.config.job import JobConfig
+from mucald.data.dataset import Batch, SiteData
+from mucald.federation.task import SiteTask
+from mucald.methods.pooled.network import PooledNetwork
+from mucald.methods.split.site.method import shuffled
+from mucald.methods.split.wire.link import Link
+from mucald.metrics.scoring import Tested, data_report, scores_of_test, scores_of_validation
+from mucald.state.averages import Averages
+from mucald.state.checkpoint import CheckpointStore
+from mucald.state.resumable import Resumable
+
+
+class PooledSite(Resumable):
+    """The participant of the algorithm ``centralized``.
+
+    Args:
+        name: name of the participant.
+        config: the job.
+        data: the sites' data by name.
+        store: where its checkpoints lie.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: JobConfig,
+        data: Mapping[str, SiteData],
+        store: CheckpointStore,
+        device: torch.device,
+    ):
+        self._network = PooledNetwork(config, data, device)
+        self._data = data
+        self._batch_size = config.training.batch_size
+        self._tested: list[Tested] = []
+        super().__init__(name, config, store, self._network)
+
+    def tested(self) -> list[Tested]:
+        """Return what stays here of each site's test."""
+        return self._tested
+
+    def run(self, task: SiteTask, link: Link) -> dict[str, Any]:
+        """Do what the server asks.
+
+        Returns:
+            the report of every site, by its name, as the site itself would give it.
+
+        Raises:
+            MucaldError: see the steps; the next task then begins with the last complete round.
+        """
+        start = time.perf_counter()
+        self._restore(task.counted(self.name), task.is_new(self.name))
+        # Until the task is done, the state in memory is that of no complete round.
+        self._completed = None
+        reports = {site: data_report(site, self._data[site], task.round) for site in self._network.sites}
+        if task.round > 0:
+            for site, report in reports.items():
+                report["validation"] = self._validate(site, task.round)
+        if task.kind == "train":
+            for site, trained in self._train(task.round).items():
+                reports[site] |= trained
+            self._save(task.round + 1)
+        else:
+            self._tested = []
+            for site, report in reports.items():
+                report |= self._test(site)
+        # The sites' times add up to the run's.
+        seconds = (time.perf_counter() - start) / len(reports)
+        for report in reports.values():
+            report |= {"wire": asdict(link.traffic), "seconds": seconds}
+        return reports
+
+    def _train(self, round_number: int) -> dict[str, dict[str, Any]]:
+        sites = self._network.sites
+        losses, gradients = {site: Averages() for site in sites}, {site: Averages() for site in sites}
+        steps = dict.fromkeys(sites, 0)
+        for epoch in range(self._config.training.local_epochs):
+            for site, rows in self._mixed(round_number, epoch):
+                batch = self._data[site].train.batch(rows)
+                name = f"{round_number}/{steps[site]}"
+                result = self._network.train_step(site, batch.images, batch.masks, name)
+                losses[site].add_all(result.losses)
+                gradients[site].add_all(result.gradients)
+                steps[site] += 1
+        return {
+            site: {
+                "losses": losses[site].means(),
+                "gradients": gradients[site].means(),
+                "steps": steps[site],
+            }
+            for site in sites
+        }
+
+    def _mixed(self, round_number: int, epoch: int) -> list[tuple[str, Tensor]]:
+        """Return the mini-batches of an epoch, of one site each, in random order.
+
+        A site's mini-batches are those that it would draw itself, in its own order, so that with one site the
+        training is that of a split job. Since that order is random too, every order of all is equally likely.
+        """
+        own = {
+            site: shuffled(self._config, site, len(self._data[site].train), round_number, epoch)
+            for site in self._network.sites
+        }
+        turns = [site for site, batches in own.items() for _ in batches]
+        draws = randomness.generator(self._config.seed, self.name, round_number, epoch, "turns")
+        left = {site: iter(batches) for site, batches in own.items()}
+        return [(turns[index], next(left[turns[index]])) for index in draws.permutation(len(turns))]
+
+    def _validate(self, site: str, round_number: int) -> dict[str, Any]:
+        """Score the model that the round begins with on a site's images, and keep it if it is the best."""
+        split, loss = self._data[site].validation, self._network.losses[site]
+
+        def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:
+            return (self._predict(site, step, rows, batch),)
+
+        ((dice, mean_loss),) = scores_of_validation(
+            site, split, self._batch_size, loss, round_number, predict
+        )
+        best = self._network.keep_if_best(site, dice)
+        return {"round": round_number - 1, "dice": dice, "loss": mean_loss, "best": best}
+
+    def _test(self, site: str) -> dict[str, Any]:
+        """Score the model of a site's best round on its test images."""
+        self._network.load_best(site)
+        data = self._data[site]
+        summary, dice_per_image, previews = scores_of_test(
+            data, self._batch_size, partial(self._predict, site)
+        )
+        weights = {name: tensor.clone() for name, tensor in self._network.weights(site).items()}
+        self._tested.append(Tested(site, data.task, weights, previews))
+        return {"test": summary, "dice_per_image": dice_per_image, "server_contribution": None}
+
+    def _predict(self, site: str, step: int, rows: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+        return self._network.predict(site, batch.images)

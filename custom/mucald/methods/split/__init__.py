@@ -1,0 +1,1 @@
+"""Split learning: MuCALD-SplitFed, its ablations and baselines."""

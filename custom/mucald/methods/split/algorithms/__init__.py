@@ -1,0 +1,72 @@
+"""Federated algorithms: what sites and server do beyond training copies and averaging them.
+
+An algorithm is one file with a frozen dataclass whose fields are its arguments in the job's JSON, and one
+entry in :data:`ALGORITHMS`.
+"""
+
+from mucald.config.job import JobConfig
+from mucald.config.schema import closest, parse
+from mucald.config.sections import AlgorithmConfig
+from mucald.errors import ConfigError
+from mucald.methods.split.algorithms.base import Algorithm, Memory, Part
+from mucald.methods.split.algorithms.centralized import Centralized
+from mucald.methods.split.algorithms.fedem import FedEM
+from mucald.methods.split.algorithms.fedper import FedPer
+from mucald.methods.split.algorithms.fedrep import FedRep
+from mucald.methods.split.algorithms.mocha import Mocha
+from mucald.methods.split.algorithms.scaffold import Scaffold
+from mucald.methods.split.algorithms.splitfed import SplitFed
+from mucald.methods.split.algorithms.splitfed_v2 import SplitFedV2
+
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "Memory",
+    "Part",
+    "algorithm_of",
+    "make_algorithm",
+    "participants",
+]
+
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "splitfed": SplitFed,
+    "splitfed_v2": SplitFedV2,
+    "fedper": FedPer,
+    "fedrep": FedRep,
+    "fedem": FedEM,
+    "scaffold": Scaffold,
+    "mocha": Mocha,
+    "centralized": Centralized,
+}
+
+
+def make_algorithm(config: AlgorithmConfig) -> Algorithm:
+    """Return the algorithm that a job asks for.
+
+    Raises:
+        ConfigError: its name or an argument is unknown, missing, or of the wrong type or range.
+    """
+    if config.name not in ALGORITHMS:
+        raise ConfigError(f"unknown algorithm '{config.name}'{closest(config.name, list(ALGORITHMS))}")
+    return parse(ALGORITHMS[config.name], config.args, "algorithm.args")
+
+
+def participants(config: JobConfig) -> list[str]:
+    """Return who takes part in a job: its sites, or the one that holds the data of all of them.
+
+    Raises:
+        ConfigError: see :func:`make_algorithm`.
+    """
+    pooled_at = make_algorithm(config.algorithm).pooled_at
+    return list(config.sites) if pooled_at is None else [pooled_at]
+
+
+def algorithm_of(config: JobConfig) -> Algorithm:
+    """Return the algorithm that a job asks for, once it is known to fit the rest of the job.
+
+    Raises:
+        ConfigError: see :func:`make_algorithm` and :meth:`Algorithm.check`.
+    """
+    algorithm = make_algorithm(config.algorithm)
+    algorithm.check(config)
+    return algorithm

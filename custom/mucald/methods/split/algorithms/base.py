@@ -1,0 +1,87 @@
+"""What a federated algorithm may change of split-federated averaging."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from mucald.config.job import JobConfig
+from mucald.errors import ConfigError
+
+Memory = dict[str, Tensor]
+"""What an algorithm or an aggregation rule remembers from round to round, by name; checkpoints hold it."""
+
+Part = Literal["all", "head", "body"]
+"""What an epoch trains: everything, the back end alone, or all but the back end."""
+
+
+class Algorithm:
+    """SplitFed as it is (Thapa et al., AAAI 2022); a subclass overrides what its method does otherwise.
+
+    Subclasses are frozen dataclasses; their fields are their arguments in the job's JSON. "Middle network"
+    means the server's copy of it for one site. How copies are averaged is for the aggregation rule to say.
+    """
+
+    shares_front_end: ClassVar[bool] = False
+    """Whether the sites' front ends are aggregated too, so that the server knows them."""
+
+    in_turn: ClassVar[bool] = False
+    """Whether the sites train one after the other, all on one set of the shared networks."""
+
+    @property
+    def n_components(self) -> int:
+        """Number of middle networks that the server holds side by side for every site."""
+        return 1
+
+    @property
+    def pooled_at(self) -> str | None:
+        """Name of the one participant that holds the data of all sites and trains alone; None otherwise."""
+        return None
+
+    def check(self, config: JobConfig) -> None:
+        """Check that the rest of the job fits the algorithm.
+
+        Raises:
+            ConfigError: it does not; the message names the field.
+        """
+        parts = self.parts(config.training.local_epochs)
+        if config.release.mode == "once" and (self.shares_front_end or set(parts) != {"all"}):
+            raise ConfigError(
+                f"the algorithm '{config.algorithm.name}' trains and shares front ends in every round, but "
+                "release.mode 'once' freezes them; take the mode 'fresh' or another algorithm"
+            )
+        if self.shares_front_end and config.aggregation.rule == "interpolated":
+            raise ConfigError(
+                f"the algorithm '{config.algorithm.name}' fetches front ends before aggregation.rule "
+                "'interpolated' could choose among them; take another rule"
+            )
+
+    def parts(self, local_epochs: int) -> tuple[Part, ...]:
+        """Return what each of a round's ``local_epochs`` trains."""
+        parts: tuple[Part, ...] = ("all",)
+        return parts * local_epochs
+
+    def adjust_gradients(
+        self, site: str, middle: Mapping[str, nn.Parameter], memory: Memory, scratch: Memory
+    ) -> None:
+        """Change the gradients of a site's middle network before they are clipped and applied.
+
+        Sites may be in here at once, so nothing but their own gradients and ``scratch`` may be written.
+
+        Args:
+            site: name of the site.
+            middle: its middle network's parameters, with gradients.
+            memory: what the algorithm remembers of the rounds before; not to be written.
+            scratch: the site's notes of this round, empty when it begins.
+        """
+
+    def end_round(
+        self, middles: Mapping[str, Memory], scratches: Mapping[str, Memory], memory: Memory
+    ) -> None:
+        """Bring ``memory`` up to date when a round is over, before the copies are aggregated.
+
+        Args:
+            middles: every site's middle network, parameters by name.
+            scratches: the notes of those sites that finished the round.
+            memory: to be written in place.
+        """

@@ -1,0 +1,1 @@
+"""Causal graphs and the proxies that they relate."""

@@ -1,0 +1,1 @@
+"""CRDM, DACA and the mixture of middle networks."""

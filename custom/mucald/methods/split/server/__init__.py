@@ -1,0 +1,1 @@
+"""The server's half: networks per site, objective, aggregation."""

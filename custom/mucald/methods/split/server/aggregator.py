@@ -1,0 +1,147 @@
+"""What the server does with the sites' copies between two rounds."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mucald.aggregation import Contribution, State, make_rule
+from mucald.aggregation.base import weighted_mean
+from mucald.config.job import JobConfig
+from mucald.methods.split.algorithms import Algorithm, Memory
+from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.server.site_copy import SiteCopy
+from mucald.state.checkpoint import with_prefix, without_prefix
+
+
+class Aggregator:
+    """Applies the job's algorithm and aggregation rule, and keeps what they remember.
+
+    Args:
+        config: the job.
+        algorithm: what is done beyond averaging; reads ``memory`` within a round, writes it between rounds.
+        memory: the algorithm's, shared with the copies.
+
+    Raises:
+        ConfigError: the aggregation rule or its arguments are wrong.
+    """
+
+    def __init__(self, config: JobConfig, algorithm: Algorithm, memory: Memory):
+        self._config, self._algorithm, self._memory = config, algorithm, memory
+        self._rule = make_rule(config.aggregation.rule, config.aggregation.args)
+        self._rule_memory: State = {}
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether the aggregation rule looks at what the sites' rounds began with."""
+        return self._rule.needs_start
+
+    def check(self, copies: Sequence[SiteCopy]) -> None:
+        """Check that the aggregation rule fits the copies' networks.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        for copy in copies:
+            self._rule.check(list(self._shared(copy.segments)))
+
+    @torch.no_grad()
+    def end_round(
+        self, copies: Sequence[SiteCopy], contributions: Mapping[str, tuple[int, float | None]]
+    ) -> None:
+        """Replace the copies' networks by the next round's.
+
+        Shared parts follow the job's aggregation rule; a causal model and its prior are averaged over the
+        sites of their task. Optimisers, best weights and integer buffers stay as they are.
+
+        Args:
+            copies: of all sites.
+            contributions: number of training images and last validation loss of each site that did its round.
+        """
+        scratches = {copy.site: copy.scratch for copy in copies if copy.site in contributions}
+        self._algorithm.end_round(
+            {copy.site: copy.middle_state() for copy in copies}, scratches, self._memory
+        )
+        shared = {copy.site: self._shared(copy.segments) for copy in copies}
+        names = list(next(iter(shared.values())))
+        # Where no rule looks at it no copy keeps it; a site that did not contribute is back there anyway.
+        start = shared
+        if self.needs_start:
+            begun = {copy.site: copy.start for copy in copies}
+            start = {site: {name: state[name] for name in names} for site, state in begun.items()}
+        # A target's noise adds its variance to the squared error whatever the causal model does.
+        noise_variance = self._config.release.proxy_noise_std**2
+        offers = self._rule.offer(
+            start,
+            [
+                Contribution(
+                    copy.site,
+                    shared[copy.site],
+                    contributions[copy.site][0],
+                    contributions[copy.site][1],
+                    copy.record.proxy_error.mean(noise_variance),
+                    copy.choice.factors,
+                )
+                for copy in copies
+                if copy.site in contributions
+            ],
+            self._rule_memory,
+        )
+        for copy in copies:
+            copy.choice.offer(offers[copy.site])
+            _overwrite(copy.segments, offers[copy.site].state(0))
+        _share_within_tasks([copy for copy in copies if copy.site in contributions], copies)
+
+    def _shared(self, segments: ServerSegments) -> State:
+        """Return what the sites share, by name: no task's own parts, none of the rule's private modules."""
+        private = _names_of(segments, self._rule.private_modules)
+        state: State = {name: parameter.detach() for name, parameter in segments.named_parameters()}
+        if self._config.aggregation.statistics:
+            state |= {name: b for name, b in segments.named_buffers() if b.is_floating_point()}
+        return {n: tensor for n, tensor in state.items() if segments.is_shared(n) and n not in private}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that a checkpoint of the aggregation holds."""
+        return with_prefix("algorithm", self._memory) | with_prefix("rule", self._rule_memory)
+
+    def load_state(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Restore what :meth:`state` returned, on the device of the copies."""
+        for memory, prefix in ((self._memory, "algorithm"), (self._rule_memory, "rule")):
+            memory.clear()
+            memory.update({n: tensor.to(device) for n, tensor in without_prefix(prefix, tensors).items()})
+
+
+def _names_of(segments: nn.Module, types: tuple[type[nn.Module], ...]) -> set[str]:
+    """Return the names of all parameters and buffers of modules of these types."""
+    return {
+        f"{path}.{name}"
+        for path, module in segments.named_modules()
+        if isinstance(module, types)
+        for name in (*dict(module.named_parameters()), *dict(module.named_buffers()))
+    }
+
+
+def _share_within_tasks(contributors: Sequence[SiteCopy], copies: Sequence[SiteCopy]) -> None:
+    for task in sorted({copy.task.name for copy in contributors}):
+        states = [
+            {
+                name: parameter.detach()
+                for name, parameter in copy.segments.named_parameters()
+                if not copy.segments.is_shared(name)
+            }
+            for copy in sorted(contributors, key=lambda copy: copy.site)
+            if copy.task.name == task
+        ]
+        if len(states) == 1 and sum(copy.task.name == task for copy in copies) == 1:
+            continue
+        mean = weighted_mean(states, [1 / len(states)] * len(states))
+        for copy in copies:
+            if copy.task.name == task:
+                _overwrite(copy.segments, mean)
+
+
+def _overwrite(segments: ServerSegments, state: State) -> None:
+    own = dict(segments.named_parameters()) | dict(segments.named_buffers())
+    for name, tensor in state.items():
+        # The tensor itself stays, because the optimiser refers to it.
+        own[name].copy_(tensor)

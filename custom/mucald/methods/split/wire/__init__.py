@@ -1,0 +1,1 @@
+"""The messages of split learning and a site's half of the protocol."""

@@ -1,0 +1,105 @@
+"""A site's half of the protocol: what it asks of the server in one round, step by step."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mucald.config.job import JobConfig
+from mucald.errors import WireError
+from mucald.methods.split.site.release import Released
+from mucald.methods.split.wire.link import Link
+from mucald.methods.split.wire.messages import Field, Phase
+
+NoisedProxies = tuple[Tensor, Tensor]
+"""Noised proxies (N, n), float32, and the mask of those present (N, n), uint8."""
+
+
+class Exchange:
+    """Talks to the server during one round.
+
+    Args:
+        link: the wire.
+        config: the job.
+        round_number: number of complete rounds before this one.
+    """
+
+    def __init__(self, link: Link, config: JobConfig, round_number: int):
+        self._link, self._round = link, round_number
+        self._sends_noise = config.crdm.supervision == "epsilon"
+
+    def train_forward(self, step: int, released: Released, proxies: NoisedProxies | None) -> Tensor:
+        """Send a training release and return x̂2 (B, L, h, w)."""
+        fields = _release_fields(released, proxies)
+        phase = Phase.TRAIN_FORWARD
+        if self._sends_noise and released.noise is not None:
+            phase = Phase.TRAIN_FORWARD_WITH_NOISE
+            fields[Field.NOISE] = released.noise
+        return self._request(phase, step, fields)[Field.FEATURES]
+
+    def train_backward(self, step: int, gradient: Tensor) -> Tensor:
+        """Send ∂L/∂x̂2 and return ∂L/∂x_t, both (B, L, h, w)."""
+        fields = self._request(Phase.TRAIN_BACKWARD, step, {Field.FEATURE_GRADIENT: gradient})
+        return fields[Field.LATENT_GRADIENT]
+
+    def evaluate(
+        self, phase: Phase, step: int, released: Released, proxies: NoisedProxies | None = None
+    ) -> Tensor:
+        """Send a release that no backward message follows, in ``phase``, and return x̂2.
+
+        Returns:
+            (B, L, h, w); in ``VALIDATE`` (B, K·L, h, w) where the site has to choose between K states.
+        """
+        return self._request(phase, step, _release_fields(released, proxies))[Field.FEATURES]
+
+    def release(self, step: int, released: Released, proxies: NoisedProxies | None) -> None:
+        """Hand over the mini-batch number ``step`` of the training images, in their order, for good."""
+        self._request(Phase.RELEASE, step, _release_fields(released, proxies))
+
+    def forward_released(self, phase: Phase, step: int, rows: Tensor) -> Tensor:
+        """Return x̂2 of samples that the server has: ``rows`` (B,) of the split that ``phase`` is about."""
+        return self._request(phase, step, {Field.INDICES: rows})[Field.FEATURES]
+
+    def backward_released(self, step: int, gradient: Tensor) -> None:
+        """Send ∂L/∂x̂2 (B, L, h, w) of samples that the server has; nothing comes back."""
+        self._request(Phase.TRAIN_BACKWARD_RELEASED, step, {Field.FEATURE_GRADIENT: gradient})
+
+    def fetch_front_end(self) -> Tensor:
+        """Return the weights (n,) of the front end that the site begins the task with."""
+        return self._request(Phase.FETCH_FRONT_END, 0, {})[Field.WEIGHTS]
+
+    def give_front_end(self, weights: Tensor) -> None:
+        """Send the weights (n,) of the front end after training."""
+        self._request(Phase.GIVE_FRONT_END, 0, {Field.WEIGHTS: weights})
+
+    def report(self, scores: Sequence[tuple[float | None, float]]) -> tuple[bool, int]:
+        """Send the validation's Dice and loss with every state, the server's choice being the least loss.
+
+        Returns:
+            whether the chosen state's are the site's best so far, and which was chosen.
+
+        Raises:
+            WireError: the server's choice is none of them.
+        """
+        # A validation in which no class counts can never be the best.
+        numbers = [[-1.0 if dice is None else dice, loss] for dice, loss in scores]
+        counters = torch.tensor(numbers, dtype=torch.float64).flatten()
+        best, *chosen = self._request(Phase.REPORT, 0, {Field.COUNTERS: counters})[Field.COUNTERS].tolist()
+        index = int(chosen[0]) if len(scores) > 1 and chosen else 0
+        if not 0 <= index < len(scores):
+            raise WireError(f"the server chose state {index} of {len(scores)}")
+        return bool(best), index
+
+    def note_hidden(self, seconds: float) -> None:
+        """Note for how many seconds of its requests the site worked on instead of waiting."""
+        self._link.traffic.hidden += seconds
+
+    def _request(self, phase: Phase, step: int, fields: dict[Field, Tensor]) -> dict[Field, Tensor]:
+        return self._link.request(phase, self._round, step, fields).fields
+
+
+def _release_fields(released: Released, proxies: NoisedProxies | None) -> dict[Field, Tensor]:
+    fields = {Field.LATENT: released.latent, Field.LEVEL: released.level}
+    if proxies is not None:
+        fields |= {Field.PROXIES: proxies[0], Field.PROXY_MASK: proxies[1]}
+    return fields

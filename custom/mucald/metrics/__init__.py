@@ -1,0 +1,1 @@
+"""Metrics, one module per kind of target, and how a site is scored by them."""

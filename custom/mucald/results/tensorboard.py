@@ -1,0 +1,102 @@
+"""TensorBoard events: the server writes numbers, a site its own pictures into its own folder.
+
+Results never depend on events; they are there to be looked at.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mucald.config.job import JobConfig
+from mucald.results.history import History
+from mucald.results.results import METRICS
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from mucald.metrics.scoring import Previews
+
+_PALETTE = torch.tensor(
+    [[0, 0, 0], [230, 75, 53], [77, 187, 213], [0, 160, 135], [243, 155, 127]], dtype=torch.float32
+)
+_OPACITY = 0.5
+PREVIEW_TAG = "image, labels, prediction/{site}"
+
+
+def _writer(folder: Path) -> "SummaryWriter":
+    # Imported where it is used: it takes a second, and most site processes write nothing.
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
+
+
+class ScalarWriter:
+    """Writes a run's numbers, round by round.
+
+    Args:
+        folder: where the events go.
+        config: the job.
+        history: rounds of earlier sessions, which are written again so that the curves are whole.
+    """
+
+    def __init__(self, folder: Path, config: JobConfig, history: History):
+        self._writer, self._config = _writer(folder), config
+        for record in history.rounds:
+            self.write_round(record)
+
+    def write_round(self, record: dict[str, Any]) -> None:
+        """Write one round: loss terms, gradient norms, validation Dice, discriminators, learning rates."""
+        step = record["round"] + 1
+        for site, entry in record["sites"].items():
+            for name, value in entry["losses"].items():
+                self._writer.add_scalar(f"loss_{name}/{site}", value, step)
+            for name, value in entry["gradients"].items():
+                self._writer.add_scalar(f"gradient_norm_{name}/{site}", value, step)
+        for name, value in record["discriminators"].items():
+            self._writer.add_scalar(f"discriminator/{name}", value, step)
+        for name in ("segmentation", "causal", "denoiser"):
+            self._writer.add_scalar(f"learning_rate/{name}", getattr(self._config.optimiser, name), step)
+        self._writer.flush()
+
+    def close(self, results: dict[str, Any]) -> None:
+        """Write validation and test scores and the factors of aggregation, and end the file."""
+        for site, entry in results["sites"].items():
+            for validation in entry["validation"]:
+                if validation["dice"] is not None:
+                    self._writer.add_scalar(
+                        f"dice_validation/{site}", validation["dice"], validation["round"] + 1
+                    )
+            for choice in entry["aggregation"]:
+                for block, factor in choice["factors"].items():
+                    self._writer.add_scalar(f"factor_{block}/{site}", factor, choice["round"] + 1)
+            for metric in METRICS:
+                if entry["test"] is not None and entry["test"][metric] is not None:
+                    self._writer.add_scalar(f"test_{metric}/{site}", entry["test"][metric], 0)
+        self._writer.close()
+
+
+def write_previews(folder: Path, site: str, previews: "Previews", step: int) -> None:
+    """Write a site's example predictions: image, labels and prediction side by side, one row per image.
+
+    Args:
+        folder: the site's own event folder.
+        site: its name.
+        previews: what to show.
+        step: number of complete rounds.
+    """
+    rows = [
+        torch.cat([image, _overlay(image, labels), _overlay(image, prediction)], dim=2)
+        for image, labels, prediction in zip(
+            previews.images, previews.labels, previews.predictions, strict=True
+        )
+    ]
+    writer = _writer(folder)
+    writer.add_image(PREVIEW_TAG.format(site=site), torch.cat(rows, dim=1), step)
+    writer.close()
+
+
+def _overlay(image: Tensor, labels: Tensor) -> Tensor:
+    colours = _PALETTE[labels.clamp(max=len(_PALETTE) - 1)].permute(2, 0, 1) / 255
+    return torch.where((labels > 0)[None], (1 - _OPACITY) * image + _OPACITY * colours, image)

@@ -1,1 +1,0 @@
-"""The split-federated protocol, free of FLARE: messages, either side's segments, one process for both."""

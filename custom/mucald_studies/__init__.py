@@ -1,0 +1,1 @@
+"""Studies of MuCALD-FLARE for researchers: attacks, frontier, discovery, benchmarks, reports."""

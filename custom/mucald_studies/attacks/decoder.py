@@ -1,0 +1,95 @@
+"""Inversion by a decoder: a network that learns to turn latents back into images.
+
+After Titcombe et al., "Practical Defences Against Model Inversion Attacks for Split Neural Networks"
+(arXiv 2104.05743): a decoder trained on pairs of images and what crosses for them.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from mucald import randomness
+from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
+from mucald_studies.attacks.harness.fitting import Budget, Curve, fit
+from mucald_studies.attacks.harness.networks import PictureDecoder, seeded
+from mucald_studies.attacks.harness.view import View
+
+HELD_OUT = 0.125
+LEAK_ROUNDS = 2
+
+Prepare = Callable[[Tensor, tuple[int | str, ...]], Tensor]
+"""Turns clean latents into what the decoder reads; the key names its noise."""
+
+
+def train_decoder(
+    view: View, budget: Budget, inputs: Tensor, images: Tensor, prepare: Prepare
+) -> tuple[nn.Module, Curve]:
+    """Train a decoder on pairs; the last eighth of them is held out.
+
+    Args:
+        view: the attacker's.
+        budget: what it may spend.
+        inputs: latents (N, L, h, w).
+        images: the images (N, 3, S, S) behind them.
+        prepare: called on every batch of latents, with new noise each time.
+    """
+    held = max(1, int(HELD_OUT * len(inputs)))
+    known, held_images = len(inputs) - held, images[-held:]
+    held_inputs = prepare(inputs[-held:], ("held out",))
+    with seeded(*view.key("decoder")):
+        network = PictureDecoder(inputs.shape[1:], images.shape[-1], images.shape[1], budget.width)
+
+    def loss(step: int) -> Tensor:
+        rows = randomness.generator(*view.key("batch", step)).integers(known, size=min(budget.batch, known))
+        return mse_loss(network(prepare(inputs[rows], ("step", step))).sigmoid(), images[rows])
+
+    def held_out() -> Tensor:
+        return mse_loss(picture(network, held_inputs), held_images)
+
+    return network, fit(network, loss, held_out, budget)
+
+
+@torch.no_grad()
+def picture(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Return a trained decoder's images (N, 3, S, S) in [0, 1]."""
+    return torch.cat([network(part).sigmoid() for part in inputs.split(32)])
+
+
+class KnownFrontEnd(Attack):
+    """The attacker has the site's trained front end, and makes as many pairs as it has auxiliary images.
+
+    The strongest decoder: an insider, or a server that has learnt the front end otherwise.
+    """
+
+    name = "decoder.front_end"
+    knowledge = frozenset({Knowledge.FRONT_END, Knowledge.AUXILIARY})
+
+    def run(self, view: View, budget: Budget) -> Pictures:
+        """Reconstruct the test images."""
+        images = view.auxiliary().images
+        network, curve = train_decoder(
+            view, budget, view.front_end(images), images, lambda x, key: view.noised(x, *key)
+        )
+        sent = view.released("test")
+        return Pictures(picture(network, sent.values), "test", sent.rows, curve)
+
+
+class LeakedPairs(Attack):
+    """Some training images have leaked, and the server recognises what crossed for them."""
+
+    name = "decoder.pairs"
+    knowledge = frozenset({Knowledge.PAIRS})
+
+    def run(self, view: View, budget: Budget) -> Pictures:
+        """Reconstruct the other training images from their last releases."""
+        rows, leaked, rest = view.leaked()
+        sent = view.released("train", LEAK_ROUNDS)
+        place = torch.searchsorted(rows, sent.of(rows).rows)
+        # Pairs of one image stay together, so that the held-out ones are of images never learnt from.
+        order = torch.argsort(place, stable=True)
+        network, curve = train_decoder(
+            view, budget, sent.of(rows).values[order], leaked.images[place[order]], lambda x, _: x
+        )
+        return Pictures(picture(network, sent.averaged(rest)), "train", rest, curve)

@@ -1,0 +1,1 @@
+"""What every attack is given, and how it is scored."""

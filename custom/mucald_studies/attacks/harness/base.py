@@ -1,0 +1,121 @@
+"""What every attack has in common: its interface, what it may know, and what it hands in."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from torch import Tensor
+
+from mucald_studies.attacks.harness.fitting import Budget, Curve
+
+if TYPE_CHECKING:
+    from mucald_studies.attacks.harness.view import View
+
+Target = Literal["train", "test"]
+
+
+class Knowledge(StrEnum):
+    """What an attacker may have beside the messages, the job, and the server's networks.
+
+    ``auxiliary``: images of the site's kind that are none of its own. ``front_end``: the site's trained front
+    end. ``pairs``: a share of the training images and masks, and which messages are theirs. ``candidates``:
+    images and masks of which some were trained on. ``outputs``: what the trained network says of any image.
+    ``sites``: the messages of all sites. ``control``: the server's replies are the attacker's.
+    """
+
+    AUXILIARY = "auxiliary"
+    FRONT_END = "front_end"
+    PAIRS = "pairs"
+    CANDIDATES = "candidates"
+    OUTPUTS = "outputs"
+    SITES = "sites"
+    CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Reconstructed images (N, 3, S, S) of the samples ``rows`` (N,) of split ``target``."""
+
+    images: Tensor
+    target: Target
+    rows: Tensor
+    curve: Curve = ()
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Recovered clean latents (N, L, h, w) of the first round's training releases, in their order."""
+
+    latents: Tensor
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How each training sample's clean latent moved from its first release to its second (N, L, h, w), in the
+    order of the samples.
+    """
+
+    latents: Tensor
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Inferred masks (N, S, S) of the training samples ``rows``, and the one mask that is the best blind
+    guess (S, S).
+    """
+
+    labels: Tensor
+    blind: Tensor
+    rows: Tensor
+    curve: Curve = ()
+
+
+@dataclass(frozen=True)
+class MemberScores:
+    """For each candidate (N,) how surely it was trained on, and a threshold calibrated without them."""
+
+    scores: Tensor
+    threshold: float | None = None
+    curve: Curve = ()
+
+
+@dataclass(frozen=True)
+class Hits:
+    """By probe, whether each held-out map (N,) was assigned to its site, and the share that guessing gets."""
+
+    hits: dict[str, Tensor]
+    chance: float
+    curve: Curve = ()
+
+
+Finding = Pictures | Latents | Changes | Masks | MemberScores | Hits
+
+
+class Attack(ABC):
+    """An attack: a small class of its own, with an entry in ``ATTACKS``.
+
+    Class attributes:
+        name: as the command line calls it; what stands before the dot is its family.
+        knowledge: what it may know; anything else the view refuses.
+    """
+
+    name: ClassVar[str]
+    knowledge: ClassVar[frozenset[Knowledge]]
+
+    @property
+    def draws(self) -> str:
+        """Name of its random draws; attacks that differ in what they read alone may share them."""
+        return self.name
+
+    @abstractmethod
+    def run(self, view: "View", budget: Budget) -> Finding:
+        """Attack.
+
+        Args:
+            view: all that the attacker can see.
+            budget: what it may spend.
+
+        Raises:
+            AttackError: there is nothing to attack, or too little to attack with.
+        """

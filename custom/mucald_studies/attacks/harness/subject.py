@@ -1,0 +1,226 @@
+"""The ground truth of one site of a recorded run, which the evaluation has and an attacker has not."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from mucald import randomness
+from mucald.data.dataset import SiteData, load_site_data
+from mucald.data.site_file import read_site_file
+from mucald.errors import AttackError, CheckpointError, RecordingError
+from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.site.release import Release
+from mucald.methods.split.site.segments import SiteSegments
+from mucald.methods.split.wire.messages import Field
+from mucald.privacy.policy import Policy, read_policy
+from mucald.state.checkpoint import load_checkpoint, without_prefix
+from mucald.tasks import Task, get_task
+from mucald_studies.attacks.harness.traffic import evaluation
+from mucald_studies.attacks.replay import replay
+from mucald_studies.recording import Recording
+
+NON_MEMBERS = 200
+CPU = torch.device("cpu")
+TOLERANCE = 0.02
+"""Relative error by which a release made again may differ from the one recorded: the wire rounds to int8."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images (N, 3, S, S) in [0, 1] and their masks (N, S, S), int64."""
+
+    images: Tensor
+    masks: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, start: int, end: int | None = None) -> "Images":
+        """Return the images from ``start`` up to ``end``."""
+        return Images(self.images[start:end], self.masks[start:end])
+
+
+class Subject:
+    """A site under attack.
+
+    Args:
+        recording: of the run.
+        site: name of the site.
+        home: the site's own folder, with its ``site.json`` if it has images of its own.
+        auxiliary_home: folder with a ``site.json`` that names disjoint images of the same task, for the
+            attacker; without it phantoms of other seeds, or else images that the site held out.
+
+    Raises:
+        AttackError: the run did not end, or the images are not those of the recording.
+    """
+
+    def __init__(self, recording: Recording, site: str, home: Path, auxiliary_home: Path | None):
+        self.recording, self.site, self.config = recording, site, recording.config
+        self._home, self._auxiliary_home = home, auxiliary_home
+        self.task: Task = get_task(self.config.site(site).task)
+
+    @cached_property
+    def data(self) -> SiteData:
+        """The site's images, verified against the recorded test releases."""
+        config = self.config
+        return load_site_data(
+            self.site, self.task.name, config.data.image_size, config.data.phantoms, config.seed, self._home
+        )
+
+    @cached_property
+    def policy(self) -> Policy:
+        """What the site lets out."""
+        return read_policy(self._home, self.site)
+
+    @property
+    def draws_phantoms(self) -> bool:
+        """Whether there are as many images of the site's kind as one likes."""
+        return self.data.source == "phantoms"
+
+    @cached_property
+    def release(self) -> Release:
+        """The site's release, with its secret."""
+        return Release(self.policy.tightened(self.config.release), self.data.noise_secret, self.site)
+
+    @cached_property
+    def segments(self) -> SiteSegments:
+        """The site's networks of its best round, as it used them in the test."""
+        weights = self._model(of_site=True)
+        segments = SiteSegments(self.config, self.site, self.task.n_classes, self.release, CPU)
+        segments.front_end.load_state_dict(without_prefix("front_end", weights))
+        segments.back_end.load_state_dict(without_prefix("back_end", weights))
+        segments.front_end.eval()
+        segments.back_end.eval()
+        self._verify(segments)
+        return segments
+
+    @cached_property
+    def server(self) -> ServerSegments:
+        """The server's networks for the site, of its best round."""
+        segments = ServerSegments(self.config, self.task)
+        segments.load_state_dict(self._model(of_site=False))
+        return segments.eval()
+
+    def _model(self, of_site: bool) -> dict[str, Tensor]:
+        server = self.recording.run_folder
+        root = server
+        while root.name in ("server", "simulate_job"):
+            root = root.parent
+        found = []
+        for path in sorted(root.rglob(f"models/{self.site}.safetensors")):
+            if path.is_relative_to(server) is not of_site:
+                found.append(path)
+        if not found:
+            whose = f"site '{self.site}'" if of_site else f"the server for site '{self.site}'"
+            raise AttackError(
+                f"no model of {whose} below {root}; let the run end, and put the site's run folder there"
+            )
+        try:
+            tensors, state = load_checkpoint(found[0])
+        except CheckpointError as error:
+            raise AttackError(str(error)) from None
+        ours, theirs = self.config.to_dict(), state["config"]
+        if any(theirs.get(key) != ours[key] for key in ("name", "seed", "network", "release", "data")):
+            raise AttackError(f"{found[0]} is of another job or seed than the recording")
+        return tensors
+
+    @torch.no_grad()
+    def clean(self, segments: SiteSegments, images: Tensor) -> Tensor:
+        """Return the bounded latents (N, L, h, w) before any noise, of the best round's front end."""
+        return torch.cat([self.release.bounded(segments.front_end(part)[0]) for part in images.split(32)])
+
+    @torch.no_grad()
+    def _verify(self, segments: SiteSegments) -> None:
+        """Check that images, secret and front end give the first recorded test release again."""
+        recorded = evaluation(self.recording, self.site, Field.LATENT).values
+        batch = self.config.training.batch_size
+        rows = torch.arange(min(batch, len(self.data.test)))
+        latent, _ = segments.front_end(self.data.test.batch(rows).images)
+        key = self.release.key(self.config.training.rounds, 0, "test", rows)
+        made = self.release.latent(latent, *key).latent
+        sent = recorded[: len(made)]
+        error = float((made - sent).norm() / sent.norm()) if made.shape == sent.shape else float("inf")
+        if not error < TOLERANCE:
+            raise AttackError(
+                f"the images made again for site '{self.site}' are not those of the recording "
+                f"(relative difference {error:.2g}); give the folder that the run used with --home"
+            )
+
+    @cached_property
+    def others(self) -> Images:
+        """Images that the attacker may have: of the site's kind, not trained on, not :attr:`attackable`."""
+        if self._auxiliary_home is not None:
+            return self._folder(self._auxiliary_home)
+        held, test = self.data.validation, self.data.test
+        half = len(test) // 2
+        return Images(
+            torch.cat([held.images, test.images[:half]]), torch.cat([held.masks, test.masks[:half]])
+        )
+
+    @property
+    def attackable(self) -> Tensor:
+        """Numbers of the test images that no attacker has."""
+        n = len(self.data.test)
+        own = self.draws_phantoms or self._auxiliary_home is not None
+        return torch.arange(0 if own else n // 2, n)
+
+    def drawn(self, purpose: str, seed: int, count: int) -> Images:
+        """Return ``count`` images of the site's kind that it does not have; fewer if it draws no phantoms.
+
+        Args:
+            purpose: images of different purposes are disjoint.
+            seed: the attacker's.
+            count: how many.
+        """
+        if not self.draws_phantoms or self._auxiliary_home is not None:
+            return self.others.rows(0, count)
+        size = self.config.data.image_size
+        samples = [
+            self.task.phantom(randomness.generator("attack", purpose, seed, self.site, index), size)
+            for index in range(count)
+        ]
+        images = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image, _ in samples])
+        masks = torch.stack([torch.from_numpy(mask) for _, mask in samples])
+        return Images(images.to(torch.float32) / 255, masks.to(torch.int64))
+
+    def candidates(self, seed: int) -> tuple[Images, Tensor]:
+        """Return training images among others in a drawn order, and which of them (N,) were trained on."""
+        members = self.data.train
+        if self.draws_phantoms:
+            others = self.drawn("non-members", seed, NON_MEMBERS)
+        else:
+            test = self.data.test.batch(self.attackable)
+            others = Images(test.images, test.masks)
+        count = len(members) + len(others)
+        draws = randomness.generator("attack", "candidates", seed, self.site)
+        order = torch.from_numpy(draws.permutation(count))
+        images = torch.cat([members.images, others.images])[order]
+        masks = torch.cat([members.masks, others.masks])[order]
+        return Images(images, masks), order < len(members)
+
+    def _folder(self, home: Path) -> Images:
+        theirs = read_site_file(home / "site.json")
+        if theirs.task != self.task.name:
+            raise AttackError(f"{home} holds images of task '{theirs.task}', not of '{self.task.name}'")
+        config = self.config
+        data = load_site_data(
+            f"{self.site} auxiliary", None, config.data.image_size, config.data.phantoms, config.seed, home
+        )
+        parts = (data.train, data.validation, data.test)
+        return Images(torch.cat([part.images for part in parts]), torch.cat([part.masks for part in parts]))
+
+    def clean_releases(self, rounds: int = 1) -> Tensor:
+        """Return the clean latents (N, L, h, w) of the first rounds' training releases, in their order.
+
+        Raises:
+            AttackError: the replayed site says other things than the recorded one did.
+        """
+        with TemporaryDirectory() as folder:
+            try:
+                return replay(self.recording, self.site, self.data, self.policy, Path(folder), rounds)
+            except RecordingError as error:
+                raise AttackError(str(error)) from None

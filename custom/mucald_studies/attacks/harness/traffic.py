@@ -1,0 +1,165 @@
+"""What a server can put together from its own messages: which tensor belongs to which sample of a site.
+
+Shuffling follows from the job's seed, which the server knows, so it can follow a training sample from epoch
+to epoch. Under ``release.mode`` = ``once`` it is told the samples' numbers.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mucald.config.job import JobConfig
+from mucald.errors import AttackError
+from mucald.methods.split.site.method import shuffled
+from mucald.methods.split.wire.messages import Field, Message, Phase
+from mucald_studies.recording import Exchange, Recording
+
+TRAIN_FORWARD = (Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.TRAIN_FORWARD_RELEASED)
+TRAIN_BACKWARD = (Phase.TRAIN_BACKWARD, Phase.TRAIN_BACKWARD_RELEASED)
+_RELEASED_FIELDS = (Field.LATENT, Field.LEVEL, Field.PROXIES, Field.PROXY_MASK)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One tensor per sample and epoch.
+
+    Args:
+        values: (N, …).
+        rows: number of each sample in its split (N,).
+        epochs: in which epoch of the run it crossed (N,), from 0; 0 for a test.
+    """
+
+    values: Tensor
+    rows: Tensor
+    epochs: Tensor
+
+    def of(self, rows: Tensor) -> "Sent":
+        """Return what belongs to the samples ``rows``."""
+        chosen = torch.isin(self.rows, rows)
+        return Sent(self.values[chosen], self.rows[chosen], self.epochs[chosen])
+
+    def averaged(self, rows: Tensor) -> Tensor:
+        """Return the mean over epochs of each of the samples ``rows``, in that order."""
+        return torch.stack([self.values[self.rows == row].mean(dim=0) for row in rows])
+
+    def by_epoch(self) -> list[Tensor]:
+        """Return what crossed in each epoch, in the order of the samples."""
+        parts = [self.within(epoch) for epoch in self.epochs.unique()]
+        return [part.values[torch.argsort(part.rows)] for part in parts]
+
+    def within(self, epochs: Tensor) -> "Sent":
+        """Return what crossed in ``epochs``."""
+        chosen = torch.isin(self.epochs, epochs)
+        return Sent(self.values[chosen], self.rows[chosen], self.epochs[chosen])
+
+
+def training_rounds(recording: Recording, site: str) -> list[int]:
+    """Return the rounds in which a site trained, in order.
+
+    Raises:
+        AttackError: there is none.
+    """
+    rounds = sorted({e.request.round for e in recording.exchanges(site, *TRAIN_BACKWARD)})
+    if not rounds:
+        raise AttackError(f"the recording holds no training step of site '{site}'")
+    return rounds
+
+
+def training(recording: Recording, site: str, field: Field, last_rounds: int | None = None) -> Sent:
+    """Return what crossed in training steps, with the samples that it belongs to.
+
+    Args:
+        recording: the run's messages.
+        site: name of the site.
+        field: which tensor, wherever in a training step it stands.
+        last_rounds: look at the last so many rounds alone; at all by default. What is released once counts
+            for every round.
+
+    Raises:
+        AttackError: no such tensor crossed.
+    """
+    if recording.config.release.mode == "once" and field in _RELEASED_FIELDS:
+        return _in_order([_tensor(e, field) for e in recording.exchanges(site, Phase.RELEASE)], site)
+    rounds = training_rounds(recording, site)[-(last_rounds or 0) :]
+    phases = TRAIN_BACKWARD if field in (Field.FEATURE_GRADIENT, Field.LATENT_GRADIENT) else TRAIN_FORWARD
+    steps: dict[int, list[tuple[int, Tensor]]] = defaultdict(list)
+    for exchange in recording.exchanges(site, *phases, rounds=rounds):
+        steps[exchange.request.round].append((exchange.request.step, _tensor(exchange, field)))
+    by_round = {}
+    for number, tensors in steps.items():
+        tensors.sort(key=lambda pair: pair[0])
+        by_round[number] = torch.cat([tensor for _, tensor in tensors])
+    return assigned(recording.config, site, by_round)
+
+
+def assigned(config: JobConfig, site: str, by_round: Mapping[int, Tensor]) -> Sent:
+    """Return tensors (N, …) of all training steps of some rounds, with the samples that they belong to."""
+    rows, epochs = [], []
+    for number, values in by_round.items():
+        samples, epoch = sample_order(config, site, number, len(values))
+        rows.append(samples)
+        epochs.append(epoch)
+    return Sent(torch.cat(list(by_round.values())), torch.cat(rows), torch.cat(epochs))
+
+
+def _in_order(tensors: Sequence[Tensor], site: str) -> Sent:
+    """Return what crossed a single time for every sample of a split, in its order."""
+    if not tensors:
+        raise AttackError(f"the recording holds no release of site '{site}'")
+    values = torch.cat(list(tensors))
+    return Sent(values, torch.arange(len(values)), torch.zeros(len(values), dtype=torch.int64))
+
+
+def first_round(recording: Recording, site: str, field: Field) -> Tensor:
+    """Return what crossed with the first round's training releases, in their order (N, …).
+
+    Raises:
+        AttackError: no such tensor crossed, or the recording begins later.
+    """
+    once = recording.config.release.mode == "once"
+    phases = (Phase.RELEASE,) if once else TRAIN_FORWARD
+    found = [_tensor(exchange, field) for exchange in recording.exchanges(site, *phases, rounds=(0,))]
+    if not found:
+        raise AttackError("the recording does not begin with the first round")
+    return torch.cat(found)
+
+
+def sample_order(config: JobConfig, site: str, round_number: int, count: int) -> tuple[Tensor, Tensor]:
+    """Return which sample (count,) each latent of a round's training shows, and in which epoch (count,).
+
+    Args:
+        config: the job, with its seed.
+        site: name of the site.
+        round_number: the round.
+        count: latents of the round, over all its epochs.
+    """
+    epochs = config.training.local_epochs
+    n_train = count // epochs
+    orders = [torch.cat(shuffled(config, site, n_train, round_number, epoch)) for epoch in range(epochs)]
+    numbers = torch.arange(epochs).repeat_interleave(n_train) + round_number * epochs
+    return torch.cat(orders), numbers
+
+
+def evaluation(recording: Recording, site: str, field: Field) -> Sent:
+    """Return what crossed in the final test, in the order of the test images.
+
+    Raises:
+        AttackError: the run was not tested.
+    """
+    tensors = [_tensor(exchange, field) for exchange in recording.exchanges(site, Phase.TEST)]
+    if not tensors:
+        raise AttackError(f"the recording holds no test of site '{site}'; let the run end")
+    return _in_order(tensors, site)
+
+
+def _tensor(exchange: Exchange, field: Field) -> Tensor:
+    message: Message
+    for message in (exchange.request, exchange.reply):
+        if field in message.fields:
+            return message.fields[field].to(torch.float32)
+    raise AttackError(
+        f"{field.name} does not cross in {exchange.request.phase.name}; nothing to attack in this run"
+    )

@@ -1,0 +1,190 @@
+"""What an attacker sees: messages, job, the server's networks, and what its knowledge adds. Nothing else."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mucald import randomness
+from mucald.config.job import JobConfig
+from mucald.errors import AttackError
+from mucald.methods.split.model.crdm.schedule import CosineSchedule
+from mucald.methods.split.site.release import Release
+from mucald.methods.split.wire.messages import Field
+from mucald.tasks import Task
+from mucald_studies.attacks.harness import traffic
+from mucald_studies.attacks.harness.base import Attack, Knowledge, Target
+from mucald_studies.attacks.harness.fitting import Budget
+from mucald_studies.attacks.harness.subject import Images, Subject
+from mucald_studies.attacks.harness.traffic import Sent
+from mucald_studies.attacks.replay import DrivenSite, drive
+
+LEAST_AUXILIARY = 8
+
+
+class View:
+    """One site through the eyes of one attack.
+
+    Args:
+        attack: who looks.
+        subject: the site.
+        subjects: all sites of the run, by name.
+        budget: what the attack may spend; its seed decides which images it has.
+    """
+
+    def __init__(self, attack: Attack, subject: Subject, subjects: dict[str, Subject], budget: Budget):
+        self._attack, self._subject, self._subjects, self._budget = attack, subject, subjects, budget
+        self.schedule = CosineSchedule(self.config.release.timesteps)
+        self._auxiliary: Images | None = None
+
+    def _require(self, knowledge: Knowledge) -> None:
+        if knowledge not in self._attack.knowledge:
+            raise AttackError(
+                f"attack '{self._attack.name}' looks at '{knowledge}', which its knowledge does not name"
+            )
+
+    @property
+    def config(self) -> JobConfig:
+        """The job, which the server knows."""
+        return self._subject.config
+
+    @property
+    def site(self) -> str:
+        """Name of the site."""
+        return self._subject.site
+
+    @property
+    def task(self) -> Task:
+        """The site's task, which the job tells."""
+        return self._subject.task
+
+    def key(self, *purpose: int | str) -> tuple[int | str, ...]:
+        """Return a name for the attacker's random draws."""
+        return ("attack", self._attack.draws, self._budget.seed, self.site, *purpose)
+
+    def training(self, field: Field, last_rounds: int | None = None) -> Sent:
+        """Return what crossed in training steps, sample by sample."""
+        return traffic.training(self._subject.recording, self.site, field, last_rounds)
+
+    def tested(self, field: Field) -> Sent:
+        """Return what crossed in the test, for those images that no attacker has."""
+        return traffic.evaluation(self._subject.recording, self.site, field).of(self._subject.attackable)
+
+    def released(self, target: Target, last_rounds: int | None = None) -> Sent:
+        """Return the released latents of a split."""
+        if target == "test":
+            return self.tested(Field.LATENT)
+        return self.training(Field.LATENT, last_rounds)
+
+    def first_round(self, field: Field) -> Tensor:
+        """Return what crossed in the first round's training, in its order."""
+        return traffic.first_round(self._subject.recording, self.site, field)
+
+    @torch.no_grad()
+    def denoised(self, latents: Tensor) -> Tensor:
+        """Return what the server's own first denoiser makes of noised latents (N, L, h, w)."""
+        server, level = self._subject.server, self.release_level
+        parts = [
+            server.crdm1(x, x, torch.full((len(x),), level, dtype=torch.int64), None).denoised
+            for x in latents.split(64)
+        ]
+        return torch.cat(parts)
+
+    @property
+    def has_denoiser(self) -> bool:
+        """Whether the server has a denoiser to attack with."""
+        return self.config.crdm.denoiser and self.config.release.noised
+
+    @property
+    def release_level(self) -> int:
+        """Level t of every release; 0 if nothing is noised."""
+        return self.config.release.t if self.config.release.noised else 0
+
+    def bounded(self, latents: Tensor) -> Tensor:
+        """Standardise and clamp latents as every site does; the code is public."""
+        return Release(self.config.release, "", self.site).bounded(latents)
+
+    def noised(self, clean: Tensor, *purpose: int | str, releases: int = 1) -> Tensor:
+        """Noise clean latents as a site would, with the attacker's own noise.
+
+        Args:
+            clean: (N, L, h, w).
+            purpose: names the draw.
+            releases: so many releases of each, averaged.
+        """
+        if not self.config.release.noised:
+            return clean
+        level = torch.full((len(clean),), self.release_level, dtype=torch.int64)
+        noise = randomness.normal(tuple(clean.shape), *self.key(*purpose))
+        return self.schedule.noised(clean, level, noise / releases**0.5)
+
+    def auxiliary(self) -> Images:
+        """Return images of the site's kind that are none of its own.
+
+        Raises:
+            AttackError: there are too few.
+        """
+        self._require(Knowledge.AUXILIARY)
+        if self._auxiliary is None:
+            self._auxiliary = self._subject.drawn("auxiliary", self._budget.seed, self._budget.auxiliary)
+        if len(self._auxiliary) < LEAST_AUXILIARY:
+            raise AttackError(
+                f"{len(self._auxiliary)} auxiliary images are too few for site '{self.site}', "
+                f"{LEAST_AUXILIARY} are needed; name a folder of more with --auxiliary"
+            )
+        return self._auxiliary
+
+    def front_end(self, images: Tensor) -> Tensor:
+        """Return the clean latents (N, L, h, w) that the site's trained front end makes of images."""
+        self._require(Knowledge.FRONT_END)
+        return self._subject.clean(self._subject.segments, images)
+
+    def leaked(self) -> tuple[Tensor, Images, Tensor]:
+        """Return the numbers of the leaked training samples, these samples, and the numbers of the others."""
+        self._require(Knowledge.PAIRS)
+        split = self._subject.data.train
+        order = torch.from_numpy(randomness.generator(*self.key("leaked")).permutation(len(split)))
+        count = int(self._budget.leaked * len(split))
+        if not 2 <= count < len(split):
+            raise AttackError(
+                f"{count} of {len(split)} training images of site '{self.site}' leak; 2 or more are needed, "
+                "and one to attack"
+            )
+        rows, rest = order[:count].sort().values, order[count:].sort().values
+        batch = split.batch(rows)
+        return rows, Images(batch.images, batch.masks), rest
+
+    def candidates(self) -> Images:
+        """Return images of which some were trained on; which, is to be found out."""
+        self._require(Knowledge.CANDIDATES)
+        return self._subject.candidates(self._budget.seed)[0]
+
+    @torch.no_grad()
+    def outputs(self, images: Tensor) -> Tensor:
+        """Return the whole network's logits (N, C, S, S), as a user of the trained model gets them."""
+        self._require(Knowledge.OUTPUTS)
+        subject, logits = self._subject, []
+        for number, part in enumerate(images.split(32)):
+            latent, skips = subject.segments.front_end(part)
+            x = self.noised(subject.release.bounded(latent), "outputs", number)
+            level = torch.full((len(x),), self.release_level, dtype=torch.int64)
+            run = subject.server(x, level, self.key("outputs", number))
+            logits.append(subject.segments.back_end(run.second.denoised, skips))
+        return torch.cat(logits)
+
+    def sites(self) -> dict[str, "View"]:
+        """Return the views of all sites of the run."""
+        self._require(Knowledge.SITES)
+        return {
+            name: View(self._attack, subject, self._subjects, self._budget)
+            for name, subject in self._subjects.items()
+        }
+
+    def driven(self, folder: Path) -> DrivenSite:
+        """Return the site before its first round, for an active server to train with.
+
+        Args:
+            folder: where its checkpoints go.
+        """
+        self._require(Knowledge.CONTROL)
+        return drive(self.site, self.config, self._subject.data, self._subject.policy, folder)

@@ -1,0 +1,205 @@
+"""Mask inference at the second split: what the features, or the gradient that answers them, tell of a mask.
+
+Label inference from gradients after Li et al., "Label Leakage and Protection in Two-party Split Learning"
+(arXiv 2102.08504). In segmentation ∂L/∂x̂₂ is a map, so it leaks the label pixel by pixel. Noise on it is
+new in every epoch, so the average over the epochs, aligned by sample, has less of it.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from mucald import randomness
+from mucald.losses.segmentation import SegmentationLoss
+from mucald.methods.split.wire.messages import Field
+from mucald.metrics.segmentation import dice_per_image, image_scores
+from mucald_studies.attacks.harness.base import Attack, Knowledge, Masks
+from mucald_studies.attacks.harness.fitting import Budget, fit
+from mucald_studies.attacks.harness.networks import PixelProbe, PriorProbe, seeded
+from mucald_studies.attacks.harness.traffic import Sent
+from mucald_studies.attacks.harness.view import View
+
+_SMALLEST = 1e-12
+LEAK_ROUNDS = 3
+HELD_OUT = 0.25
+# Epochs in a sub-average, and the least share of a class in the prior.
+DRAWN = 0.7
+FLIPPED = 0.5
+LEAST_SHARE = 0.02
+# From the middle outwards, so that it counts where others do no better.
+THRESHOLDS = sorted((round(0.05 * number, 2) for number in range(2, 19)), key=lambda t: abs(t - 0.5))
+
+Key = tuple[int | str, ...]
+
+Drawn = Callable[[Tensor, Key], Tensor]
+"""Maps (B, L, h, w) to learn from, of the samples with numbers (B,); the key names what is drawn for them."""
+
+
+class _MaskInference(Attack):
+    """A probe trained on the training images that leaked with their masks.
+
+    Class attributes:
+        field: what it reads.
+    """
+
+    knowledge = frozenset({Knowledge.PAIRS})
+    field: ClassVar[Field]
+
+    def maps(self, view: View) -> Sent:
+        """Return what the probe reads: each map of the last rounds."""
+        sent = view.training(self.field, LEAK_ROUNDS)
+        return Sent(normalised(sent.values), sent.rows, sent.epochs)
+
+    def drawn(self, view: View) -> Drawn | None:
+        """Return what draws maps to learn from anew in every step; None for the maps as they are."""
+
+    def probe(self, channels: int, masks: Tensor, n_classes: int, width: int) -> nn.Module:
+        """Return an untrained probe for maps of ``channels``, by who knows some masks (N, S, S)."""
+        return PixelProbe(channels, masks.shape[-1], n_classes, width)
+
+    def run(self, view: View, budget: Budget) -> Masks:
+        """Infer the masks of the other training images."""
+        rows, leaked, rest = view.leaked()
+        sent, drawn = self.maps(view), self.drawn(view)
+        ours = sent.of(rows)
+        place = torch.searchsorted(rows, ours.rows)
+        order = torch.argsort(place, stable=True)
+        samples, inputs, masks = ours.rows[order], ours.values[order], leaked.masks[place[order]]
+        held = max(1, int(HELD_OUT * len(inputs)))
+        known, n_classes = len(inputs) - held, view.task.n_classes
+        with seeded(*view.key("probe")):
+            probe = self.probe(inputs.shape[1], masks[:known], n_classes, budget.width)
+
+        # Cross-entropy alone would call everything background where little is known.
+        criterion = SegmentationLoss(n_classes, 1.0)
+
+        def loss(step: int) -> Tensor:
+            draws = randomness.generator(*view.key("batch", step))
+            chosen = draws.integers(known, size=min(budget.batch, known))
+            if drawn is None:
+                return criterion(probe(inputs[chosen]), masks[chosen])
+            maps = drawn(samples[chosen], view.key("drawn", step))
+            flipped = [axis for axis in (-2, -1) if draws.random() < FLIPPED]
+            return criterion(probe(maps.flip(flipped)), masks[chosen].flip(flipped))
+
+        def held_out() -> Tensor:
+            return criterion(probe(inputs[-held:]), masks[-held:])
+
+        curve = fit(probe, loss, held_out, budget)
+        with torch.no_grad():
+            logits = torch.stack([probe(sent.values[sent.rows == row]).mean(dim=0) for row in rest])
+            threshold = best_threshold(probe(inputs[-held:]), masks[-held:])
+        blind = blind_guess(leaked.masks, n_classes)
+        return Masks(labelled(logits, threshold), blind, rest, curve)
+
+
+class FromFeatures(_MaskInference):
+    """Reads x̂₂, which the server itself computed and sent down."""
+
+    name = "mask_inference.features"
+    field = Field.FEATURES
+
+
+class FromGradient(_MaskInference):
+    """Reads ∂L/∂x̂₂, which the site sends up."""
+
+    name = "mask_inference.gradient"
+    field = Field.FEATURE_GRADIENT
+
+
+class _FromAverage(_MaskInference):
+    """Reads each sample's average over all epochs.
+
+    Early gradients are larger, and late ones those of the networks at rest. So there are two averages, one
+    over each half of the epochs, and the probe learns how to weigh them. It learns from averages over a drawn
+    share of the epochs, whose noise is another in every step, and from mirrored ones.
+    """
+
+    def maps(self, view: View) -> Sent:
+        """Return the averages (N, 2·L, h, w) of all training samples."""
+        sent = view.training(self.field)
+        stack, rows = torch.stack(sent.by_epoch(), dim=1), sent.rows.unique()
+        return Sent(_halves(stack, torch.ones(stack.shape[:2])), rows, torch.zeros_like(rows))
+
+    def drawn(self, view: View) -> Drawn:
+        """Return what averages over a drawn share of each sample's epochs."""
+        stack = torch.stack(view.training(self.field).by_epoch(), dim=1)
+
+        def draw(samples: Tensor, key: Key) -> Tensor:
+            uniform = randomness.generator(*key).random((len(samples), stack.shape[1]))
+            return _halves(stack[samples], torch.from_numpy(uniform < DRAWN).float())
+
+        return draw
+
+    def probe(self, channels: int, masks: Tensor, n_classes: int, width: int) -> nn.Module:
+        """Return a probe that begins with the shares of the classes among the known masks."""
+        shares = one_hot(masks, n_classes).float().mean(dim=0).movedim(-1, 0).clamp(min=LEAST_SHARE)
+        return PriorProbe(channels, (shares / shares.sum(dim=0)).log(), width)
+
+
+class FromAverageFeatures(_FromAverage):
+    """Averages x̂₂."""
+
+    name = "mask_inference.features_average"
+    field = Field.FEATURES
+
+
+class FromAverageGradient(_FromAverage):
+    """Averages ∂L/∂x̂₂ as it was sent: clipped and noised alike, its noise is as large in every epoch."""
+
+    name = "mask_inference.gradient_average"
+    field = Field.FEATURE_GRADIENT
+
+
+def _halves(stack: Tensor, weights: Tensor) -> Tensor:
+    """Return weighted means (N, 2·L, h, w) of maps (N, E, L, h, w) over the first and the second half of E.
+
+    A half without weight (N, E) is zero.
+    """
+    half = (stack.shape[1] + 1) // 2
+    weighted = stack * weights[..., None, None, None]
+    means = []
+    for part in (slice(None, half), slice(-half, None)):
+        total = weights[:, part].sum(dim=1).clamp(min=1)[:, None, None, None]
+        means.append(normalised(weighted[:, part].sum(dim=1) / total))
+    return torch.cat(means, dim=1)
+
+
+def labelled(logits: Tensor, threshold: float) -> Tensor:
+    """Return masks (N, S, S): the best foreground class where foreground reaches a probability."""
+    shares = logits.softmax(dim=1)
+    return torch.where(1 - shares[:, 0] >= threshold, shares[:, 1:].argmax(dim=1) + 1, 0)
+
+
+def best_threshold(logits: Tensor, masks: Tensor) -> float:
+    """Return the threshold that fits the known masks (N, S, S) best: who is in doubt gains by a guess."""
+    n_classes = logits.shape[1]
+    return max(THRESHOLDS, key=lambda threshold: _mean_dice(labelled(logits, threshold), masks, n_classes))
+
+
+def normalised(values: Tensor) -> Tensor:
+    """Scale each map (L, h, w) to a standard deviation of 1: a gradient shrinks while a site learns."""
+    return values / values.std(dim=(1, 2, 3), keepdim=True).clamp(min=_SMALLEST)
+
+
+def blind_guess(masks: Tensor, n_classes: int) -> Tensor:
+    """Return the one mask (S, S) that fits the known masks (N, S, S) best without looking at anything else.
+
+    Pixels whose foreground share reaches a threshold get their most common foreground class; the threshold is
+    the one with the best mean Dice.
+    """
+    shares = one_hot(masks, n_classes).float().mean(dim=0)
+    foreground = shares[..., 1:].sum(dim=-1)
+    common = shares[..., 1:].argmax(dim=-1) + 1
+    guesses = [torch.where(foreground >= t, common, 0) for t in torch.linspace(0.05, 0.95, 19)]
+
+    return max(guesses, key=lambda guess: _mean_dice(guess.expand(len(masks), -1, -1), masks, n_classes))
+
+
+def _mean_dice(labels: Tensor, masks: Tensor, n_classes: int) -> float:
+    scores = image_scores(labels, masks, n_classes, surface=False)
+    known = [value for value in dice_per_image([scores]) if value is not None]
+    return sum(known) / max(len(known), 1)

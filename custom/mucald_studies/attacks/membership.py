@@ -1,0 +1,138 @@
+"""Membership inference: was this image trained on? From released latents, and from the model's outputs."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from mucald import optimisers, randomness
+from mucald.losses.segmentation import SegmentationLoss
+from mucald.nets import backbone_of
+from mucald_studies.attacks.harness.base import Attack, Knowledge, MemberScores
+from mucald_studies.attacks.harness.fitting import Budget
+from mucald_studies.attacks.harness.networks import seeded
+from mucald_studies.attacks.harness.subject import Images
+from mucald_studies.attacks.harness.view import View
+
+CALIBRATION_RATE = 0.01
+REFERENCES = 4
+_SMALLEST = 1e-6
+
+
+class FromLatents(Attack):
+    """A matched filter: does the candidate's own latent show up among those that crossed in training?
+
+    The candidates' clean latents are correlated with every training sample's average release; the threshold
+    is calibrated on auxiliary images.
+    """
+
+    name = "membership.latents"
+    knowledge = frozenset({Knowledge.CANDIDATES, Knowledge.FRONT_END, Knowledge.AUXILIARY})
+
+    def run(self, view: View, budget: Budget) -> MemberScores:  # noqa: ARG002 - nothing is trained
+        """Score every candidate."""
+        sent = view.released("train")
+        epochs = sent.epochs.unique()
+        averages = sent.within(epochs[len(epochs) // 2 :]).averaged(sent.rows.unique())
+        known = view.front_end(view.auxiliary().images)
+        mean = known.mean(dim=0)
+        crossed = normalize((averages - averages.mean(dim=0)).flatten(1))
+
+        def score(latents: Tensor) -> Tensor:
+            return (normalize((latents - mean).flatten(1)) @ crossed.T).amax(dim=1)
+
+        threshold = torch.quantile(score(known), 1 - CALIBRATION_RATE)
+        return MemberScores(score(view.front_end(view.candidates().images)), float(threshold))
+
+
+class FromLoss(Attack):
+    """The model's loss on a candidate and its mask: lower where it was trained on (Yeom et al., CSF 2018)."""
+
+    name = "membership.loss"
+    knowledge = frozenset({Knowledge.CANDIDATES, Knowledge.OUTPUTS, Knowledge.AUXILIARY})
+
+    def run(self, view: View, budget: Budget) -> MemberScores:  # noqa: ARG002 - nothing is trained
+        """Score every candidate by its negative loss."""
+        candidates, known = view.candidates(), view.auxiliary()
+        calibration = -per_image_loss(view.outputs(known.images), known.masks)
+        threshold = torch.quantile(calibration, 1 - CALIBRATION_RATE)
+        return MemberScores(
+            -per_image_loss(view.outputs(candidates.images), candidates.masks), float(threshold)
+        )
+
+
+class Likelihood(Attack):
+    """The same loss, set against that of models that cannot have seen the candidate.
+
+    LiRA (Carlini et al., S&P 2022) in its offline form with few references: a one-sided Gaussian test of the
+    logit-scaled confidence. The references are networks of the job's architecture in one piece, each trained
+    on a drawn half of the attacker's images, or on as many as the site trained on if that is fewer.
+    """
+
+    name = "membership.lira"
+    knowledge = frozenset({Knowledge.CANDIDATES, Knowledge.OUTPUTS, Knowledge.AUXILIARY})
+
+    def run(self, view: View, budget: Budget) -> MemberScores:
+        """Score every candidate by the test's statistic."""
+        candidates, known = view.candidates(), view.auxiliary()
+        target = _confidence(view.outputs(candidates.images), candidates.masks)
+        references = []
+        for number in range(REFERENCES):
+            model = train_reference(view, known, number, budget)
+            references.append(_confidence(_predict(model, candidates.images), candidates.masks))
+        out = torch.stack(references)
+        # With few references one variance for all candidates is steadier than one for each (ibid., §VI-C).
+        deviation = (out - out.mean(dim=0)).square().mean().sqrt().clamp(min=_SMALLEST)
+        return MemberScores((target - out.mean(dim=0)) / deviation)
+
+
+def per_image_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return the cross-entropy (N,) of logits (N, C, S, S), the mean over each image's pixels."""
+    return cross_entropy(logits, masks, reduction="none").mean(dim=(1, 2))
+
+
+def _confidence(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return log(p / (1 − p)) with p the geometric mean of the right classes' probabilities."""
+    loss = per_image_loss(logits, masks).clamp(min=_SMALLEST)
+    return -loss - torch.log(-torch.expm1(-loss))
+
+
+class _Whole(nn.Module):
+    """The three segments in one piece, without noise and causal part."""
+
+    def __init__(self, view: View):
+        super().__init__()
+        backbone = backbone_of(view.config.network)
+        self.front_end, self.middle = backbone.front_end(), backbone.middle()
+        self.back_end = backbone.back_end(view.task.n_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        latent, skips = self.front_end(images)
+        return self.back_end(self.middle(latent), skips)
+
+
+def train_reference(view: View, known: Images, number: int, budget: Budget) -> nn.Module:
+    """Train one reference model on drawn images of the attacker's, for as many epochs as the site trained."""
+    with seeded(*view.key("reference", number)):
+        model = _Whole(view)
+    count = min(len(known) // 2, len(view.released("train", 1).rows.unique()))
+    chosen = randomness.generator(*view.key("half", number)).permutation(len(known))[:count]
+    optimiser = optimisers.AdamW(model.parameters(), lr=view.config.optimiser.segmentation)
+    loss = SegmentationLoss(view.task.n_classes, view.config.losses.cross_entropy)
+    batch = view.config.training.batch_size
+    training = view.config.training
+    epochs = training.rounds * training.local_epochs + view.config.release.pretraining_epochs
+    steps = epochs * math.ceil(len(chosen) / batch)
+    for step in range(min(steps, budget.max_steps)):
+        draws = randomness.generator(*view.key("reference", number, step))
+        rows = chosen[draws.integers(len(chosen), size=batch)]
+        optimiser.zero_grad(set_to_none=True)
+        loss(model(known.images[rows]), known.masks[rows]).backward()
+        optimiser.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def _predict(model: nn.Module, images: Tensor) -> Tensor:
+    return torch.cat([model(part) for part in images.split(32)])

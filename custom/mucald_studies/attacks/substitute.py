@@ -1,0 +1,80 @@
+"""Inversion without the front end: a substitute whose latents are distributed as those that crossed.
+
+After Xu et al., "A Stealthy Wrongdoer: Feature-Oriented Reconstruction Attack against Split Learning" (FORA;
+CVPR 2024, arXiv 2405.04115): the attacker trains a front end of its own on auxiliary images until its noised
+latents cannot be told from the recorded ones, by a discriminator and by their moments, and then a decoder on
+pairs that the substitute makes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+
+from mucald import optimisers, randomness
+from mucald.nets import backbone_of
+from mucald_studies.attacks.decoder import picture, train_decoder
+from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
+from mucald_studies.attacks.harness.fitting import Budget
+from mucald_studies.attacks.harness.networks import ConvolutionalProbe, seeded
+from mucald_studies.attacks.harness.view import View
+
+STEPS = 600
+MOMENTS_WEIGHT = 10.0
+RATE = 1e-3
+ROUNDS = 2
+
+
+class SubstituteFrontEnd(Attack):
+    """The attacker has images of the same kind, the architecture, and what crossed; nothing of the site."""
+
+    name = "decoder.auxiliary"
+    knowledge = frozenset({Knowledge.AUXILIARY})
+
+    def run(self, view: View, budget: Budget) -> Pictures:
+        """Reconstruct the test images."""
+        images = view.auxiliary().images
+        sent = view.released("test")
+        recorded = torch.cat([view.released("train", ROUNDS).values, sent.values])
+        substitute = train_substitute(view, budget, images, recorded)
+        with torch.no_grad():
+            latents = torch.cat([view.bounded(substitute(x)[0]) for x in images.split(32)])
+        network, curve = train_decoder(view, budget, latents, images, lambda x, key: view.noised(x, *key))
+        return Pictures(picture(network, sent.values), "test", sent.rows, curve)
+
+
+def train_substitute(view: View, budget: Budget, images: Tensor, recorded: Tensor) -> nn.Module:
+    """Train a front end whose noised latents look like ``recorded`` (N, L, h, w)."""
+    channels = recorded.shape[1]
+    with seeded(*view.key("substitute")):
+        front_end = backbone_of(view.config.network).front_end()
+        critic = ConvolutionalProbe(channels, 1, budget.width)
+    betas = (0.5, 0.99)
+    ours = optimisers.Adam(front_end.parameters(), lr=RATE, betas=betas)
+    theirs = optimisers.Adam(critic.parameters(), lr=RATE, betas=betas)
+    wanted = [moment.detach() for moment in _moments(recorded)]
+    for step in range(min(STEPS, budget.max_steps)):
+        draws = randomness.generator(*view.key("substitute", step))
+        real = recorded[draws.integers(len(recorded), size=budget.batch)]
+        batch = images[draws.integers(len(images), size=budget.batch)]
+        made = view.noised(view.bounded(front_end(batch)[0]), "substitute noise", step)
+        told_real, told_made = critic(real), critic(made.detach())
+        loss = binary_cross_entropy_with_logits(told_real, torch.ones_like(told_real))
+        loss = loss + binary_cross_entropy_with_logits(told_made, torch.zeros_like(told_made))
+        theirs.zero_grad()
+        loss.backward()
+        theirs.step()
+        told = critic(made)
+        loss = binary_cross_entropy_with_logits(told, torch.ones_like(told))
+        moments = zip(_moments(made), wanted, strict=True)
+        loss = loss + MOMENTS_WEIGHT * torch.stack([mse_loss(a, b) for a, b in moments]).sum()
+        ours.zero_grad()
+        loss.backward()
+        ours.step()
+    return front_end.eval()
+
+
+def _moments(latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean latent (L, h, w) and the covariance of its channels (L, L)."""
+    columns = latents.movedim(1, 0).flatten(1)
+    centred = columns - columns.mean(dim=1, keepdim=True)
+    return latents.mean(dim=0), centred @ centred.T / columns.shape[1]

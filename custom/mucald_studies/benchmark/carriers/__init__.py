@@ -1,0 +1,1 @@
+"""Ways to carry bytes between two processes, and the processes that do it."""

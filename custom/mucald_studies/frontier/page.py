@@ -1,0 +1,102 @@
+"""A frontier as files: JSON, a table in Markdown, and a drawing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mucald import __version__
+from mucald.state.files import write_atomically
+from mucald_studies.frontier.row import Row, Strongest, pareto
+from mucald_studies.reporting.document import Cell, Document, Figure, Heading, Paragraph, Table
+from mucald_studies.reporting.scatter import Dot, scatter
+from mucald_studies.reporting.tables import NOTHING
+
+SCHEMA = 1
+JSON_FILE, PAGE_FILE, FIGURE = "frontier.json", "frontier.md", "frontier"
+_COLUMNS = (
+    "point",
+    "Dice",
+    "strongest reconstruction",
+    "PSNR [dB]",
+    "gain over the mean image [dB]",
+    "masks inferred, Dice (blind)",
+    "membership, AUC",
+    "kB per image",
+)
+_NOT_FLAT = " *"
+
+
+def write_frontier(rows: Sequence[Row], settings: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write ``frontier.json``, ``frontier.md`` and ``figures/frontier.svg``; return their paths.
+
+    Args:
+        rows: of all points, in the order of the table.
+        settings: what the JSON says of base job, seeds, attacks and budget.
+        folder: where they go.
+    """
+    content = {
+        "schema": SCHEMA,
+        "version": __version__,
+        **settings,
+        "pareto": [row.point for row in pareto(rows)],
+        "points": [row.to_dict() for row in rows],
+    }
+    document = page(rows)
+    files = {
+        JSON_FILE: (json.dumps(content, indent=2) + "\n").encode(),
+        PAGE_FILE: document.markdown().encode(),
+        **document.files(),
+    }
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    return [folder / name for name in files]
+
+
+def page(rows: Sequence[Row]) -> Document:
+    """Return the page of a frontier."""
+    front = {row.point for row in pareto(rows)}
+    document = Document()
+    document.add(
+        Heading("Frontier", 1),
+        Table(_COLUMNS, [_cells(row, row.point in front) for row in rows]),
+        Paragraph(
+            "Bold: on the Pareto front of Dice and gain. Each attack is the strongest of its kind over all "
+            "attacks and attacked sites, with its 95 % bootstrap interval over images; the Dice is the mean "
+            f"over all sites.{_NOT_FLAT}: its training was ended by the budget, not because it was flat."
+        ),
+    )
+    if dots := _dots(rows, front):
+        caption = "Mean test Dice against the strongest reconstruction's gain over the mean image"
+        axes = ("gain of the strongest reconstruction over the mean image [dB]", "mean test Dice")
+        document.add(Figure(FIGURE, scatter(dots, *axes, title=caption), caption))
+    return document
+
+
+def _cells(row: Row, on_front: bool) -> list[Cell | str]:
+    pictures, masks, members = row.reconstruction, row.masks, row.membership
+    return [
+        Cell(row.point, bold=on_front),
+        NOTHING if row.dice is None else f"{row.dice:.3f}",
+        pictures.attack + _NOT_FLAT * (not pictures.flat) if pictures else NOTHING,
+        f"{pictures.psnr:.1f}" if pictures and pictures.psnr is not None else NOTHING,
+        _interval(pictures, 2),
+        f"{_interval(masks, 3)} ({masks.blind:.3f})" if masks else NOTHING,
+        _interval(members, 3),
+        f"{row.kb_per_image:.0f}",
+    ]
+
+
+def _interval(found: Strongest | None, digits: int) -> str:
+    if found is None:
+        return NOTHING
+    value, low, high = (f"{number:.{digits}f}" for number in (found.value, found.low, found.high))
+    return f"{value} ({low} … {high})"
+
+
+def _dots(rows: Sequence[Row], front: set[str]) -> list[Dot]:
+    return [
+        Dot(row.point, found.value, (found.low, found.high), row.dice, row.point in front)
+        for row in rows
+        if (found := row.reconstruction) is not None and row.dice is not None
+    ]

@@ -1,0 +1,95 @@
+"""The submission tool, as far as it needs no federation."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from loopback_federation import LEAD, provision
+from nvflare.apis.fl_exception import FLCommunicationError
+
+from mucald.deploy import session
+from mucald.deploy.session import LOST, Federation, SubmissionError, Unreachable
+
+REPOSITORY = Path(__file__).parents[2]
+TOOL = REPOSITORY / "tools/submit.py"
+
+
+@pytest.fixture(scope="module")
+def kits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return provision(tmp_path_factory.mktemp("project"), ["north"])
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("submit_tool", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_run_to_go_on_with_is_the_last_one_that_the_job_named(tool):
+    begun = ["job 1: RUNNING", "run tiny-20261121-101549; to go on with it", "round 1/2 north  loss 0.7"]
+    assert tool.run_name(begun) == "tiny-20261121-101549"
+    assert tool.run_name([*begun, "going on with run other-1 after 2 complete rounds"]) == "other-1"
+    assert tool.run_name(["job 1: RUNNING", "site 'north' is left out"]) is None
+
+
+def test_only_the_first_errors_of_a_log_are_shown(tool, tmp_path):
+    log = tmp_path / "log.txt"
+    assert tool.errors(log) == []
+    log.write_text("".join(f"12:00 - X - {level} - {n}\n" for n in range(9) for level in ("INFO", "ERROR")))
+    assert tool.errors(log) == [f"12:00 - X - ERROR - {n}" for n in range(tool.SHOWN_ERRORS)]
+
+
+def test_a_kit_that_is_no_admin_s_is_refused(kits):
+    with pytest.raises(SubmissionError, match="start-up kit of a site; jobs need an admin's"):
+        Federation(kits / "north")
+
+
+def test_a_server_that_listens_before_it_can_answer_is_waited_for(kits, monkeypatch):
+    answers = iter([FLCommunicationError("failed to challenge server: process_exception: no callback")] * 2)
+    connected = SimpleNamespace(
+        get_connected_client_list=lambda: [SimpleNamespace(name="north")],
+        api=SimpleNamespace(close=lambda: None),
+    )
+
+    def log_in(*_: object, **__: object) -> object:
+        for error in answers:
+            raise error
+        return connected
+
+    monkeypatch.setattr(session, "new_secure_session", log_in)
+    monkeypatch.setattr(session, "POLL_S", 0)
+    with Federation(kits / LEAD) as admin:
+        with pytest.raises(Unreachable, match="no callback"):
+            admin.wait_for_server(timeout_s=-1)
+        assert admin.wait_for_sites(["north"], timeout_s=60) == []
+        assert next(answers, None) is None
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "expected"),
+    [({"last_schedule_time": 5.0}, LOST), ({"last_schedule_time": 15.0}, "DISPATCHED"), ({}, "DISPATCHED")],
+    ids=["before the server's start", "after it", "not yet noted"],
+)
+def test_a_job_is_lost_if_it_was_scheduled_before_the_server_s_start(scheduled, expected, kits, monkeypatch):
+    connected = SimpleNamespace(
+        get_job_meta=lambda _: {"status": "DISPATCHED"} | scheduled,
+        get_system_info=lambda: SimpleNamespace(server_info=SimpleNamespace(start_time=10.0)),
+        api=SimpleNamespace(close=lambda: None),
+    )
+    monkeypatch.setattr(session, "new_secure_session", lambda *_, **__: connected)
+    with Federation(kits / LEAD) as admin:
+        assert admin.status("a job") == expected
+
+
+@pytest.mark.slow
+def test_a_server_that_is_not_there_is_named(kits):
+    job = REPOSITORY / "jobs/mucald"
+    command = [sys.executable, TOOL, job, "--kit", kits / LEAD, "--wait-for-sites", "0", "--no-wait"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "error: the server does not answer" in done.stderr

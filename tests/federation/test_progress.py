@@ -1,0 +1,64 @@
+import pytest
+
+from mucald.federation import progress
+from mucald.federation.progress import Progress, clock
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (725, "12:05"), (3600, "1:00:00"), (7265, "2:01:05")],
+)
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+class Time:
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch) -> Time:
+    time = Time()
+    monkeypatch.setattr(progress, "time", time)
+    return time
+
+
+def train(round_number: int, dice: float | None = None) -> dict:
+    report = {"site": "north", "round": round_number, "losses": {"segmentation": 1.2345}}
+    return report if round_number == 0 else report | {"validation": {"dice": dice}}
+
+
+def test_a_line_names_site_round_loss_dice_and_times(time):
+    lines = Progress(rounds=3, sites=2, completed=0)
+    time.now += 10
+    line = lines.line(train(0))
+    assert line.startswith("round 1/3 north")
+    assert "loss 1.234" in line
+    assert "first round" in line
+    # One of eight tasks took ten seconds.
+    assert line.endswith("| 0:10 passed, about 1:10 left")
+    lines.skip()
+    time.now += 20
+    line = lines.line(train(1, 0.5))
+    assert "validation Dice 0.500" in line
+    assert line.endswith("| 0:30 passed, about 0:50 left")
+    assert "validation Dice -" in lines.line(train(1, None))
+
+
+def test_the_last_line_tells_the_test_dice_and_that_nothing_is_left(time):
+    lines = Progress(rounds=2, sites=1, completed=2)
+    time.now += 65
+    line = lines.line({"site": "north", "round": 2, "test": {"dice": 0.75}})
+    assert line.startswith("test      north")
+    assert "test Dice 0.750" in line
+    assert line.endswith("| 1:05 passed, about 0:00 left")
+
+
+def test_a_resumed_run_counts_only_what_is_left(time):
+    lines = Progress(rounds=4, sites=1, completed=2)
+    time.now += 10
+    assert lines.line(train(2, 0.1)).endswith("about 0:20 left")

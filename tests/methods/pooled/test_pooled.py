@@ -1,0 +1,234 @@
+"""The participant that holds the data of all sites: degenerate cases, and what a run must withstand."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from test_resume import RESUMED, run_until
+from tiny_job import CPU, PLAIN, Federation, Run, equal_models, equal_tensors, run_job, tiny_config
+
+from mucald.data.dataset import load_site_data
+from mucald.errors import TrainingError
+from mucald.federation.participant import create_site
+from mucald.methods.pooled.network import PooledNetwork
+from mucald.methods.pooled.site import PooledSite
+from mucald.metrics import segmentation as metrics
+from mucald.state.checkpoint import load_checkpoint
+from mucald_studies.reporting.pictures import site_examples
+from mucald_studies.reporting.runs import Run as ReportedRun
+
+POOLED = {"algorithm": {"name": "centralized", "args": {"site": "pooled"}}, "min_sites": 1}
+SITES = ("north", "south", "west")
+CONFIG = tiny_config(PLAIN, POOLED)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_job(CONFIG, tmp_path_factory.mktemp("pooled"))
+
+
+def pooled_site(folder: Path, config=CONFIG) -> PooledSite:
+    site = create_site("pooled", config, folder, "run", CPU)
+    assert isinstance(site, PooledSite)
+    return site
+
+
+@pytest.mark.parametrize("clip_norm", [1e9, 0.05])
+def test_with_one_site_it_is_a_split_run_without_noise(clip_norm, tmp_path):
+    """Bit for bit, whether or not gradients are bounded: the split network in one piece is one function."""
+    one = {
+        "sites": {"north": {"task": "kvasir", "segmentation_weight": 0.5}},
+        "min_sites": 1,
+        "training": {"rounds": 3, "local_epochs": 2},
+        "data": {"phantoms": {"train": 5, "validation": 3, "test": 3}},
+        "optimiser": {"clip_norm": clip_norm},
+    }
+    split, pooled = (
+        run_job(tiny_config(PLAIN, one, change), tmp_path / name)
+        for name, change in (("split", {}), ("pooled", POOLED))
+    )
+    for key in ("validation", "best_round", "test", "dice_per_image", "n_train"):
+        assert pooled.results["sites"]["north"][key] == split.results["sites"]["north"][key], key
+    assert pooled.results["rounds"] == split.results["rounds"]
+    models = split.models()
+    expected = models["results/north/models/north.safetensors"]
+    expected |= models["results/server/models/north.safetensors"]
+    assert equal_tensors(pooled.models()["results/pooled/models/north.safetensors"], expected)
+
+
+def test_a_step_leaves_the_back_ends_of_other_sites_alone():
+    """Even where AdamW remembers an earlier gradient."""
+    data = {
+        site: load_site_data(site, CONFIG.site(site).task, 16, CONFIG.data.phantoms, 7, None)
+        for site in SITES
+    }
+    network = PooledNetwork(CONFIG, data, CPU)
+    batch = data["north"].train.batch([0, 1])
+    network.train_step("north", batch.images, batch.masks, "0/0")
+    before = network.state()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    batch = data["south"].train.batch([0, 1])
+    network.train_step("south", batch.images, batch.masks, "0/1")
+    after = network.state()
+    north = [n for n in before if n.startswith("weights.back_end_0.")]
+    assert north
+    # Neither gradient nor weight decay nor AdamW's memory moves a back end that the step does not use.
+    assert all(torch.equal(before[name], after[name]) for name in north)
+    changed = {
+        name.split(".")[1]
+        for name in after
+        if name.startswith("weights.") and not torch.equal(before[name], after[name])
+    }
+    assert changed == {"front_end", "middle", "back_end_1"}
+
+
+def test_an_image_reaches_its_own_sites_back_end_and_no_other(tmp_path, monkeypatch):
+    site = pooled_site(tmp_path)
+    own = {
+        name: {
+            image.numpy().tobytes()
+            for split in ("train", "validation", "test")
+            for image in getattr(data, split).images
+        }
+        for name, data in site._data.items()
+    }
+    reached: dict[str, set[bytes]] = {name: set() for name in SITES}
+    forward = PooledNetwork._forward
+
+    def listening(self, name, images):
+        counts = []
+        hooks = [
+            back_end.register_forward_hook(lambda *_, owner=owner: counts.append(owner))
+            for owner, back_end in self.back_ends.items()
+        ]
+        logits = forward(self, name, images)
+        for hook in hooks:
+            hook.remove()
+        (owner,) = counts
+        reached[owner] |= {image.numpy().tobytes() for image in images}
+        return logits
+
+    monkeypatch.setattr(PooledNetwork, "_forward", listening)
+    monkeypatch.setattr("mucald.federation.in_process.create_site", lambda *_: site)
+    run_job(CONFIG, tmp_path)
+    assert reached == own
+
+
+def test_the_phantoms_are_the_very_images_that_each_site_draws(tmp_path):
+    site = pooled_site(tmp_path)
+    split = Federation(tiny_config(PLAIN), tmp_path / "split")
+    for name in SITES:
+        drawn = create_site(name, split.config, tmp_path / name, "run", CPU)._data
+        for part in ("train", "validation", "test"):
+            mine, its = getattr(site._data[name], part), getattr(drawn, part)
+            assert torch.equal(mine.pixels, its.pixels)
+            assert torch.equal(mine.labels, its.labels)
+
+
+def test_every_epoch_has_each_image_once_in_batches_of_one_site_each_in_another_order(tmp_path):
+    site = pooled_site(tmp_path, tiny_config(PLAIN, POOLED, data={"phantoms": {"train": 7}}))
+    epochs = [site._mixed(0, 0), site._mixed(0, 1), site._mixed(1, 0)]
+    for epoch in epochs:
+        rows = Counter((name, int(row)) for name, batch in epoch for row in batch)
+        assert rows == Counter((name, row) for name in SITES for row in range(7))
+        assert len(epoch) == len(SITES) * 4
+    assert len({tuple(name for name, _ in epoch) for epoch in epochs}) == 3
+    again = pooled_site(tmp_path / "again", site._config)._mixed(0, 1)
+    assert [(name, rows.tolist()) for name, rows in again] == [(n, r.tolist()) for n, r in epochs[1]]
+
+
+def test_the_sites_share_front_end_and_middle_network_but_no_back_end(run):
+    tensors = run.checkpoint("pooled", 2)
+    parts = {name.split(".")[1] for name in tensors if name.startswith("weights.")}
+    assert parts == {"front_end", "middle", "back_end_0", "back_end_1", "back_end_2"}
+
+
+def test_each_site_keeps_the_model_of_its_own_best_round(run):
+    tensors = run.checkpoint("pooled", 2)
+    for number, (site, entry) in enumerate(sorted(run.results["sites"].items())):
+        model = run.models()[f"results/pooled/models/{site}.safetensors"]
+        modules = {"front_end": "front_end", "middle": "middle", "back_end": f"back_end_{number}"}
+        last = {
+            f"{part}.{name.removeprefix(f'weights.{module}.')}": tensor
+            for part, module in modules.items()
+            for name, tensor in tensors.items()
+            if name.startswith(f"weights.{module}.")
+        }
+        assert equal_tensors(model, last) == (entry["best_round"] == 1)
+
+
+def test_the_file_of_a_model_says_whose_it_is(run):
+    _, state = load_checkpoint(run.folder / "results/pooled/models/south.safetensors")
+    assert (state["site"], state["task"]) == ("south", "ham10k")
+    assert state["config"] == run.results["config"]
+    assert not list(run.server.glob("models/*"))
+
+
+def test_reports_and_pictures_are_found_by_site(run):
+    reported = ReportedRun(run.folder / "results/results.json", run.results)
+    for site in SITES:
+        dice = run.results["sites"][site]["dice_per_image"]
+        expected = [dice[row] for row in metrics.telling_images(dice)]
+        assert [example.dice for example in site_examples(reported, site)] == expected
+
+
+@pytest.mark.parametrize("change", ["workers", "order of the sites", "new process per task"])
+def test_the_numbers_depend_on_neither_of(change, run, tmp_path):
+    if change == "workers":
+        again = run_job(CONFIG, tmp_path, workers=3)
+    elif change == "order of the sites":
+        again = run_job(
+            tiny_config(PLAIN, POOLED, sites=dict(reversed(list(run.results["config"]["sites"].items())))),
+            tmp_path,
+        )
+    else:
+        federation = Federation(CONFIG, tmp_path, new_process=True)
+        federation.run()
+        again = Run(tmp_path, federation.coordinator.finish())
+    assert again.results["sites"] == run.results["sites"]
+    rounds = [entry["sites"] for entry in again.results["rounds"]]
+    assert rounds == [entry["sites"] for entry in run.results["rounds"]]
+    assert equal_tensors(again.checkpoint("pooled", 2), run.checkpoint("pooled", 2))
+
+
+@pytest.mark.parametrize(
+    ("round_number", "when"), [(0, "before"), (0, "after"), (1, "before"), (2, "before")]
+)
+def test_a_stopped_run_ends_with_the_numbers_of_one_never_stopped(round_number, when, tmp_path, run):
+    name = run_until(CONFIG, tmp_path, round_number, when)
+    resumed = run_job(tiny_config(PLAIN, POOLED, RESUMED), tmp_path)
+    assert resumed.results["run_id"] == name
+    expected = run.numbers()
+    expected["config"] |= {key: resumed.results["config"][key] for key in ("description", "runtime")}
+    assert resumed.numbers() == expected
+    assert equal_models(resumed, run)
+
+
+def test_a_lost_checkpoint_stops_the_run_rather_than_begin_anew(tmp_path):
+    run_until(CONFIG, tmp_path, 0, "after")
+    for path in (tmp_path / "home/pooled/runs").glob("*/*/site.safetensors"):
+        path.unlink()
+    with pytest.raises(TrainingError, match="0 sites finished round 2, but min_sites is 1"):
+        run_job(tiny_config(PLAIN, POOLED, RESUMED), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_names_the_site_and_stops_the_run(tmp_path, caplog):
+    wild = tiny_config(PLAIN, POOLED, optimiser={"segmentation": 1e30, "clip_norm": 1e30})
+    with pytest.raises(TrainingError, match="0 sites finished round 1"):
+        run_job(wild, tmp_path)
+    assert "is not finite at round/step 0/" in caplog.text
+    assert "site 'pooled' is left out of round 1" in caplog.text
+
+
+def test_a_site_without_any_class_to_score_keeps_no_round(tmp_path):
+    site = pooled_site(tmp_path)
+    assert not site._network.keep_if_best("north", None)
+    assert site._network.keep_if_best("north", 0.0)
+    assert not site._network.keep_if_best("north", 0.0)
+    assert site._network.best["south"].weights == {}
+
+
+def test_the_results_are_json(run):
+    assert json.loads((run.server / "results.json").read_text()) == run.results

@@ -1,0 +1,36 @@
+import pytest
+from tiny_job import REPOSITORY
+
+from mucald.config.job import load_job
+from mucald_studies.benchmark.provisioned import PROVISIONED, runner
+from mucald_studies.benchmark.run import RunPlan, measure
+
+TINY = {
+    "training.local_epochs": 1,
+    "training.rounds": 2,
+    "training.batch_size": 3,
+    "data.image_size": 16,
+    "data.phantoms.train": 6,
+    "data.phantoms.validation": 3,
+    "data.phantoms.test": 3,
+    "network.features": [8, 16, 16],
+    "network.cut": 1,
+    "network.latent_channels": 4,
+    "release.pretraining_epochs": 1,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_job_on_provisioned_sites_is_timed_and_every_process_of_it_seen():
+    job = REPOSITORY / "jobs/mucald"
+    sites = load_job(job)[1]
+    plan = RunPlan(job, 1, 5, (PROVISIONED,), 1, TINY)
+    (found,) = measure(plan, {PROVISIONED: runner(REPOSITORY / "workspace_templates", sites)})[PROVISIONED]
+    timing = found.timing
+    assert 0 < timing.first_step < timing.whole
+    assert 0 < timing.rounds < timing.steady < timing.whole
+    assert 0 <= timing.ending < timing.whole - timing.first_step
+    assert found.images_per_s > 0
+    assert found.peaks.keys() == {"server", *sites}
+    assert min(found.peaks.values()) > 100_000_000, "each has imported torch"

@@ -1,0 +1,118 @@
+"""The command: it runs, attacks, resumes and draws."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_job import REPOSITORY, tiny_content, write_job
+
+sys.path.insert(0, str(REPOSITORY / "tools"))
+
+import frontier
+from mucald.config.job import JobConfig, load_job
+from mucald.config.schema import parse
+from mucald_studies.frontier.points import plan_points, read_points
+from mucald_studies.reporting.runs import set_key
+
+LITTLE = ["--max-steps", "3", "--auxiliary", "12", "--batch", "4", "--width", "8"]
+TWO_SITES = {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return write_job(tmp_path / "jobs/tiny", tiny_content(sites=TWO_SITES, training={"rounds": 1}))
+
+
+def write_points(folder: Path, **points: dict) -> Path:
+    path = folder / "points.json"
+    path.write_text(json.dumps({name.replace("_", "-"): changes for name, changes in points.items()}))
+    return path
+
+
+def run(base: Path, points: Path, *options: str) -> int:
+    command = ["--base", base, "--points", points, "--out", base.parents[1] / "out", "--sites", "north"]
+    return frontier.main([*map(str, command), *options, *LITTLE])
+
+
+def test_points_are_run_attacked_and_drawn_and_what_is_done_is_not_done_again(base, tmp_path, capsys):
+    once = {"release.mode": "once", "release.pretraining_epochs": 1}
+    points = write_points(tmp_path, clean={"release.noised": False}, single=once)
+    options = ["--attacks", "decoder.front_end", "differencing.change", "membership.latents"]
+    assert run(base, points, *options) == 0
+    first = capsys.readouterr().out
+    assert "runs: 2, finished before: 0" in first
+    assert "attacks: 6, made before: 0" in first
+    assert "single: differencing.change on north: left out: every training image was released once" in first
+    content = json.loads((tmp_path / "out/frontier.json").read_text())
+    assert [entry["point"] for entry in content["points"]] == ["clean", "single"]
+    assert all(entry["reconstruction"]["attack"] == "decoder.front_end" for entry in content["points"])
+    assert all(entry["membership"]["value"] > 0 for entry in content["points"])
+    assert list(content["points"][1]["left_out"]) == ["differencing.change on north"]
+    assert ">single<" in (tmp_path / "out/figures/frontier.svg").read_text()
+    recorded = json.loads((tmp_path / "out/runs/single/seed-7/results.json").read_text())["config"]
+    assert (recorded["release"]["mode"], recorded["runtime"]["record"]) == ("once", True)
+
+    assert run(base, points, *options) == 0
+    again = capsys.readouterr().out
+    assert "runs: 2, finished before: 2" in again
+    # What could not be made before, is tried again: it costs nothing.
+    assert "attacks: 6, made before: 4" in again
+    assert json.loads((tmp_path / "out/frontier.json").read_text()) == content
+
+    assert run(base, points, *options, "--seed", "1", "--only", "clean") == 0
+    assert "attacks: 3, made before: 0" in capsys.readouterr().out, "another attacker"
+
+
+def test_a_point_that_fails_is_told_and_the_others_are_drawn(base, tmp_path, capfd):
+    bad = {"optimiser.segmentation": 1e30, "optimiser.clip_norm": 1e30}
+    points = write_points(tmp_path, bad=bad, good={})
+    assert run(base, points, "--attacks", "oracle", "decoder.pairs") == 1
+    output = capfd.readouterr()
+    assert "error: bad, seed 7 failed" in output.err
+    assert "1 of 2 points are missing" in output.err
+    assert "**good**" in (tmp_path / "out/frontier.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"release.tt": 1}, [], "error: point 'a': unknown key 'release.tt'"),
+        ({}, ["--attacks", "decodr"], "unknown attack 'decodr'"),
+        ({}, ["--only", "b"], "no point 'b'"),
+        ({}, ["--max-steps", "0"], "at least 1"),
+    ],
+)
+def test_bad_input_ends_with_a_reason_before_anything_runs(changes, options, message, base, tmp_path, capsys):
+    points = write_points(tmp_path, a=changes)
+    command = ["--base", base, "--points", points, "--out", tmp_path / "out"]
+    assert frontier.main([*map(str, command), *options]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_points_that_are_shipped_make_valid_jobs(tmp_path):
+    points = read_points(frontier.DEFAULT_POINTS)
+    planned = plan_points(REPOSITORY / "jobs/mucald_fresh", points, 7, tmp_path, None)
+    assert [point.name for point in planned] == list(points)
+    assert all(point.experiment.config.runtime.record for point in planned)
+    base = json.loads((REPOSITORY / "jobs/mucald_fresh/app/config/mucald.json").read_text())
+    for point in planned:
+        content = json.loads(json.dumps(base))
+        for key, value in point.changes.items():
+            set_key(content, key, value)
+        assert parse(JobConfig, content).release == point.experiment.config.release
+
+
+def test_the_point_named_default_is_the_job_that_is_shipped_as_such(tmp_path):
+    points = read_points(frontier.DEFAULT_POINTS, ["default"])
+    (point,) = plan_points(REPOSITORY / "jobs/mucald_fresh", points, 7, tmp_path, None)
+    found, shipped = point.experiment.config, load_job(REPOSITORY / "jobs/mucald")[0]
+    runtime = dataclasses.replace(shipped.runtime, record=True)
+    text = {"name": found.name, "description": found.description}
+    assert found == dataclasses.replace(shipped, runtime=runtime, **text)
+
+
+def test_the_attacks_made_by_default_exist():
+    assert frontier.choose_attacks(list(frontier.DEFAULT_ATTACKS))
