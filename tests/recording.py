@@ -8,8 +8,8 @@ import pytest
 from tiny_job import Run, run_job
 from torch import Tensor
 
-from mucald.config.job import JobConfig
 from mucald.federation.coordinator import Coordinator
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.site.release import Release, Released
 
@@ -35,7 +35,7 @@ class Recording:
     proxies: list[Tensor] = field(default_factory=list)
 
 
-def record_run(config: JobConfig, folder: Path) -> Recording:
+def record_run(config: SplitConfig, folder: Path) -> Recording:
     """Run a job with listeners on the functions that carry messages and reports and that release latents."""
     recording = Recording(Run(folder, {}))
     handle, receive = SplitServer.handle, Coordinator.receive
@@ -46,9 +46,9 @@ def record_run(config: JobConfig, folder: Path) -> Recording:
         recording.messages.append((site, bytes(request), reply))
         return reply
 
-    def listening_receive(self: Coordinator, site: str, report: Any) -> None:
-        recording.reports.append(report)
-        receive(self, site, report)
+    def listening_receive(self: Coordinator, site: str, reports: Any, payload: Any = None) -> None:
+        recording.reports.extend(reports.values())
+        receive(self, site, reports, payload)
 
     def listening_bounded(self: Release, x: Tensor) -> Tensor:
         recording.clean.append(bounded(self, x))

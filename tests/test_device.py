@@ -91,7 +91,7 @@ def models_on(device: torch.device, change: dict, folder, monkeypatch) -> dict[s
     [
         {},
         {"release": {"mode": "once"}, "algorithm": {"name": "scaffold"}},
-        {"release": {"mode": "once"}, "training": {"pipeline_depth": 2}},
+        {"release": {"mode": "once"}, "wire": {"pipeline_depth": 2}},
     ],
 )
 def test_everything_is_brought_to_the_device_and_nothing_left_behind(change, tmp_path, monkeypatch):

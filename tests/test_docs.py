@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from mucald.aggregation import RULES
-from mucald.config.job import JobConfig, load_job
-from mucald.config.sections import Ramp, SiteConfig
+from mucald.config.common import SiteConfig
 from mucald.data.layouts import LAYOUTS
 from mucald.data.site_file import SiteFile
 from mucald.federation import report
+from mucald.methods.jobs import load_job
 from mucald.methods.split.algorithms import ALGORITHMS
+from mucald.methods.split.causal.graphs import CAUSAL_TASKS, causal_task
+from mucald.methods.split.config import Ramp, SplitConfig
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.model.crdm.supervision import SUPERVISION
 from mucald.methods.split.wire import messages
@@ -135,7 +137,7 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def test_configuration_table_has_every_key_with_the_shipped_value_and_no_other():
     config, _ = load_job(JOB)
-    assert isinstance(config, JobConfig)
+    assert isinstance(config, SplitConfig)
     table = keyed_rows(section(read("docs/configuration.md"), "## `mucald.json`"))
     ramp = {field.name for field in dataclasses.fields(Ramp)}
     expected = dict(flatten(config))
@@ -249,9 +251,9 @@ def test_tasks_table():
     for name, (classes, graph) in table.items():
         assert tuple(classes.split(", ")) == TASKS[name].classes
         edges = {tuple(edge.split(" → ")) for edge in graph.split(", ")}
-        assert edges == set(TASKS[name].graph.edges)
+        assert edges == set(CAUSAL_TASKS[name].graph.edges)
     formulas = section(text, "## Proxies")
-    for node in {node for task in TASKS.values() for node in task.graph.nodes}:
+    for node in {node for task in TASKS.values() for node in causal_task(task.name).graph.nodes}:
         assert re.search(rf"\b{node}\b", formulas), node
 
 

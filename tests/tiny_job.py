@@ -15,16 +15,17 @@ import torch
 from torch import Tensor
 
 from mucald.aggregation import make_rule
-from mucald.config.job import JobConfig
-from mucald.config.schema import parse
 from mucald.errors import MucaldError
 from mucald.federation.coordinator import Coordinator
 from mucald.federation.in_process import run_in_process
-from mucald.federation.participant import Participant, create_site
+from mucald.federation.method import Outcome, Send, SiteMethod
+from mucald.federation.participant import create_site
 from mucald.federation.task import SiteTask
-from mucald.methods.split.algorithms import make_algorithm, participants
+from mucald.methods import family_of
+from mucald.methods.jobs import parse_config
+from mucald.methods.split.algorithms import make_algorithm
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.site_copy import SiteCopy
-from mucald.methods.split.wire.link import Link, Send
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase
 from mucald.privacy.policy import OPEN, POLICY_FILE, Policy
 from mucald.state.checkpoint import load_checkpoint
@@ -37,6 +38,7 @@ LATENT = (BATCH, 4, 8, 8)
 AT_ONCE = {"warm_up": 0.0, "ramp": 0.0}
 
 CONTENT: dict[str, Any] = {
+    "method": "split",
     "name": "tiny",
     "description": "every part of MuCALD, as small as it gets",
     "seed": 7,
@@ -44,7 +46,7 @@ CONTENT: dict[str, Any] = {
     "resume_from": None,
     "sites": {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}, "west": {"task": "kvasir"}},
     "data": {"image_size": 16, "phantoms": {"train": 4, "validation": 2, "test": 2}},
-    "training": {"rounds": 2, "local_epochs": 1, "batch_size": BATCH, "pipeline_depth": 1},
+    "training": {"rounds": 2, "local_epochs": 1, "batch_size": BATCH},
     "network": {
         "backbone": "unet",
         "features": [8, 16, 32],
@@ -101,7 +103,7 @@ CONTENT: dict[str, Any] = {
         "clip_norm": 1.0,
     },
     "algorithm": {"name": "splitfed", "args": {}},
-    "aggregation": {"rule": "equal", "statistics": False, "args": {}},
+    "aggregation": {"rule": "equal", "args": {}, "statistics": False},
     "wire": {
         "latent": "int8",
         "features": "bfloat16",
@@ -144,9 +146,9 @@ def _merge(content: dict[str, Any], change: dict[str, Any]) -> None:
             content[key] = value
 
 
-def tiny_config(*changes: dict[str, Any], **more: Any) -> JobConfig:
+def tiny_config(*changes: dict[str, Any], **more: Any) -> SplitConfig:
     """Return the job with ``changes`` merged into it."""
-    return parse(JobConfig, tiny_content(*changes, **more))
+    return parse_config(tiny_content(*changes, **more))
 
 
 @dataclass
@@ -178,11 +180,13 @@ class Run:
         return numbers
 
 
-def run_job(config: JobConfig, folder: Path, workers: int = 1, sites: Sequence[str] | None = None) -> Run:
+def run_job(config: SplitConfig, folder: Path, workers: int = 1, sites: Sequence[str] | None = None) -> Run:
     """Run a job in this process; a second call with the same folder finds the first one's checkpoints."""
+    family = family_of(config.method)
     results = run_in_process(
+        family,
         config,
-        sites or participants(config),
+        sites or family.participants(config),
         folder / "results",
         lambda name: folder / "home" / name,
         workers,
@@ -225,18 +229,20 @@ class Federation:
         clock: by which the server measures a site's silence.
     """
 
-    config: JobConfig
+    config: SplitConfig
     folder: Path
     new_process: bool = False
     carrier: Callable[[str, Send], Send] | None = None
     clock: Callable[[], float] = time.monotonic
-    sites: dict[str, Participant] = field(default_factory=dict)
+    sites: dict[str, SiteMethod] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         torch.set_num_threads(self.config.runtime.threads)
+        self.family = family_of(self.config.method)
         self.coordinator = Coordinator(
+            self.family,
             self.config,
-            participants(self.config),
+            self.family.participants(self.config),
             self.folder / "home/server",
             self.folder / "results",
             CPU,
@@ -246,28 +252,29 @@ class Federation:
     @property
     def copies(self) -> dict[str, SiteCopy]:
         """The server's networks by site."""
-        return self.coordinator.copies
+        return self.coordinator.method.copies
 
     def parameters(self, site: str) -> dict[str, Tensor]:
         """Return clones of the present parameters of the server's copy for ``site``."""
         segments = self.copies[site].segments
         return {name: p.detach().clone() for name, p in segments.named_parameters()}
 
-    def work(self, name: str, task: SiteTask) -> dict[str, Any]:
+    def work(self, name: str, task: SiteTask) -> Outcome:
         """Let one site do the open task."""
         if self.new_process or name not in self.sites:
             home = self.folder / "home" / name
-            self.sites[name] = create_site(name, self.config, home, task.run_id, CPU)
-        send: Send = partial(self.coordinator.server.handle, name)
+            self.sites[name] = create_site(self.family, name, self.config, home, task.run_id, CPU)
+        send: Send = partial(self.coordinator.handle, name)
         send = self.carrier(name, send) if self.carrier else send
-        return self.sites[name].run(task, Link(send, self.config, name))
+        return self.sites[name].run(task, self.coordinator.payload(name, task), send)
 
     def run_sites(self, task: SiteTask) -> None:
         """Open a task and let all sites do it, without closing it."""
         self.coordinator.open(task)
         for name in (site for turn in self.coordinator.turns() for site in turn):
             try:
-                self.coordinator.receive(name, self.work(name, task))
+                outcome = self.work(name, task)
+                self.coordinator.receive(name, outcome.reports, outcome.payload)
             except MucaldError as error:
                 self.coordinator.fail(name, str(error))
 
@@ -281,7 +288,7 @@ class Federation:
 _ASIDE = tempfile.TemporaryDirectory(prefix="mucald-aside-")
 
 
-def make_copy(config: JobConfig, site: str = "north") -> SiteCopy:
+def make_copy(config: SplitConfig, site: str = "north") -> SiteCopy:
     """Return the server's networks for ``site``, ready for a round."""
     domain, task = list(config.sites).index(site), get_task(config.site(site).task)
     keeps_start = make_rule(config.aggregation.rule, config.aggregation.args).needs_start

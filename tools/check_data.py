@@ -13,6 +13,7 @@ from pathlib import Path
 from mucald.data.site_file import read_site_file
 from mucald.data.survey import survey
 from mucald.errors import MucaldError
+from mucald.methods.split.site.build import measures_of
 from mucald_studies.reporting.data_page import data_document
 
 PAGE = "data.html"
@@ -31,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
     try:
-        found = survey(read_site_file(arguments.site_file))
+        site_file = read_site_file(arguments.site_file)
+        found = survey(site_file, measures_of(site_file.task))
     except MucaldError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

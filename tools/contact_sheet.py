@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from mucald.data.images.phantoms import PHANTOMS
 from mucald.randomness import generator
 from mucald.tasks import Task, get_task
 from mucald_studies.reporting.pictures import OUTLINES, outlined
@@ -27,7 +28,7 @@ def task_row(task: Task, count: int, size: int, seed: int) -> Image.Image:
         draw.text((place + 15, 5), name, fill="grey", font=font)
         place += 30 + draw.textlength(name, font=font)
     for index in range(count):
-        image, mask = task.phantom(generator(seed, "contact sheet", task.name, index), size)
+        image, mask = PHANTOMS[task.name](generator(seed, "contact sheet", task.name, index), size)
         for twin, picture in enumerate((image, outlined(image, mask))):
             row.paste(Image.fromarray(picture), (GAP + (2 * index + twin) * (size + GAP), TITLE_HEIGHT))
     return row

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mucald.config.sections import PhantomConfig
+from mucald.config.common import PhantomConfig
 from mucald.data.dataset import load_site_data
 from mucald.data.site_file import SITE_FILE
 from mucald.errors import ConfigError, DataError, MucaldError
 from mucald.federation.progress import clock
-from mucald.tasks import Task, get_task
+from mucald.methods.split.causal.graphs import causal_task
+from mucald.tasks import Task
 from mucald_studies.discovery.bootstrap import bootstrap, learn
 from mucald_studies.discovery.drawing import svg
 from mucald_studies.discovery.findings import Findings, Method
@@ -46,7 +47,9 @@ def training_rows(options: argparse.Namespace) -> tuple[Task, Rows, str]:
     site = options.home.name if options.home else options.task
     phantoms = PhantomConfig(train=options.phantoms, validation=1, test=1)
     data = load_site_data(site, options.task, options.image_size, phantoms, options.seed, options.home)
-    rows = complete_rows(data.task.graph.nodes, data.train.proxies.numpy().astype(np.float64))
+    rows = complete_rows(
+        causal_task(data.task.name).graph.nodes, data.train.measures.numpy().astype(np.float64)
+    )
     of_size = f" of {options.image_size} pixels" if options.home is None else ""
     return data.task, rows, data.source + of_size
 
@@ -54,7 +57,7 @@ def training_rows(options: argparse.Namespace) -> tuple[Task, Rows, str]:
 def _announce_phantoms(options: argparse.Namespace) -> None:
     if options.task is None:
         raise ConfigError("give --task to draw phantoms of it, or --home for the images of a site")
-    needed = ROWS_PER_NODE * len(get_task(options.task).graph.nodes)
+    needed = ROWS_PER_NODE * len(causal_task(options.task).graph.nodes)
     if options.phantoms < needed:
         raise ConfigError(f"--phantoms must be at least {needed} for {options.task}, not {options.phantoms}")
     print(f"drawing {options.phantoms} phantoms of {options.image_size} pixels", file=sys.stderr)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from mucald.config.job import load_job
 from mucald.errors import MucaldError
+from mucald.methods.jobs import load_job
 from mucald.nets import build_backbone, parameter_count
 from mucald.wire.codec import FORMATS
 

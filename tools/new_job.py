@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mucald.config.job import CONFIG_FILE, load_config, load_job
+from mucald.config.job import CONFIG_FILE
 from mucald.data.site_file import SITE_FILE, read_site_file
 from mucald.errors import ConfigError, MucaldError
+from mucald.methods.jobs import load_config, load_job
 from mucald.methods.split.algorithms import participants
 
 

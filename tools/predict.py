@@ -13,11 +13,10 @@ import sys
 from pathlib import Path
 
 from mucald.errors import MucaldError
-from mucald.inference.as_tested import TestReplay
 from mucald.inference.images import find_inputs
-from mucald.inference.joined import JoinedModel
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
 from mucald.inference.predict import SUMMARY, Segmenter, predict_images
+from mucald.methods.split.as_tested import TestReplay
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -64,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         model = model_of(arguments)
         inputs = find_inputs(arguments.images, arguments.channels)
-        # Pooled data never cross, so their test has no noise to repeat.
-        replay = arguments.as_tested is not None and not model.pooled
-        predict = TestReplay(model, arguments.as_tested) if replay else JoinedModel(model)
+        # The test of other methods has no noise to repeat.
+        replay = arguments.as_tested is not None and model.config.method == "split"
+        predict = TestReplay(model, arguments.as_tested) if replay else model.network()
         config = model.config
         segmenter = Segmenter(predict, config.data.image_size, config.training.batch_size)
         faults = predict_images(inputs, segmenter, model.task, arguments.out)

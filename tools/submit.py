@@ -13,10 +13,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from mucald.config.job import load_job
 from mucald.deploy.session import LOST, Federation
 from mucald.deploy.submission import exported
 from mucald.errors import MucaldError
+from mucald.methods.jobs import load_job
 
 RESULTS = "results.json"
 SHOWN_ERRORS = 3

@@ -7,10 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from mucald.config.job import load_job
 from mucald.errors import MucaldError
 from mucald.federation.in_process import run_in_process
 from mucald.home import beside, participant_home
+from mucald.methods import family_of
+from mucald.methods.jobs import load_job
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.resume_from is not None:
             config = dataclasses.replace(config, resume_from=arguments.resume_from)
         run_in_process(
+            family_of(config.method),
             config,
             arguments.clients.split(",") if arguments.clients else sites,
             workspace,

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from mucald.config.sections import RuntimeConfig
+from mucald.config.common import RuntimeConfig
 from mucald.errors import ConfigError
 
 

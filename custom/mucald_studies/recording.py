@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mucald.config.job import JobConfig
 from mucald.config.schema import parse, read_json
 from mucald.errors import ConfigError, RecordingError, WireError
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.wire.messages import VERSION, Message, Phase, decode
 from mucald.wire.recorder import FOLDER, HEADER, LENGTHS, SCHEMA, index_path, messages_path, read_index
 
@@ -40,7 +40,7 @@ class Recording:
     """
 
     folder: Path
-    config: JobConfig
+    config: SplitConfig
     run_id: str
     sites: tuple[str, ...]
 
@@ -131,7 +131,7 @@ def _open(path: Path) -> Recording:
                 f"this one reads {ours}; install that version to read it"
             )
     try:
-        config = parse(JobConfig, header["config"])
+        config = parse(SplitConfig, header["config"])
         run_id, digest = str(header["run_id"]), header["digest"]
     except (ConfigError, KeyError) as error:
         raise RecordingError(

@@ -3,10 +3,11 @@ import json
 import pytest
 from tiny_job import CPU, REPOSITORY, tiny_config, tiny_content, write_job
 
-from mucald.config.job import check_site_names, load_config, load_job
-from mucald.config.sections import Ramp
+from mucald.config.job import check_site_names
 from mucald.errors import ConfigError
 from mucald.federation.coordinator import Coordinator
+from mucald.methods.jobs import load_config, load_job
+from mucald.methods.split.config import Ramp
 
 
 def test_the_shipped_job_reads():
@@ -25,10 +26,10 @@ def test_the_shipped_job_reads():
         ({"training": {"rounds": 2.5}}, "'training.rounds' must be of type int"),
         ({"training": {"rounds": 0}}, "'training': rounds must be at least 1"),
         ({"training": {"batch_size": 0}}, "'training': batch_size must be at least 1"),
-        ({"training": {"pipeline_depth": 0}}, "'training': pipeline_depth must be at least 1"),
-        ({"training": {"pipeline_depth": 2}}, 'needs release.mode "once"; with "fresh" the next release'),
+        ({"wire": {"pipeline_depth": 0}}, "'training': pipeline_depth must be at least 1"),
+        ({"wire": {"pipeline_depth": 2}}, 'needs release.mode "once"; with "fresh" the next release'),
         (
-            {"training": {"pipeline_depth": 2}, "release": {"mode": "memoised"}},
+            {"wire": {"pipeline_depth": 2}, "release": {"mode": "memoised"}},
             'needs release.mode "once"; with "memoised"',
         ),
         ({"release": {"t": 400}}, r"'release': t must lie in \[0, 399\], not 400"),

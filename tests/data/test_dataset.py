@@ -10,11 +10,12 @@ import torch
 from image_files import write_pair
 from PIL import Image
 
-from mucald.config.sections import PhantomConfig
+from mucald.config.common import PhantomConfig
 from mucald.data.dataset import SiteData, load_site_data, training_statistics
+from mucald.data.images.phantoms import PHANTOMS
 from mucald.errors import ConfigError, DataError
+from mucald.methods.split.causal.graphs import causal_task
 from mucald.randomness import generator
-from mucald.tasks import get_task
 
 COUNTS = PhantomConfig(train=6, validation=2, test=3)
 SPLITS = ("train", "validation", "test")
@@ -36,7 +37,7 @@ def test_phantom_site() -> None:
     batch = data.train.batch([4, 1])
     assert (batch.images.shape, batch.images.dtype) == ((2, 3, 16, 16), torch.float32)
     assert (batch.masks.shape, batch.masks.dtype) == ((2, 16, 16), torch.int64)
-    assert (batch.proxies.shape, batch.proxies.dtype) == ((2, 4), torch.float32)
+    assert (batch.measures.shape, batch.measures.dtype) == ((2, 4), torch.float32)
     assert 0 <= batch.images.min() < batch.images.max() <= 1
     assert torch.equal(data.train.images[[4, 1]], batch.images)
     assert torch.equal(data.train.masks[[4, 1]], batch.masks)
@@ -45,7 +46,7 @@ def test_phantom_site() -> None:
 
 
 def test_phantoms_are_keyed_by_seed_site_split_and_index() -> None:
-    image, mask = get_task("blastocyst").phantom(generator(7, "embryo", "phantom", "test", 2), 16)
+    image, mask = PHANTOMS["blastocyst"](generator(7, "embryo", "phantom", "test", 2), 16)
     data = phantoms()
     assert np.array_equal(data.test.pixels[2].permute(1, 2, 0).numpy(), image)
     assert np.array_equal(data.test.labels[2].numpy(), mask)
@@ -61,7 +62,10 @@ def test_proxies_are_scored_with_the_training_statistics() -> None:
             [
                 [
                     proxy(p.permute(1, 2, 0).numpy(), m.numpy())
-                    for proxy in (data.task.proxies[n] for n in data.task.graph.nodes)
+                    for proxy in (
+                        causal_task(data.task.name).proxies[n]
+                        for n in causal_task(data.task.name).graph.nodes
+                    )
                 ]
                 for p, m in zip(getattr(data, name).pixels, getattr(data, name).labels, strict=True)
             ]
@@ -110,7 +114,7 @@ def test_own_images(pairs: Path, site: Callable[..., Path]) -> None:
     assert data.train.masks.unique().tolist() == [0, 1]
     assert len(data.noise_secret) == 64
     assert data.noise_secret not in repr(data)
-    assert torch.allclose(data.train.proxies.nan_to_num().mean(dim=0), torch.zeros(4), atol=1e-6)
+    assert torch.allclose(data.train.measures.nan_to_num().mean(dim=0), torch.zeros(4), atol=1e-6)
 
 
 @pytest.mark.parametrize(("pattern", "largest"), [(None, 1), ("^(.)", 10), ("(.)$", 3)])

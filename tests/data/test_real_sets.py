@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mucald.config.sections import PhantomConfig
+from mucald.config.common import PhantomConfig
 from mucald.data.dataset import SiteData, load_site_data
 from mucald.data.layouts import find_records
 from mucald.data.site_file import read_site_file
@@ -50,9 +50,9 @@ def test_real_set(homes: Path, name: str) -> None:
         assert split.pixels.shape == (len(split), 3, 64, 64)
         assert split.labels.shape == (len(split), 64, 64)
         assert split.labels.unique().tolist() == list(range(data.task.n_classes))
-        assert split.proxies.isfinite().float().mean() > 0.95
+        assert split.measures.isfinite().float().mean() > 0.95
         assert split.pixels.float().std() > 20
-    defined = data.train.proxies
+    defined = data.train.measures
     assert torch.allclose(defined.nanmean(dim=0), torch.zeros(4), atol=1e-5)
     for column in defined.T:
         assert column[column.isfinite()].std() == pytest.approx(1, abs=1e-4)

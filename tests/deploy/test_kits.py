@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from loopback_federation import LEAD, TEMPLATES, provision
 
-from mucald.config.job import load_job
 from mucald.deploy.kit_checks import check_kit
 from mucald.deploy.kits import Kit, merge, open_kit, set_up
 from mucald.errors import ConfigError
+from mucald.methods.jobs import load_job
 from mucald.privacy.policy import DEFAULT, read_policy
 
 REPOSITORY = Path(__file__).parents[2]
@@ -102,8 +102,8 @@ def test_a_site_keeps_its_log_its_files_and_its_code_to_itself(kits):
 
 def test_only_the_two_classes_that_jobs_name_are_allowed(kits):
     for name, allowed in (
-        ("localhost", "mucald.flare.controller.SplitFedController"),
-        ("skin", "mucald.flare.executor.SplitFedExecutor"),
+        ("localhost", "mucald.flare.controller.FederationController"),
+        ("skin", "mucald.flare.executor.MethodExecutor"),
     ):
         added = [p for p in make(kits, name).resources()["class_allow_list"] if p.startswith("mucald")]
         assert added == [allowed]
@@ -161,7 +161,7 @@ SITE_FAULTS = {
     ),
     "default resources": (
         lambda kit: (kit.folder / "local/resources.json").unlink(),
-        "class_allow_list lacks mucald.flare.executor.SplitFedExecutor",
+        "class_allow_list lacks mucald.flare.executor.MethodExecutor",
     ),
     "streamed log": (
         lambda kit: change(kit.folder / "local/resources.json", allow_log_streaming=True),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mucald.config.job import load_job
 from mucald.deploy.folder_job import FolderJob
 from mucald.deploy.submission import export_job, exported
 from mucald.errors import ConfigError
+from mucald.methods.jobs import load_job
 
 REPOSITORY = Path(__file__).parents[2]
 JOBS = sorted(path.parent for path in REPOSITORY.glob("jobs/*/meta.json"))

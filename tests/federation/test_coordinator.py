@@ -220,7 +220,7 @@ def test_tasks_of_unlike_causal_graphs_cannot_share_an_encoder(tmp_path, monkeyp
         ("background", "x"),
         graph,
         {"LesionSize": tasks.proxies.area},
-        tasks.TASKS["ham10k"].phantom,
+        tasks.PHANTOMS["ham10k"],
     )
     monkeypatch.setitem(tasks.TASKS, "odd", odd)
     sites = {"sites": {"north": {"task": "kvasir"}, "south": {"task": "odd"}}}

@@ -7,16 +7,16 @@ import torch
 from PIL import Image
 from tiny_job import CPU, PLAIN, tiny_config, write_policy
 
-from mucald.config.job import JobConfig
 from mucald.errors import DataError
 from mucald.federation.participant import create_site
+from mucald.methods.split.config import SplitConfig
 
 SITES = {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}}
 POOLED = {"algorithm": {"name": "centralized", "args": {"site": "pooled"}}, "min_sites": 1, "sites": SITES}
 
 
 @pytest.fixture
-def config() -> JobConfig:
+def config() -> SplitConfig:
     return tiny_config(PLAIN, POOLED)
 
 

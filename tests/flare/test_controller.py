@@ -11,7 +11,7 @@ from nvflare.apis.signal import Signal
 
 from mucald.errors import WireError
 from mucald.federation.task import SiteTask
-from mucald.flare.controller import SplitFedController
+from mucald.flare.controller import FederationController
 from mucald.flare.protocol import (
     REASON,
     failure_to_shareable,
@@ -37,7 +37,7 @@ class FakeCoordinator:
         return []
 
 
-class Waiting(SplitFedController):
+class Waiting(FederationController):
     """A controller without FLARE's machinery behind it."""
 
     def cancel_task(self, task, completion_status=TaskCompletionStatus.CANCELLED, fl_ctx=None):
@@ -146,17 +146,17 @@ class Taking:
 def test_a_report_is_that_of_whom_flare_authenticated_whatever_it_says():
     coordinator, result = Taking(), report_to_shareable({"n_train": 1})
     result.set_header("__identity_name__", "south")
-    SplitFedController._take(coordinator, "north", result)
+    FederationController._take(coordinator, "north", result)
     assert coordinator.received == [("north", {"n_train": 1})]
-    SplitFedController._take(coordinator, "north", report_to_shareable({"n_train": "x"}))
+    FederationController._take(coordinator, "north", report_to_shareable({"n_train": "x"}))
     assert coordinator.failed == [("north", "no report")]
 
 
 def test_a_sites_reason_for_failing_is_one_line_of_bounded_length():
     coordinator = Taking()
-    SplitFedController._take(coordinator, "north", failure_to_shareable(WireError("the line is cut")))
+    FederationController._take(coordinator, "north", failure_to_shareable(WireError("the line is cut")))
     forged = "cut\n2026-01-01 - ERROR - a line of the log's own " + "x" * 5000
-    SplitFedController._take(
+    FederationController._take(
         coordinator, "south", make_reply(ReturnCode.EXECUTION_EXCEPTION, {REASON: forged})
     )
     assert coordinator.failed[0] == ("north", "the line is cut")

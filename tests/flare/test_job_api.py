@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mucald.config.job import load_job
 from mucald.federation.in_process import run_in_process
+from mucald.methods.jobs import load_job
 
 REPOSITORY = Path(__file__).parents[2]
 

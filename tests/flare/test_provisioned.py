@@ -14,10 +14,10 @@ import torch
 from loopback_federation import LEAD, REPOSITORY, Loopback, loopback
 from tiny_job import PLAIN, tiny_content
 
-from mucald.config.job import load_job
 from mucald.deploy.submission import exported
 from mucald.federation.in_process import run_in_process
 from mucald.home import PROVISIONED_HOME
+from mucald.methods.jobs import load_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

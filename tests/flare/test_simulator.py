@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from tiny_job import REPOSITORY, write_policy
 
-from mucald.config.job import load_job
 from mucald.federation.in_process import run_in_process
+from mucald.methods.jobs import load_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1600)]
 

@@ -15,9 +15,9 @@ from trained import KINDS, SITE, config_of, images_of, write_pictures
 from mucald.errors import ModelError
 from mucald.inference.export import check_export, export
 from mucald.inference.images import find_inputs
-from mucald.inference.joined import JoinedModel
 from mucald.inference.model_files import find_model_files, load_model
 from mucald.inference.predict import Segmenter, predict_images
+from mucald.methods.split.joined import JoinedModel
 
 BACKBONES = {
     "unet3plus": {"backbone": "unet3plus"},

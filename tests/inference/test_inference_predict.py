@@ -12,10 +12,10 @@ from tiny_job import REPOSITORY
 from trained import KINDS, SITE, config_of, images_of, read_masks, write_pictures
 
 from mucald.errors import DataError
-from mucald.inference.as_tested import TestReplay
 from mucald.inference.images import find_inputs
-from mucald.inference.joined import JoinedModel
 from mucald.inference.predict import SUMMARY, Segmenter, predict_images
+from mucald.methods.split.as_tested import TestReplay
+from mucald.methods.split.joined import JoinedModel
 from mucald.metrics import segmentation as metrics
 from mucald.tasks import get_task
 

@@ -10,9 +10,9 @@ from PIL import Image
 from tiny_job import PLAIN, Run, run_job, tiny_config
 from torch import Tensor
 
-from mucald.config.job import JobConfig
 from mucald.data.dataset import Split, load_site_data
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
+from mucald.methods.split.config import SplitConfig
 
 KINDS: dict[str, list[dict[str, Any]]] = {
     "mucald": [],
@@ -30,7 +30,7 @@ KINDS: dict[str, list[dict[str, Any]]] = {
 SITE = "south"
 
 
-def config_of(kind: str) -> JobConfig:
+def config_of(kind: str) -> SplitConfig:
     return tiny_config(*KINDS[kind], data={"phantoms": {"test": 5}})
 
 
@@ -53,7 +53,7 @@ class Trained:
         return load_model(*self.files(kind))
 
 
-def images_of(config: JobConfig) -> Split:
+def images_of(config: SplitConfig) -> Split:
     task = config.site(SITE).task
     return load_site_data(SITE, task, config.data.image_size, config.data.phantoms, config.seed, None).test
 

@@ -13,9 +13,9 @@ import torch
 from recording import Recording, record_run
 from tiny_job import REPOSITORY, run_job
 
-from mucald.config.job import JobConfig, load_job
-from mucald.config.schema import parse
 from mucald.errors import ConfigError
+from mucald.methods.jobs import load_job, parse_config
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.wire.messages import Field, decode
 from mucald.state.checkpoint import load_checkpoint, without_prefix
 from mucald.wire.codec import FORMATS
@@ -186,7 +186,7 @@ def test_a_job_that_differs_in_a_key_that_does_not_exist_is_refused(tmp_path):
         load_job(tmp_path)
 
 
-def shrunk(job: str) -> JobConfig:
+def shrunk(job: str) -> SplitConfig:
     """Return the job with its switches as they are and its sizes as small as they get."""
     content = read(job)
     content["sites"] = {site: content["sites"][site] for site in ("embryo", "skin", "polyp")}
@@ -198,7 +198,7 @@ def shrunk(job: str) -> JobConfig:
     content["network"]["cut"] = min(content["network"]["cut"], 1)
     content["crdm"] |= {"encoder_width": 8, "causal_hidden": 8, "denoiser_width": 8}
     content["daca"] |= {"width": 8, "buffer": 4, "steps": 2, "batch_per_site": 2}
-    return parse(JobConfig, content)
+    return parse_config(content)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pytest
 from tiny_job import REPOSITORY
 
 from mucald.aggregation import make_rule
-from mucald.config.job import load_job
+from mucald.methods.jobs import load_job
 from mucald.methods.split.algorithms import make_algorithm, participants
 from mucald.methods.split.server.segments import ServerSegments
 from mucald.tasks import get_task

@@ -6,8 +6,8 @@ from pathlib import Path
 from tiny_job import REPOSITORY, run_job
 from torch import Tensor, nn
 
-from mucald.config.job import load_job
-from mucald.config.sections import DataConfig, PhantomConfig
+from mucald.config.common import DataConfig, PhantomConfig
+from mucald.methods.jobs import load_job
 from mucald.nets import Backbone
 from mucald.randomness import normal, seeded_initialisation
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from tiny_job import REPOSITORY
 
-from mucald.config.job import load_job
+from mucald.methods.jobs import load_job
 from mucald.nets import BACKBONES, build_backbone, parameter_count
 
 JOBS = [REPOSITORY / "jobs" / name for name in ("mucald", "mucald_unet3plus", "mucald_swin_unet")]

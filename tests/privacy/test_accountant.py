@@ -10,7 +10,7 @@ from dp_accounting import rdp
 from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 from tiny_job import REPOSITORY, tiny_config
 
-from mucald.config.job import load_job
+from mucald.methods.jobs import load_job
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.site.release import Release
 from mucald.privacy.accountant import DELTA, account, epsilon, meaning

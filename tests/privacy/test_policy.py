@@ -8,9 +8,9 @@ import torch
 from recording import record_run
 from tiny_job import EXACT_WIRE, PLAIN, REPOSITORY, Federation, run_job, tiny_config, write_policy
 
-from mucald.config.job import load_job
 from mucald.config.schema import parse
 from mucald.errors import PolicyError, TrainingError
+from mucald.methods.jobs import load_job
 from mucald.methods.split import algorithms
 from mucald.methods.split.algorithms import SplitFed
 from mucald.methods.split.wire.messages import Field, Phase, decode

@@ -6,6 +6,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_job import run_job, tiny_config, write_policy
 
+from mucald.data.images.phantoms import PHANTOMS
 from mucald.metrics.scoring import Previews
 from mucald.results.history import History
 from mucald.results.results import METRICS
@@ -76,13 +77,12 @@ def test_a_site_writes_no_picture_of_its_own_images_unless_site_file_and_policy_
     from PIL import Image
 
     from mucald.randomness import generator
-    from mucald.tasks import TASKS
 
     for site, allowed, policy in (("north", False, True), ("south", True, True), ("west", True, False)):
         task = tiny_config().site(site).task
         home = tmp_path / "home" / site
         for index in range(10):
-            pair = TASKS[task].phantom(generator("pictures", index), 16)
+            pair = PHANTOMS[task](generator("pictures", index), 16)
             for part, array in zip(("images", "masks"), pair, strict=True):
                 (home / part).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array).save(home / part / f"{index}.png")

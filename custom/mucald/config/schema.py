@@ -31,13 +31,25 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is not JSON, does not hold an object, or names a key twice.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
+        return parse_json(path.read_text(encoding="utf-8"), path.name)
     except FileNotFoundError:
         raise ConfigError(f"configuration file not found: {path.name}") from None
-    except ValueError as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path.name} is not valid JSON: {error}") from None
+
+
+def parse_json(text: str, name: str) -> dict[str, Any]:
+    """Return the JSON object that ``text`` is.
+
+    Raises:
+        ConfigError: it is no JSON or no object, or names a key twice; the message calls it ``name``.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_without_duplicates)
+    except ValueError as error:
+        raise ConfigError(f"{name} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ConfigError(f"{path.name} must hold a JSON object, not {type(value).__name__}")
+        raise ConfigError(f"{name} must hold a JSON object, not {type(value).__name__}")
     return value
 
 

@@ -16,24 +16,24 @@ from mucald.data.site_file import SiteFile
 
 FOLDER = "cache"
 # Raise when the meaning of the arrays changes.
-FORMAT = 2
+FORMAT = 3
 
 
 def cached(
     home: Path,
     site_file: SiteFile,
     records: list[Record],
-    image_size: int,
+    key: tuple[int | str, ...],
     prepare: Callable[[], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
     """Return the arrays kept in ``<home>/cache``, or prepare and keep them.
 
-    The file's name holds a hash of the site file, of every image's and mask's name, size and time, and of the
-    image size. Arrays of an earlier state of the same task and size are deleted: they may hold images that
-    the site has withdrawn.
+    The file's name holds a hash of the site file, of every image's and mask's name, size and time, and of
+    ``key``: the image size and what is measured. Arrays of an earlier state of the same task and size are
+    deleted: they may hold images that the site has withdrawn.
     """
-    stem = f"{site_file.task}_{image_size}"
-    path = home / FOLDER / f"{stem}_{_digest(site_file, records, image_size)}.safetensors"
+    stem = f"{site_file.task}_{key[0]}"
+    path = home / FOLDER / f"{stem}_{_digest(site_file, records, key)}.safetensors"
     if path.exists():
         try:
             return load_file(path)
@@ -51,8 +51,8 @@ def cached(
     return arrays
 
 
-def _digest(site_file: SiteFile, records: list[Record], image_size: int) -> str:
-    state = hashlib.sha256(repr((FORMAT, __version__, site_file, image_size)).encode())
+def _digest(site_file: SiteFile, records: list[Record], key: tuple[int | str, ...]) -> str:
+    state = hashlib.sha256(repr((FORMAT, __version__, site_file, key)).encode())
     for record in records:
         state.update(repr((record.case, record.split)).encode())
         for path in (*record.images, record.mask):

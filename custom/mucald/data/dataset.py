@@ -1,8 +1,8 @@
 """A site's data, ready to train on: its own images if it has a site file, phantoms otherwise."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mucald.config.sections import PhantomConfig
+from mucald.config.common import PhantomConfig
+from mucald.config.job import JobConfig
 from mucald.data.cache import cached
+from mucald.data.images.phantoms import PHANTOMS
 from mucald.data.images.readers import read_record
 from mucald.data.layouts import Record, find_records
 from mucald.data.site_file import SITE_FILE, SiteFile, noise_secret, read_site_file
@@ -27,18 +29,35 @@ Sample = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
+class Measures:
+    """Numbers to be taken of every sample at full resolution, before it is resized.
+
+    Args:
+        names: what they are called.
+        functions: one each, of image (uint8, H x W x 3) and mask (uint8, H x W); NaN where undefined.
+    """
+
+    names: tuple[str, ...] = ()
+    functions: tuple[Callable[[NDArray[np.uint8], NDArray[np.uint8]], float], ...] = ()
+
+    def of(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> list[float]:
+        """Return the numbers of one sample."""
+        return [function(image, mask) for function in self.functions]
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a training step reads.
 
     Args:
         images: float32, N x 3 x S x S, in [0, 1].
         masks: int64 class ids, N x S x S.
-        proxies: float32, N x nodes; z-scores, NaN where undefined.
+        measures: float32, N x n; z-scores, NaN where undefined.
     """
 
     images: Tensor
     masks: Tensor
-    proxies: Tensor
+    measures: Tensor
 
 
 @dataclass(frozen=True)
@@ -48,13 +67,13 @@ class Split:
     Args:
         pixels: uint8, N x 3 x S x S.
         labels: uint8 class ids, N x S x S.
-        proxies: float32, N x nodes, z-scored with the mean and standard deviation of the training images; NaN
+        measures: float32, N x n, z-scored with the mean and standard deviation of the training images; NaN
             where undefined.
     """
 
     pixels: Tensor
     labels: Tensor
-    proxies: Tensor
+    measures: Tensor
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -75,7 +94,7 @@ class Split:
         return Batch(
             images=self.pixels[chosen].to(torch.float32) / 255,
             masks=self.labels[chosen].to(torch.int64),
-            proxies=self.proxies[chosen],
+            measures=self.measures[chosen],
         )
 
 
@@ -104,8 +123,22 @@ class SiteData:
     images_per_case: int = 1
 
 
+MeasuresOf = Callable[[str], Measures]
+
+
+def no_measures(task: str) -> Measures:  # noqa: ARG001 - whatever the task
+    """Measure nothing."""
+    return Measures()
+
+
 def load_site_data(
-    site: str, task_name: str | None, image_size: int, phantoms: PhantomConfig, seed: int, home: Path | None
+    site: str,
+    task_name: str | None,
+    image_size: int,
+    phantoms: PhantomConfig,
+    seed: int,
+    home: Path | None,
+    measures_of: MeasuresOf = no_measures,
 ) -> SiteData:
     """Load a site's images if ``<home>/site.json`` exists, or else draw phantoms of ``task_name``.
 
@@ -113,10 +146,11 @@ def load_site_data(
         site: name of the site; its phantoms differ from other sites'.
         task_name: the task that the job gives the site, if any. A site file names its own.
         image_size: side S of the images in pixels. Images are resized to a square, bilinear with
-            antialiasing, masks by nearest neighbour; proxies are computed before.
+            antialiasing, masks by nearest neighbour; measures are taken before.
         phantoms: how many to draw.
         seed: the job's seed, which phantoms depend on and a site's own images and their splits do not.
         home: the site's folder.
+        measures_of: what to measure in samples of a task, given its name.
 
     Raises:
         ConfigError: the site has no task or an unknown one, job and site file disagree on it, or no phantoms
@@ -124,7 +158,7 @@ def load_site_data(
         DataError: the site file or an image is missing or wrong.
     """
     if home is not None and (home / SITE_FILE).exists():
-        return _own_images(site, task_name, image_size, home)
+        return _own_images(site, task_name, image_size, home, measures_of)
     if task_name is None:
         raise ConfigError(
             f"site '{site}' has no task: put a {SITE_FILE} that names task and images into its folder, "
@@ -136,10 +170,31 @@ def load_site_data(
     for name, count in counts.items():
         if count < 1:
             raise ConfigError(f"data.phantoms.{name} must be at least 1, not {count}")
-        drawn = (task.phantom(generator(seed, site, "phantom", name, i), image_size) for i in range(count))
-        arrays |= _prepare(name, drawn, task, image_size)
+        drawn = (
+            PHANTOMS[task.name](generator(seed, site, "phantom", name, i), image_size) for i in range(count)
+        )
+        arrays |= _prepare(name, drawn, measures_of(task.name), image_size)
     secret = phantom_secret(seed)
     return SiteData(task, *_splits(arrays), tensorboard_images=True, noise_secret=secret, source="phantoms")
+
+
+def load_for(
+    site: str, config: JobConfig, home: Path, pictures: bool, measures_of: MeasuresOf = no_measures
+) -> SiteData:
+    """Load what a job needs of a site.
+
+    ``pictures`` says whether its policy allows any; its ``site.json`` must too. Other arguments and errors are those of :func:`load_site_data`.
+    """
+    data = load_site_data(
+        site,
+        config.site(site).task,
+        config.data.image_size,
+        config.data.phantoms,
+        config.seed,
+        home,
+        measures_of,
+    )
+    return replace(data, tensorboard_images=data.tensorboard_images and pictures)
 
 
 def phantom_secret(seed: int) -> str:
@@ -147,7 +202,9 @@ def phantom_secret(seed: int) -> str:
     return f"job seed {seed}"
 
 
-def _own_images(site: str, task_name: str | None, image_size: int, home: Path) -> SiteData:
+def _own_images(
+    site: str, task_name: str | None, image_size: int, home: Path, measures_of: MeasuresOf
+) -> SiteData:
     site_file = read_site_file(home / SITE_FILE)
     if task_name is not None and task_name != site_file.task:
         raise ConfigError(
@@ -155,8 +212,13 @@ def _own_images(site: str, task_name: str | None, image_size: int, home: Path) -
             f"remove sites.{site}.task from the job or correct the site file"
         )
     task, records = get_task(site_file.task), find_records(site_file)
+    measures = measures_of(task.name)
     arrays = cached(
-        home, site_file, records, image_size, lambda: _prepare_records(records, site_file, task, image_size)
+        home,
+        site_file,
+        records,
+        (image_size, *measures.names),
+        lambda: _prepare_records(records, site_file, task, measures, image_size),
     )
     return SiteData(
         task,
@@ -169,7 +231,7 @@ def _own_images(site: str, task_name: str | None, image_size: int, home: Path) -
 
 
 def _prepare_records(
-    records: list[Record], site_file: SiteFile, task: Task, image_size: int
+    records: list[Record], site_file: SiteFile, task: Task, measures: Measures, image_size: int
 ) -> dict[str, Tensor]:
     arrays: dict[str, Tensor] = {}
     images: Counter[str] = Counter()
@@ -181,21 +243,21 @@ def _prepare_records(
             yield from zip(pixels, labels, strict=True)
 
     for name, chosen in split_records(records, site_file).items():
-        arrays |= _prepare(name, samples(chosen), task, image_size)
+        arrays |= _prepare(name, samples(chosen), measures, image_size)
     return arrays | {"images_per_case": torch.tensor(max(images.values()))}
 
 
-def _prepare(split: str, samples: Iterable[Sample], task: Task, image_size: int) -> dict[str, Tensor]:
-    """Resize the samples of a split and compute their proxies, at full resolution and not yet z-scored."""
-    pixels, labels, proxies = [], [], []
+def _prepare(split: str, samples: Iterable[Sample], measures: Measures, image_size: int) -> dict[str, Tensor]:
+    """Resize the samples of a split and measure them, at full resolution and not yet z-scored."""
+    pixels, labels, measured = [], [], []
     for image, mask in samples:
-        proxies.append([task.proxies[node](image, mask) for node in task.graph.nodes])
+        measured.append(measures.of(image, mask))
         pixels.append(resize(image, image_size, Image.Resampling.BILINEAR))
         labels.append(resize(mask, image_size, Image.Resampling.NEAREST))
     return {
         f"{split}.pixels": torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(),
         f"{split}.labels": torch.from_numpy(np.stack(labels)),
-        f"{split}.proxies": torch.tensor(proxies, dtype=torch.float64),
+        f"{split}.measures": torch.tensor(measured, dtype=torch.float64),
     }
 
 
@@ -207,26 +269,26 @@ def resize(array: NDArray[np.uint8], size: int, method: Image.Resampling) -> NDA
 
 
 def _splits(arrays: dict[str, Tensor]) -> tuple[Split, Split, Split]:
-    mean, deviation = training_statistics(arrays["train.proxies"].numpy())
+    mean, deviation = training_statistics(arrays["train.measures"].numpy())
 
     def split(name: str) -> Split:
-        centred = arrays[f"{name}.proxies"].numpy() - mean
-        # A proxy that does not vary in training says nothing: 0 wherever it is defined.
+        centred = arrays[f"{name}.measures"].numpy() - mean
+        # A measure that does not vary in training says nothing: 0 wherever it is defined.
         scores = np.where(deviation > 0, centred / np.where(deviation > 0, deviation, 1), centred * 0)
-        proxies = torch.from_numpy(scores).to(torch.float32)
-        return Split(arrays[f"{name}.pixels"], arrays[f"{name}.labels"], proxies)
+        measures = torch.from_numpy(scores).to(torch.float32)
+        return Split(arrays[f"{name}.pixels"], arrays[f"{name}.labels"], measures)
 
     return split("train"), split("validation"), split("test")
 
 
-def training_statistics(proxies: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def training_statistics(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation (ddof 1) of each column over its defined values.
 
     The standard deviation is 0 for a column that is constant up to rounding or has fewer than two values.
     """
-    defined = np.isfinite(proxies)
+    defined = np.isfinite(values)
     count = defined.sum(axis=0)
-    mean = np.where(defined, proxies, 0).sum(axis=0) / np.maximum(count, 1)
-    squares = np.where(defined, (proxies - mean) ** 2, 0).sum(axis=0)
+    mean = np.where(defined, values, 0).sum(axis=0) / np.maximum(count, 1)
+    squares = np.where(defined, (values - mean) ** 2, 0).sum(axis=0)
     deviation = np.sqrt(squares / np.maximum(count - 1, 1))
     return mean, np.where(deviation > ROUNDING * np.abs(mean), deviation, 0)

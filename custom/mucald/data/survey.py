@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mucald.data.dataset import Measures
 from mucald.data.images.geometry import spacing_mm
 from mucald.data.images.readers import read_record, read_stored
 from mucald.data.layouts import Record, find_records
@@ -15,6 +16,7 @@ from mucald.data.splits import split_records
 from mucald.errors import DataError
 from mucald.tasks import Task, get_task
 
+NOTHING = Measures()
 EXAMPLES = 8
 
 
@@ -31,7 +33,7 @@ class ImageFacts:
         low, high: least and greatest value as stored, over all channels; NaN where some is not finite.
         pixels: pixels of each class (C,).
         slices_with: slices that hold each class (C,).
-        proxies: of every slice (slices, n), at full resolution, NaN where undefined.
+        measures: of every slice (slices, n), at full resolution, NaN where undefined.
         digest: hash of its pixels.
     """
 
@@ -44,7 +46,7 @@ class ImageFacts:
     high: float
     pixels: NDArray[np.int64]
     slices_with: NDArray[np.int64]
-    proxies: NDArray[np.float64]
+    measures: NDArray[np.float64]
     digest: str
 
 
@@ -70,6 +72,7 @@ class Survey:
     """
 
     task: Task
+    measures: tuple[str, ...]
     images: list[ImageFacts] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     split_fault: str | None = None
@@ -97,14 +100,14 @@ class Survey:
         return found
 
 
-def survey(site_file: SiteFile) -> Survey:
-    """Read every image and mask of a site; one that cannot be read ends nothing.
+def survey(site_file: SiteFile, measures: Measures = NOTHING) -> Survey:
+    """Read every image and mask of a site and measure them; one that cannot be read ends nothing.
 
     Raises:
         DataError: the files do not have the layout that the site file names, so there is nothing to read.
     """
     task, records = get_task(site_file.task), find_records(site_file)
-    found = Survey(task)
+    found = Survey(task, measures.names)
     try:
         # Records carry the split that their layout gives; this is the one that a job uses.
         divided = split_records(records, site_file)
@@ -114,7 +117,7 @@ def survey(site_file: SiteFile) -> Survey:
     shown = set(np.linspace(0, len(records) - 1, EXAMPLES).astype(int).tolist())
     for index, record in enumerate(records):
         try:
-            facts, example = _look(record, task, site_file.value_map)
+            facts, example = _look(record, task, measures, site_file.value_map)
         except DataError as error:
             found.unreadable.append(str(error))
             continue
@@ -124,7 +127,9 @@ def survey(site_file: SiteFile) -> Survey:
     return found
 
 
-def _look(record: Record, task: Task, value_map: dict[int, int]) -> tuple[ImageFacts, Example]:
+def _look(
+    record: Record, task: Task, measures: Measures, value_map: dict[int, int]
+) -> tuple[ImageFacts, Example]:
     pixels, labels = read_record(record, task, value_map)
     stored = [read_stored(path) for path in record.images]
     counts = np.stack([np.bincount(mask.reshape(-1), minlength=task.n_classes) for mask in labels])
@@ -138,16 +143,8 @@ def _look(record: Record, task: Task, value_map: dict[int, int]) -> tuple[ImageF
         high=float(max(values.max() for values in stored)),
         pixels=counts.sum(axis=0),
         slices_with=(counts > 0).sum(axis=0),
-        proxies=_proxies(task, pixels, labels),
+        measures=np.array([measures.of(*pair) for pair in zip(pixels, labels, strict=True)]),
         digest=content_hash(pixels),
     )
     fullest = int(counts[:, 1:].sum(axis=1).argmax())
     return facts, Example(record.images[0].name, pixels[fullest], labels[fullest])
-
-
-def _proxies(task: Task, pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    rows = [
-        [task.proxies[node](image, mask) for node in task.graph.nodes]
-        for image, mask in zip(pixels, labels, strict=True)
-    ]
-    return np.array(rows, dtype=np.float64)

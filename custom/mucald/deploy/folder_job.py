@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nvflare.job_config.api import FedJob
 
-from mucald.config.job import load_job
 from mucald.deploy.submission import export_job
+from mucald.methods.jobs import load_job
 
 
 class FolderJob(FedJob):

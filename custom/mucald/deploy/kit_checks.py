@@ -33,8 +33,8 @@ PACKAGES = (
     "PIL",
 )
 CLASSES = {
-    "server": "mucald.flare.controller.SplitFedController",
-    "site": "mucald.flare.executor.SplitFedExecutor",
+    "server": "mucald.flare.controller.FederationController",
+    "site": "mucald.flare.executor.MethodExecutor",
 }
 SHORTEST_VALIDITY = datetime.timedelta(days=30)
 LEAST_SPACE_GIB = 2

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import mucald
-from mucald.config.job import CONFIG_FILE, load_job
+from mucald.config.job import CONFIG_FILE
 from mucald.config.schema import read_json
 from mucald.errors import ConfigError
+from mucald.methods.jobs import load_job
 
 _PACKAGE = Path(mucald.__file__).parent
 

@@ -15,12 +15,15 @@ class Attendance:
     Args:
         timeout_s: after how many seconds of silence a site is away; 0 waits for ever.
         clock: returns the present time in seconds.
+
+    Attributes:
         grace_s: how long a site that is away is waited for once nobody else is, ``timeout_s`` at most. Where
             sites take turns nobody else ever is, and it needs the time to take its task.
     """
 
-    def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic, grace_s: float = 0.0):
-        self._timeout, self._clock, self._grace = timeout_s, clock, min(grace_s, timeout_s)
+    def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic):
+        self._timeout, self._clock = timeout_s, clock
+        self.grace_s = 0.0
         # Sites are served by threads of their own.
         self._lock = threading.Lock()
         self._awaited: list[str] = []
@@ -80,6 +83,6 @@ class Attendance:
                 if seconds >= self._timeout
             }
             self._away |= reasons.keys()
-            if len(reasons) == len(present) and now - self._latest >= self._grace:
+            if len(reasons) == len(present) and now - self._latest >= min(self.grace_s, self._timeout):
                 reasons |= dict.fromkeys(before, "it has not stepped since an earlier round")
             return {site: reasons[site] for site in self._awaited if site in reasons}

@@ -1,10 +1,10 @@
-"""The server's side of a run from first round to results, whatever carries the messages."""
+"""The server's side of a run from first round to results, whatever the method and whatever carries it."""
 
 import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,20 +13,14 @@ import torch
 
 from mucald.config.job import JobConfig
 from mucald.errors import CheckpointError, TrainingError
-from mucald.federation.admission import check_sites, warn_of_exposure
+from mucald.federation.admission import check_participants
 from mucald.federation.attendance import Attendance
+from mucald.federation.method import Contributor, Family, Notes, Saved, ServerContext, State
 from mucald.federation.progress import Progress
-from mucald.federation.report import check_report, reports_by_site
+from mucald.federation.report import check_report, check_reports
 from mucald.federation.runs import difference, new_run, run_to_resume
 from mucald.federation.task import SiteTask
-from mucald.methods.split.algorithms import Memory, algorithm_of
-from mucald.methods.split.server.aggregator import Aggregator
-from mucald.methods.split.server.candidates import Choice
-from mucald.methods.split.server.discriminators import Discriminators
-from mucald.methods.split.server.endpoint import SplitServer
-from mucald.methods.split.server.in_turn.turns import turns_of
-from mucald.methods.split.server.round_record import RoundRecord
-from mucald.methods.split.server.site_copy import SiteCopy
+from mucald.privacy.disclosure import account
 from mucald.results.history import History
 from mucald.results.results import build_results
 from mucald.results.table import results_table
@@ -39,31 +33,36 @@ from mucald.state.checkpoint import (
     without_prefix,
 )
 from mucald.state.files import write_atomically
-from mucald.wire.recorder import open_recorder
 
 log = logging.getLogger(__name__)
 
 KEPT_ROUNDS = 2
+FORMAT = 2
+"""Of a server's checkpoints; one of another format is refused."""
+
+_METHOD = "method"
 
 
 class Coordinator:
     """Runs the schedule: hands out tasks, takes reports, ends rounds, writes checkpoints and results.
 
     Args:
+        family: the job's family of methods.
         config: the job.
-        sites: the sites that take part.
+        sites: names of those that take part.
         home: the server's own folder; runs lie in ``home/runs``.
         run_folder: where results, models and TensorBoard events go.
         device: where to compute.
         clock: by which a site's silence is measured, in seconds.
 
     Raises:
-        ConfigError: a site has no task, fewer sites than ``min_sites``, or tasks that cannot share a network.
+        ConfigError: a site has no task, fewer sites than ``min_sites``, or sites that the method cannot join.
         CheckpointError: ``resume_from`` names no complete run of this configuration.
     """
 
     def __init__(
         self,
+        family: Family,
         config: JobConfig,
         sites: list[str],
         home: Path,
@@ -71,38 +70,29 @@ class Coordinator:
         device: torch.device,
         clock: Callable[[], float] = time.monotonic,
     ):
-        algorithm, memory = algorithm_of(config), Memory()
-        check_sites(config, sites, algorithm)
-        self._config, self._sites, self._run_folder = config, sites, run_folder
-        # The sites whose data lie in one place; there the server holds no network.
-        self._pooled = tuple(config.sites) if algorithm.pooled_at is not None else ()
-        self._aggregator = Aggregator(config, algorithm, memory)
+        check_participants(family, config, sites)
+        self._family, self._config, self._sites, self._run_folder = family, config, sites, run_folder
         self.run_id = run_to_resume(config, home / "runs") or new_run(config)
         self._store = CheckpointStore(home / "runs" / self.run_id)
-        self._turns = turns_of(config, sites, algorithm)
-        self.copies: dict[str, SiteCopy] = {}
-        if not self._pooled:
-            keeps_start = self._aggregator.needs_start
-            self.copies = self._turns.make_copies(device, algorithm, memory, self._store, keeps_start)
-        self._aggregator.check(list(self.copies.values()))
-        self._discriminators = Discriminators(config, device)
         self._history, self._completed = History(), 0
         # Reports of different sites may come at once.
         self._lock = threading.Lock()
-        # Who holds the data of all sites sends no messages, so nothing tells that it is still at work.
-        timeout_s = 0 if self._pooled else config.runtime.stall_timeout_s
-        self._attendance = Attendance(timeout_s, clock, self._turns.grace_s)
-        modules, recorder = self._discriminators.modules, open_recorder(config, self.run_id, run_folder)
-        self.server = SplitServer(config, self.copies, modules, recorder, self._attendance)
+        timeout_s = config.runtime.stall_timeout_s if family.takes_steps(config) else 0
+        self._attendance = Attendance(timeout_s, clock)
+        context = ServerContext(self.run_id, self._store, run_folder, device, self._attendance)
+        self.method = family.server(config, sites, context)
+        self._attendance.grace_s = self.method.schedule.grace_s
         if config.resume_from is not None:
-            self._resume(device)
+            self._resume()
         self._session_start = time.monotonic() - self._history.wall_s
-        self._progress = Progress(config.training.rounds, len(self._pooled or sites), self._completed)
+        n_sites = sum(len(self._members(name)) for name in sites)
+        self._progress = Progress(config.training.rounds, n_sites, self._completed)
         self._writer = ScalarWriter(run_folder / "tb_events", config, self._history)
         if self._completed == 0:
             self._save()
         log.info("run %s; to go on with it after a stop, set resume_from to %r", self.run_id, self.run_id)
-        warn_of_exposure(config, sites, algorithm)
+        for warning in family.warnings(config):
+            log.warning("%s", warning)
 
     @property
     def participants(self) -> list[str]:
@@ -115,8 +105,7 @@ class Coordinator:
         return self._attendance.awaited
 
     def _members(self, participant: str) -> tuple[str, ...]:
-        """Return the sites that a participant answers for."""
-        return self._pooled or (participant,)
+        return self._family.members(self._config, participant)
 
     def tasks(self) -> Iterator[SiteTask]:
         """Yield what is left to do, in order; each task must be closed before the next is asked for."""
@@ -131,52 +120,66 @@ class Coordinator:
         return SiteTask(kind, round_number, self.run_id, newcomers, behind)
 
     def open(self, task: SiteTask) -> None:
-        """Begin a task: accept the sites' messages, as far as :meth:`turns` lets them."""
+        """Begin a task, which sites do in :meth:`turns`."""
         self._round: dict[str, Any] = {"round": task.round, "sites": {}}
-        self._turns.open(task.round, self.server, self._attendance)
+        self._attendance.begin([])
+        self.method.begin_round(task.round)
 
     def turns(self) -> Iterator[list[str]]:
         """Yield who may do the open task at once; all answer or fail before the next are asked for."""
-        return self._turns.turns(self._round["round"], self.server, self._attendance)
+        number = self._round["round"]
+        for sites in self.method.schedule.turns(number, self._sites):
+            self._attendance.begin(sites)
+            self.method.begin_turn(number, sites)
+            yield sites
+            self.method.end_turn(sites)
 
     def begin(self, site: str) -> None:
         """Note that a site has taken the open task."""
         self._attendance.step(site)
 
-    def receive(self, site: str, report: Any) -> None:
-        """Take a participant's report of the open task; one that has been left out of it comes too late.
+    def payload(self, site: str, task: SiteTask) -> State:
+        """Return the tensors that a task brings to a site."""
+        return self.method.payload(site, task)
+
+    def handle(self, site: str, request: bytes | bytearray | memoryview) -> bytes:
+        """Answer one message of a site's step."""
+        return self.method.handle(site, request)
+
+    def receive(self, site: str, reports: Any, payload: State | None = None) -> None:
+        """Take what a participant has done; one that has been left out of the task comes too late.
 
         Raises:
-            WireError: it is not a report of this site and round.
+            WireError: it is not a report of this site and round, or not the tensors that the method expects.
         """
-        self.server.close(site)
-        reports = reports_by_site(report, site, self._pooled) if self._pooled else {site: report}
-        for name, part in reports.items():
-            check_report(part, name, self._round["round"])
+        reports = check_reports(reports, site, self._members(site))
+        for name, report in reports.items():
+            check_report(report, name, self._round["round"])
         with self._lock:
-            if not self._attendance.answer(site):
+            if site not in self._attendance.awaited:
                 log.warning("the report of site '%s' comes too late and is ignored", site)
                 return
-            for name, part in reports.items():
-                self._add(name, part, self.copies[site].record if site in self.copies else RoundRecord())
+            notes = self.method.receive(site, reports, payload or {})
+            self._attendance.answer(site)
+            for name, report in reports.items():
+                self._add(name, report, notes)
 
-    def _add(self, site: str, report: dict[str, Any], record: RoundRecord) -> None:
+    def _add(self, site: str, report: dict[str, Any], notes: Notes) -> None:
         """Add a site's report and the server's notes of the same task to round and history."""
-        self._history.add_report(report, record.seconds, self._config.training.local_epochs)
-        self._history.note_first_step(record.first_step, self._session_start)
-        if record.choice is not None:
-            self._history.add_choice(site, self._round["round"], record.choice)
-        self._round["sites"][site] = {
-            "losses": report.get("losses", {}) | record.losses.means(),
-            "gradients": report.get("gradients", {}) | record.gradients.means(),
-            "proxy_mse": record.proxy_error.mean(self._config.release.proxy_noise_std**2),
-        }
+        self._history.add_report(report, notes.seconds, self._config.training.local_epochs)
+        self._history.note_first_step(notes.first_step, self._session_start)
+        if notes.choice is not None:
+            self._history.add_choice(site, self._round["round"], notes.choice)
+        numbers = {name: report.get(name, {}) for name in ("losses", "gradients")}
+        for name, values in notes.numbers.items():
+            numbers[name] = numbers[name] | values if name in numbers else values
         if "pretraining" in report:
-            self._round["sites"][site]["pretraining"] = report["pretraining"]
+            numbers["pretraining"] = report["pretraining"]
+        self._round["sites"][site] = numbers
         log.info(self._progress.line(report))
 
     def fail(self, site: str, reason: str) -> None:
-        """Leave a site out of the open task: its copy goes back to where the round began.
+        """Leave a site out of the open task: the server's part of it goes back to where the round began.
 
         One that has reported, or has been left out before, stays as it is.
         """
@@ -188,7 +191,7 @@ class Coordinator:
             self._progress.skip()
         log.error("site '%s' is left out of round %d: %s", site, round_number + 1, reason)
         trained = round_number < self._config.training.rounds
-        self.server.close(site, partial(self._rewind, site) if trained else None)
+        self.method.rewind(site, self._saved(site) if trained else None)
 
     def leave_out_silent(self) -> list[str]:
         """Leave the sites out of the open task that have not stepped for too long; return their names."""
@@ -203,25 +206,24 @@ class Coordinator:
         if site not in self.awaited:
             return
         log.warning("site '%s' was started again and does its task anew", site)
-        if site in self.copies:
-            self.server.restart(site, partial(self._rewind, site))
+        self.method.restart(site, self._saved(site))
 
-    def _rewind(self, site: str) -> None:
-        """Take a site's copy, if it has one, back to where the open task began."""
-        if site in self.copies:
-            self.copies[site].load_state(*load_checkpoint(self._store.path(self._round["round"], site)))
+    def _saved(self, site: str) -> Saved | None:
+        """Return the server's part of a site as it was when the open round began, if it has one."""
+        if site not in self.method.site_parts():
+            return None
+        return load_checkpoint(self._store.path(self._round["round"], site))
 
     def close(self, task: SiteTask) -> None:
-        """End the task: between rounds, train discriminators, aggregate and write the checkpoint.
+        """End the task: after a round of training, let the method combine, and write the checkpoint.
 
         Raises:
             TrainingError: fewer than ``min_sites`` sites did the task.
         """
         # In the job's order, whoever came first.
         done = [name for name in self._sites if self._round["sites"].keys() >= set(self._members(name))]
-        self._round["sites"] = {
-            site: self._round["sites"][site] for name in done for site in self._members(name)
-        }
+        present = [site for name in done for site in self._members(name)]
+        self._round["sites"] = {site: self._round["sites"][site] for site in present}
         if len(done) < self._config.min_sites:
             reasons = [
                 f"{f['site']}: {f['reason']}" for f in self._history.failures if f["round"] == task.round
@@ -233,34 +235,29 @@ class Coordinator:
             )
         if task.kind == "test":
             return
-        contributors = [self.copies[site] for site in done if site in self.copies]
-        self._round["discriminators"] = self._discriminators.train(contributors, task.round)
-        if contributors:
-            contributions = {
-                site: (self._history.reports[site]["n_train"], self._last_validation_loss(site))
-                for site in done
-            }
-            self._aggregator.end_round(list(self.copies.values()), contributions)
+        self._round |= self.method.end_round(task.round, {site: self._contributor(site) for site in present})
         self._history.rounds.append(self._round)
         self._completed = task.round + 1
         self._history.end_round(time.monotonic() - self._session_start)
         self._save()
         self._writer.write_round(self._round)
 
-    def _last_validation_loss(self, site: str) -> float | None:
+    def _contributor(self, site: str) -> Contributor:
         validation = self._history.validation.get(site)
-        return validation[-1]["loss"] if validation else None
+        return Contributor(
+            self._history.reports[site]["n_train"], validation[-1]["loss"] if validation else None
+        )
 
     def finish(self) -> dict[str, Any]:
         """Write results, models and events; return the results."""
         self._history.wall_s = time.monotonic() - self._session_start
-        results = build_results(self._config, self.run_id, self._history)
-        data = json.dumps(results, indent=2).encode()
-        write_atomically(self._run_folder / "results.json", data)
-        for site, copy in self.copies.items():
-            state = {"site": site, "task": copy.task.name, "config": self._config.to_dict()}
-            save_checkpoint(self._run_folder / "models" / f"{site}.safetensors", copy.weights(), state)
-            copy.discard()
+        results = build_results(
+            self._config, self.run_id, self._history, account(self._family.disclosures(self._config), 1)
+        )
+        write_atomically(self._run_folder / "results.json", json.dumps(results, indent=2).encode())
+        for site, task, weights in self.method.models():
+            state = {"site": site, "task": task, "config": self._config.to_dict()}
+            save_checkpoint(self._run_folder / "models" / f"{site}.safetensors", weights, state)
         self._writer.close(results)
         self._store.clear_aside()
         log.info("test results, each site with its best round:\n%s", results_table(results))
@@ -268,36 +265,48 @@ class Coordinator:
         return results
 
     def _save(self) -> None:
-        for site, copy in self.copies.items():
-            save_checkpoint(self._store.path(self._completed, site), *copy.state())
+        for site in self.method.site_parts():
+            save_checkpoint(self._store.path(self._completed, site), *self.method.site_state(site))
         state = {
+            "format": FORMAT,
             "config": self._config.to_dict(),
             "digest": self._config.digest(),
             "sites": self._sites,
             "history": self._history.to_dict(),
         }
         # Written last, so that its presence says that the round is complete.
-        tensors = with_prefix("discriminators", self._discriminators.state())
-        tensors |= with_prefix("aggregator", self._aggregator.state()) | self._turns.state()
+        tensors = with_prefix(_METHOD, self.method.state())
         save_checkpoint(self._store.path(self._completed, "server"), tensors, state)
         self._store.prune(self._store.rounds("server")[-KEPT_ROUNDS:])
 
-    def _resume(self, device: torch.device) -> None:
+    def _resume(self) -> None:
         rounds = self._store.rounds("server")
         if not rounds:
             raise CheckpointError(f"resume_from: {self._store.folder} holds no complete round")
         self._completed = rounds[-1]
         tensors, state = load_checkpoint(self._store.path(self._completed, "server"))
+        self._check_resumed(state)
+        self._history = History(**state["history"])
+        parts = {
+            site: partial(load_checkpoint, self._store.path(self._completed, site))
+            for site in self.method.site_parts()
+        }
+        self.method.load_state(without_prefix(_METHOD, tensors), parts)
+        log.info("going on with run %s after %d complete rounds", self.run_id, self._completed)
+
+    def _check_resumed(self, state: Mapping[str, Any]) -> None:
+        """Check that a checkpoint is one of this job.
+
+        Raises:
+            CheckpointError: it is of another version, configuration or set of sites.
+        """
+        if state.get("format") != FORMAT:
+            raise CheckpointError(
+                f"resume_from: run {self.run_id} was begun by another version of this package, whose "
+                "checkpoints this one cannot read; begin the run anew, or finish it with that version"
+            )
         if state["digest"] != self._config.digest():
             changed = difference(state["config"], self._config.to_dict())
             raise CheckpointError(f"resume_from: run {self.run_id} had another configuration: {changed}")
         if sorted(state["sites"]) != sorted(self._sites):
             raise CheckpointError(f"resume_from: run {self.run_id} had the sites {', '.join(state['sites'])}")
-        self._discriminators.load_state(without_prefix("discriminators", tensors))
-        self._aggregator.load_state(without_prefix("aggregator", tensors), device)
-        self._turns.load_state(tensors)
-        self._history = History(**state["history"])
-        for site, copy in self.copies.items():
-            copy.load_state(*load_checkpoint(self._store.path(self._completed, site)))
-        Choice.share_equal(copy.choice for copy in self.copies.values())
-        log.info("going on with run %s after %d complete rounds", self.run_id, self._completed)

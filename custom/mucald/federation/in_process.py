@@ -15,12 +15,13 @@ from mucald.config.job import JobConfig
 from mucald.device import choose_device, settle_threads
 from mucald.errors import MucaldError
 from mucald.federation.coordinator import Coordinator
-from mucald.federation.participant import Participant, create_site, save_site_outputs
+from mucald.federation.method import Family, Outcome, SiteMethod
+from mucald.federation.participant import create_site, save_site_outputs
 from mucald.federation.task import SiteTask
-from mucald.methods.split.wire.link import Link
 
 
 def run_in_process(
+    family: Family,
     config: JobConfig,
     sites: Sequence[str],
     folder: Path,
@@ -30,8 +31,9 @@ def run_in_process(
     """Run a job from its first round, or from where it stopped, to its results.
 
     Args:
+        family: the job's family of methods.
         config: the job.
-        sites: names of the sites.
+        sites: names of those that take part.
         folder: where results go: ``folder/server`` and ``folder/<site>``.
         home: the folder of a participant's own files.
         workers: sites that run at once; the results do not depend on it.
@@ -44,17 +46,17 @@ def run_in_process(
     """
     torch.set_num_threads(config.runtime.threads)
     device = choose_device(config.runtime)
-    coordinator = Coordinator(config, list(sites), home("server"), folder / "server", device)
-    participants: dict[str, Participant] = {}
+    coordinator = Coordinator(family, config, list(sites), home("server"), folder / "server", device)
+    participants: dict[str, SiteMethod] = {}
 
-    def work(name: str, task: SiteTask) -> dict[str, Any]:
+    def work(name: str, task: SiteTask) -> Outcome:
         if name not in participants:
-            participants[name] = create_site(name, config, home(name), task.run_id, device)
+            participants[name] = create_site(family, name, config, home(name), task.run_id, device)
         site = participants[name]
-        report = site.run(task, Link(partial(coordinator.server.handle, name), config, name))
+        outcome = site.run(task, coordinator.payload(name, task), partial(coordinator.handle, name))
         if task.kind == "test":
             save_site_outputs(site, config, folder / name)
-        return report
+        return outcome
 
     with ThreadPoolExecutor(max_workers=workers, initializer=settle_threads) as pool:
         for task in coordinator.tasks():
@@ -63,7 +65,8 @@ def run_in_process(
                 futures = {name: pool.submit(work, name, task) for name in turn}
                 for name, future in futures.items():
                     try:
-                        coordinator.receive(name, future.result())
+                        outcome = future.result()
+                        coordinator.receive(name, outcome.reports, outcome.payload)
                     except MucaldError as error:
                         # One process has one log, so the person who can mend it reads the whole message.
                         coordinator.fail(name, str(error))

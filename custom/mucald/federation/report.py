@@ -15,15 +15,15 @@ _NO_NUMBERS = {"best", "per_class"}
 _MAX_TEXT = 100
 
 
-def reports_by_site(report: Any, participant: str, sites: Collection[str]) -> dict[str, Any]:
-    """Return the reports that one participant sends for ``sites``, whose data it holds, by site.
+def check_reports(reports: Any, participant: str, sites: Collection[str]) -> dict[str, Any]:
+    """Return what one participant sends, checked to be one report for each of the sites it answers for.
 
     Raises:
-        WireError: it is not one report for each of them.
+        WireError: it is not.
     """
-    if not isinstance(report, dict) or set(report) != set(sites):
+    if not isinstance(reports, dict) or set(reports) != set(sites):
         raise WireError(f"site '{participant}' did not send one report for each of {', '.join(sites)}")
-    return {site: report[site] for site in sites}
+    return {site: reports[site] for site in sites}
 
 
 def check_report(report: Any, site: str, round_number: int) -> None:

@@ -16,15 +16,16 @@ from mucald.errors import MucaldError, WireError
 from mucald.federation.coordinator import Coordinator
 from mucald.federation.task import SiteTask
 from mucald.flare.channel import serve
-from mucald.flare.protocol import REASON, REPORT, task_to_shareable
+from mucald.flare.protocol import REASON, outcome_from_shareable, task_to_shareable
 from mucald.flare.workspace import home_folder, job_config, run_folder
+from mucald.methods import family_of
 
 _POLL_S = 0.2
 _MAX_REASON = 1000
 
 
-class SplitFedController(Controller):
-    """Runs a split-federated job: one task per site and round, and the steps over the cell channel.
+class FederationController(Controller):
+    """Runs a job: one task per site and round, and steps over the cell channel for methods that take some.
 
     Tasks of a round are handed out as the coordinator says: to all sites at once, or to one after the other.
     """
@@ -34,7 +35,7 @@ class SplitFedController(Controller):
         self._coordinator: Coordinator | None = None
 
     def start_controller(self, fl_ctx: FLContext) -> None:
-        """Build the server's networks and open the channel; a wrong job ends with its reason."""
+        """Build the server's half and open the channel; a wrong job ends with its reason."""
         engine = fl_ctx.get_engine()
         try:
             config = job_config(fl_ctx)
@@ -44,13 +45,12 @@ class SplitFedController(Controller):
             present = {client.name for client in engine.get_clients()}
             sites = [name for name in config.sites if name in present]
             sites += sorted(present - set(sites))
-            self._coordinator = Coordinator(
-                config, sites, home_folder(fl_ctx), run_folder(fl_ctx), choose_device(config.runtime)
-            )
+            home, folder, device = home_folder(fl_ctx), run_folder(fl_ctx), choose_device(config.runtime)
+            self._coordinator = Coordinator(family_of(config.method), config, sites, home, folder, device)
         except MucaldError as error:
             self.system_panic(str(error), fl_ctx)
             return
-        serve(engine.get_cell(), fl_ctx.get_job_id(), self._coordinator.server.handle)
+        serve(engine.get_cell(), fl_ctx.get_job_id(), self._coordinator.handle)
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Run all rounds and the test."""
@@ -79,7 +79,7 @@ class SplitFedController(Controller):
     def _hand_out(
         self, coordinator: Coordinator, task: SiteTask, sites: list[str], abort: Signal, fl_ctx: FLContext
     ) -> None:
-        """Broadcast a task to ``sites`` and wait for them."""
+        """Give every one of ``sites`` the task, and wait for all."""
 
         def received(client_task: ClientTask, fl_ctx: FLContext) -> None:  # noqa: ARG001 - FLARE names it
             self._take(coordinator, client_task.client.name, client_task.result)
@@ -89,29 +89,34 @@ class SplitFedController(Controller):
             again = client_task.task_send_count > 0
             (coordinator.restart if again else coordinator.begin)(client_task.client.name)
 
-        broadcast = Task(
-            name=task.kind,
-            data=task_to_shareable(task, fl_ctx.get_engine().get_cell().get_fqcn()),
-            timeout=self._task_timeout,
-            before_task_sent_cb=sent,
-            result_received_cb=received,
-        )
-        self.broadcast(broadcast, fl_ctx, targets=sites, min_responses=len(sites))
-        self._wait(coordinator, broadcast, abort)
+        server, handed_out = fl_ctx.get_engine().get_cell().get_fqcn(), []
+        for site in sites:
+            # A task of its own for each, because each may bring other tensors.
+            handed_out.append(
+                Task(
+                    name=task.kind,
+                    data=task_to_shareable(task, coordinator.payload(site, task), server),
+                    timeout=self._task_timeout,
+                    before_task_sent_cb=sent,
+                    result_received_cb=received,
+                )
+            )
+            self.broadcast(handed_out[-1], fl_ctx, targets=[site], min_responses=1)
+        self._wait(coordinator, handed_out, abort)
         if not abort.triggered:
             for site in coordinator.awaited:
                 limit = f" within {self._task_timeout} s" if self._task_timeout else ""
                 coordinator.fail(site, f"no answer{limit}; its job process or its host has ended")
 
-    def _wait(self, coordinator: Coordinator, broadcast: Task, abort: Signal) -> None:
-        """Return when FLARE has ended the task, or when all sites but silent ones have answered it."""
+    def _wait(self, coordinator: Coordinator, tasks: list[Task], abort: Signal) -> None:
+        """Return when FLARE has ended the tasks, or when all sites but silent ones have answered theirs."""
         silent = False
-        while broadcast.completion_status is None:
+        while open_tasks := [task for task in tasks if task.completion_status is None]:
             silent |= bool(coordinator.leave_out_silent())
-            if abort.triggered:
-                self.cancel_task(broadcast, TaskCompletionStatus.ABORTED)
-            elif silent and not coordinator.awaited:
-                self.cancel_task(broadcast)
+            if abort.triggered or (silent and not coordinator.awaited):
+                status = TaskCompletionStatus.ABORTED if abort.triggered else TaskCompletionStatus.CANCELLED
+                for task in open_tasks:
+                    self.cancel_task(task, status)
             else:
                 time.sleep(_POLL_S)
 
@@ -123,7 +128,7 @@ class SplitFedController(Controller):
             coordinator.fail(site, reason[:_MAX_REASON])
             return
         try:
-            coordinator.receive(site, result.get(REPORT))
+            coordinator.receive(site, *outcome_from_shareable(result))
         except WireError as error:
             coordinator.fail(site, str(error))
 

@@ -10,14 +10,15 @@ from nvflare.apis.signal import Signal
 
 from mucald.device import choose_device
 from mucald.errors import MucaldError, WireError
-from mucald.federation.participant import Participant, create_site, save_site_outputs
+from mucald.federation.method import SiteMethod
+from mucald.federation.participant import create_site, save_site_outputs
 from mucald.flare.channel import ChannelSender
-from mucald.flare.protocol import failure_to_shareable, report_to_shareable, task_from_shareable
+from mucald.flare.protocol import failure_to_shareable, outcome_to_shareable, task_from_shareable
 from mucald.flare.workspace import home_folder, job_config, run_folder
-from mucald.methods.split.wire.link import Link
+from mucald.methods import family_of
 
 
-class SplitFedExecutor(Executor):
+class MethodExecutor(Executor):
     """Runs one site.
 
     The simulator may start a new process for every task, so all state between tasks is on disk; a process
@@ -26,7 +27,7 @@ class SplitFedExecutor(Executor):
 
     def __init__(self) -> None:
         super().__init__()
-        self._sites: dict[str, Participant] = {}
+        self._sites: dict[str, SiteMethod] = {}
 
     def execute(
         self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
@@ -46,20 +47,24 @@ class SplitFedExecutor(Executor):
     ) -> Shareable:
         config = job_config(fl_ctx)
         torch.set_num_threads(config.runtime.threads)
-        task, server = task_from_shareable(task_name, shareable)
+        task, received, server = task_from_shareable(task_name, shareable)
         site = self._site(task.run_id, fl_ctx)
         cell = fl_ctx.get_engine().get_cell()
         sender = ChannelSender(cell, server, config.runtime.step_timeout_s, abort_signal)
-        report = site.run(task, Link(sender, config, site.name))
+        outcome = site.run(task, received, sender)
         if task.kind == "test":
             save_site_outputs(site, config, run_folder(fl_ctx))
-        return report_to_shareable(report)
+        return outcome_to_shareable(outcome)
 
-    def _site(self, run_id: str, fl_ctx: FLContext) -> Participant:
+    def _site(self, run_id: str, fl_ctx: FLContext) -> SiteMethod:
         if not re.fullmatch(r"[\w.-]+", run_id):
             raise WireError("the server sent a run id that is not a plain name")
         if run_id not in self._sites:
             name, config = fl_ctx.get_identity_name(), job_config(fl_ctx)
             device = choose_device(config.runtime)
-            self._sites = {run_id: create_site(name, config, home_folder(fl_ctx), run_id, device)}
+            self._sites = {
+                run_id: create_site(
+                    family_of(config.method), name, config, home_folder(fl_ctx), run_id, device
+                )
+            }
         return self._sites[run_id]

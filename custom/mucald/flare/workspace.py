@@ -6,8 +6,9 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
-from mucald.config.job import JobConfig, load_config
+from mucald.config.job import JobConfig
 from mucald.home import PROVISIONED_HOME, beside, participant_home
+from mucald.methods.jobs import load_config
 
 
 def job_config(fl_ctx: FLContext) -> JobConfig:

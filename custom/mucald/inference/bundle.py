@@ -19,7 +19,6 @@ INTENDED_USE = "research, not for diagnosis"
 def metadata(model: TrainedModel) -> dict[str, Any]:
     """Return the content of ``configs/metadata.json``."""
     config, side, n_classes = model.config, model.config.data.image_size, model.task.n_classes
-    noise = "one fixed draw of the release's noise is part of the network"
     return {
         "version": __version__,
         "changelog": {__version__: "exported from a run"},
@@ -28,10 +27,7 @@ def metadata(model: TrainedModel) -> dict[str, Any]:
         "numpy_version": np.__version__,
         "required_packages_version": {"nibabel": nibabel.__version__},
         "task": f"{model.task.title} segmentation",
-        "description": (
-            f"Split-federated {config.network.backbone} of site '{model.site}', job '{config.name}', joined: "
-            f"front end, server's part, back end; {noise if config.release.noised else 'without noise'}."
-        ),
+        "description": f"Site '{model.site}', job '{config.name}': {model.description}.",
         "authors": f"run of the job '{config.name}'",
         "copyright": "of the participants of the run",
         "intended_use": INTENDED_USE,

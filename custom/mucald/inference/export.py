@@ -5,12 +5,11 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mucald import randomness
 from mucald.errors import ModelError
 from mucald.inference.bundle import INFERENCE, METADATA, MODEL, inference_config, metadata
-from mucald.inference.joined import JoinedModel
 from mucald.inference.model_files import TrainedModel
 
 TOLERANCE = 1e-4
@@ -21,7 +20,7 @@ _EXAMPLES = 2
 def export(model: TrainedModel, folder: Path) -> dict[str, float]:
     """Write the bundle, the TorchScript file within it, and compare both with the joined model.
 
-    The release's noise is within the file as constants, see :mod:`mucald.inference.joined`.
+    The release's noise is within the file as constants, see :mod:`mucald.methods.split.joined`.
 
     Args:
         model: the trained weights and their job.
@@ -34,7 +33,7 @@ def export(model: TrainedModel, folder: Path) -> dict[str, float]:
     Raises:
         ModelError: a difference is larger than :data:`TOLERANCE`.
     """
-    joined = JoinedModel(model)
+    joined = model.network()
     traced = trace(joined, model.config.data.image_size)
     for part in (MODEL, METADATA):
         (folder / part).parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +44,7 @@ def export(model: TrainedModel, folder: Path) -> dict[str, float]:
     return check_export(joined, folder, model.config.data.image_size)
 
 
-def trace(joined: JoinedModel, image_size: int) -> torch.jit.ScriptModule:
+def trace(joined: nn.Module, image_size: int) -> torch.jit.ScriptModule:
     """Trace a joined model; the result takes batches of any size of images (B, 3, S, S) in [0, 1]."""
     with warnings.catch_warnings():
         # Shapes and levels that are checked in Python become constants: S is fixed, and so is the level.
@@ -57,7 +56,7 @@ def trace(joined: JoinedModel, image_size: int) -> torch.jit.ScriptModule:
 
 
 @torch.no_grad()
-def check_export(joined: JoinedModel, folder: Path, image_size: int) -> dict[str, float]:
+def check_export(joined: nn.Module, folder: Path, image_size: int) -> dict[str, float]:
     """Compare what lies in ``folder`` with the joined model, on random images in batches of one and three.
 
     Returns:

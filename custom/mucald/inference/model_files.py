@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mucald.config.job import JobConfig
-from mucald.config.schema import parse
 from mucald.errors import CheckpointError, ModelError
-from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods import family_of
+from mucald.methods.jobs import parse_config
 from mucald.state.checkpoint import load_checkpoint
 from mucald.tasks import Task, get_task
 
@@ -26,9 +26,8 @@ class TrainedModel:
         site: name of the site.
         task: its task.
         config: the job.
-        site_weights: ``front_end.…``, ``back_end.…``, of a mixture ``mixture.…``, and ``middle.…`` of a model
-            that was trained on pooled data.
-        server_weights: the server's networks for the site; empty on pooled data.
+        site_weights: ``front_end.…``, ``back_end.…`` and what else the site holds.
+        server_weights: the server's part of the model; empty where the site has all of it.
     """
 
     site: str
@@ -38,9 +37,13 @@ class TrainedModel:
     server_weights: dict[str, Tensor]
 
     @property
-    def pooled(self) -> bool:
-        """Whether one participant held the data of all sites, and therefore the whole network."""
-        return algorithm_of(self.config).pooled_at is not None
+    def description(self) -> str:
+        """What the network is, in words."""
+        return family_of(self.config.method).description(self.config)
+
+    def network(self) -> nn.Module:
+        """Return the whole network: logits (B, C, S, S) for images (B, 3, S, S) in [0, 1]."""
+        return family_of(self.config.method).network(self)
 
 
 def find_model_files(run: Path, site: str) -> tuple[Path, Path | None]:
@@ -75,7 +78,7 @@ def load_model(site_file: Path, server_file: Path | None) -> TrainedModel:
 
     Args:
         site_file: what the participant wrote that ran the site's test.
-        server_file: what the server wrote for the site; None for a model trained on pooled data.
+        server_file: what the server wrote for the site; None where the site has all of it.
 
     Raises:
         ModelError: a file is missing or damaged, is not of that kind, or the two are of different sites,
@@ -85,9 +88,9 @@ def load_model(site_file: Path, server_file: Path | None) -> TrainedModel:
     site_weights, state = _read(site_file)
     if not any(name.startswith(_OF_SITE) for name in site_weights) or "site" not in state:
         raise ModelError(f"{site_file} is no site's model: it holds no front end")
-    config = parse(JobConfig, state["config"])
+    config = parse_config(state["config"])
     model = TrainedModel(state["site"], get_task(state["task"]), config, site_weights, {})
-    if model.pooled:
+    if not family_of(config.method).server_keeps_models(config):
         return model
     if server_file is None:
         raise ModelError(
@@ -103,7 +106,7 @@ def load_model(site_file: Path, server_file: Path | None) -> TrainedModel:
                 f"{server_file} is of the {key} '{other.get(key)}', {site_file} of '{state[key]}'; give two "
                 "files of one site and run"
             )
-    if parse(JobConfig, other["config"]).digest() != config.digest():
+    if parse_config(other["config"]).digest() != config.digest():
         raise ModelError(f"{server_file} and {site_file} are of runs with different configurations")
     return TrainedModel(model.site, model.task, config, site_weights, server_weights)
 

@@ -12,13 +12,12 @@ from mucald.data.dataset import Batch, SiteData, Split
 from mucald.errors import TrainingError
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.metrics import segmentation as metrics
-from mucald.tasks import Task
 
-Predict = Callable[[int, Tensor, Batch], Tensor]
-"""Gives the logits (B, C, H, W) of a mini-batch: its number, its rows in the split, and the batch itself."""
+Predict = Callable[[int, Batch], Tensor]
+"""Gives the logits (B, C, H, W) of a mini-batch, given its number and the batch itself."""
 
 PredictEach = Callable[[int, Tensor, Batch], Sequence[Tensor]]
-"""The same with several models: one tensor of logits each."""
+"""The same with several models, one tensor of logits each; it is given the batch's rows in the split too."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +30,6 @@ class Previews:
     images: Tensor
     labels: Tensor
     predictions: Tensor
-
-
-@dataclass(frozen=True)
-class Tested:
-    """What stays with the participant that ran a site's test.
-
-    Args:
-        site: name of the site.
-        task: its task.
-        weights: of the networks that the participant holds, in the site's best round.
-        previews: example predictions, where the site allows pictures.
-    """
-
-    site: str
-    task: Task
-    weights: dict[str, Tensor]
-    previews: Previews | None
 
 
 @dataclass
@@ -104,8 +86,8 @@ def scores_of_test(
     """Return scores of a model on a site's test images: in all, Dice per image, example predictions."""
     split, classes = data.test, data.task.classes
     scores, predictions = [], []
-    for step, rows, batch in in_order(split, batch_size):
-        logits = predict(step, rows, batch)
+    for step, _, batch in in_order(split, batch_size):
+        logits = predict(step, batch)
         scores.append(metrics.image_scores(logits, batch.masks, len(classes), surface=True))
         predictions.append(logits.argmax(dim=1).cpu())
     dice_per_image, previews = metrics.dice_per_image(scores), None

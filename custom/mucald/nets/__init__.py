@@ -8,8 +8,8 @@ from typing import Protocol
 
 from torch import nn
 
+from mucald.config.common import NetworkConfig
 from mucald.config.schema import closest
-from mucald.config.sections import NetworkConfig
 from mucald.errors import ConfigError
 from mucald.nets.mixed_precision import MixedPrecision
 from mucald.nets.swin_unet import SwinUNet

@@ -5,23 +5,24 @@ from typing import Any
 
 from mucald import __version__
 from mucald.config.job import JobConfig
-from mucald.methods.split.algorithms import algorithm_of
-from mucald.privacy.accountant import account, release_snr, releases_per_sample
 from mucald.results.history import DATA, SECONDS, TEST, History
 
 SCHEMA = 1
 METRICS = ("dice", "iou", "iou_with_background", "precision", "recall", "hd95", "assd")
 
 
-def build_results(config: JobConfig, run_id: str, history: History) -> dict[str, Any]:
+def build_results(
+    config: JobConfig, run_id: str, history: History, privacy: dict[str, Any]
+) -> dict[str, Any]:
     """Return the content of ``results.json``.
 
     Args:
         config: the job.
         run_id: names the run.
         history: of the whole run.
+        privacy: the account of the job's disclosures, of one image per case.
     """
-    sites = {site: _site_results(config, site, history) for site in sorted(history.reports)}
+    sites = {site: _site_results(site, history) for site in sorted(history.reports)}
     tests = [site["test"] for site in sites.values() if site["test"] is not None]
     up, down, training = (
         sum(wire[key] for wire in history.wire.values()) for key in ("up", "down", "training")
@@ -57,11 +58,11 @@ def build_results(config: JobConfig, run_id: str, history: History) -> dict[str,
             "server_s": server,
             "transport_s": requests - server,
         },
-        "privacy": _privacy(config),
+        "privacy": privacy,
     }
 
 
-def _site_results(config: JobConfig, site: str, history: History) -> dict[str, Any]:
+def _site_results(site: str, history: History) -> dict[str, Any]:
     report = history.reports[site]
     validation = history.validation.get(site, [])
     best = [entry["round"] for entry in validation if entry["best"]]
@@ -71,45 +72,7 @@ def _site_results(config: JobConfig, site: str, history: History) -> dict[str, A
         "best_round": best[-1] if best else None,
         "aggregation": history.aggregation.get(site, []),
         **{key: report.get(key) for key in TEST},
-        "adversarial_scale": config.site(site).adversarial_scale,
         "wire": history.wire[site],
-    }
-
-
-def _privacy(config: JobConfig) -> dict[str, Any]:
-    release, noised = config.release, config.release.noised
-    supervision = config.crdm.supervision if config.crdm.denoiser and noised else None
-    algorithm = algorithm_of(config)
-    if algorithm.pooled_at is not None:
-        return {
-            "data_pooled": True,
-            "noised": False,
-            "release_mode": None,
-            "supervision": None,
-            # No latent is sent, for the images themselves have moved.
-            "latent_recoverable_by_server": None,
-            "front_end_known_to_server": None,
-            "t_release": None,
-            "snr": None,
-            "releases_per_sample": {"train": 0, "validation": 0, "test": 0},
-            "proxy_noise_std": None,
-            "account": None,
-        }
-    return {
-        "data_pooled": False,
-        "noised": noised,
-        "release_mode": release.mode,
-        "supervision": supervision,
-        # With ε in hand the clean latent is one subtraction away.
-        "latent_recoverable_by_server": not noised or config.crdm.supervision == "epsilon",
-        # Who knows what a front end does to images has a start for inverting what it released.
-        "front_end_known_to_server": algorithm.shares_front_end,
-        "t_release": release.t if noised else None,
-        "snr": release_snr(release),
-        "releases_per_sample": releases_per_sample(config),
-        "proxy_noise_std": release.proxy_noise_std if config.crdm.encoder != "none" else None,
-        # Of one image per case, and of what the job asks; a site's own account stays with it.
-        "account": account(config).to_dict(),
     }
 
 

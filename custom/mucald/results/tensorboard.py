@@ -47,17 +47,19 @@ class ScalarWriter:
             self.write_round(record)
 
     def write_round(self, record: dict[str, Any]) -> None:
-        """Write one round: loss terms, gradient norms, validation Dice, discriminators, learning rates."""
+        """Write one round: loss terms, gradient norms, the method's own numbers, learning rates."""
         step = record["round"] + 1
         for site, entry in record["sites"].items():
             for name, value in entry["losses"].items():
                 self._writer.add_scalar(f"loss_{name}/{site}", value, step)
             for name, value in entry["gradients"].items():
                 self._writer.add_scalar(f"gradient_norm_{name}/{site}", value, step)
-        for name, value in record["discriminators"].items():
-            self._writer.add_scalar(f"discriminator/{name}", value, step)
-        for name in ("segmentation", "causal", "denoiser"):
-            self._writer.add_scalar(f"learning_rate/{name}", getattr(self._config.optimiser, name), step)
+        for group, numbers in record.items():
+            if group != "sites" and isinstance(numbers, dict):
+                for name, value in numbers.items():
+                    self._writer.add_scalar(f"{group}/{name}", value, step)
+        for name, rate in self._config.learning_rates().items():
+            self._writer.add_scalar(f"learning_rate/{name}", rate, step)
         self._writer.flush()
 
     def close(self, results: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mucald.errors import CheckpointError
 
 
-class Aside:
+class DiskTensors:
     """Tensors in a file. It belongs to this process alone; what must survive it goes into checkpoints.
 
     Args:

@@ -4,7 +4,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-from mucald.config.job import JobConfig
 from mucald.errors import CheckpointError
 from mucald.state.checkpoint import CheckpointStore, load_checkpoint, save_checkpoint
 
@@ -28,13 +27,13 @@ class Resumable:
 
     Args:
         name: name of the participant.
-        config: the job.
+        digest: of the job's configuration; a checkpoint of another is refused.
         store: where its checkpoints lie.
         segments: what they hold.
     """
 
-    def __init__(self, name: str, config: JobConfig, store: CheckpointStore, segments: Stateful):
-        self.name, self._config, self._store = name, config, store
+    def __init__(self, name: str, digest: str, store: CheckpointStore, segments: Stateful):
+        self.name, self._digest, self._store = name, digest, store
         self._stateful = segments
         self._completed: int | None = None
 
@@ -53,7 +52,7 @@ class Resumable:
             self._begin(completed, newcomer)
             return
         tensors, state = load_checkpoint(self._store.path(kept[-1], "site"))
-        if state["config"] != self._config.digest():
+        if state["config"] != self._digest:
             raise CheckpointError(
                 f"the checkpoint in {self._store.folder} belongs to another configuration",
                 public=f"the checkpoint of site '{self.name}' belongs to another configuration",
@@ -70,6 +69,6 @@ class Resumable:
 
     def _save(self, completed: int) -> None:
         self._completed = completed
-        state = {"config": self._config.digest(), "completed": completed}
+        state = {"config": self._digest, "completed": completed}
         save_checkpoint(self._store.path(completed, "site"), self._stateful.state(), state)
         self._store.prune(self._store.rounds("site")[-KEPT_ROUNDS:])

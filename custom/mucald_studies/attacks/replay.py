@@ -7,16 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mucald.config.job import JobConfig
-from mucald.config.sections import ReleaseConfig
 from mucald.data.dataset import SiteData
 from mucald.errors import AttackError
 from mucald.federation.task import SiteTask
+from mucald.methods.split.config import ReleaseConfig, SplitConfig
+from mucald.methods.split.disclosures import under
 from mucald.methods.split.site.method import SplitSite
 from mucald.methods.split.site.once import OnceSite
 from mucald.methods.split.site.release import Release, Released
 from mucald.methods.split.site.segments import SiteSegments
-from mucald.methods.split.wire.link import Link
 from mucald.methods.split.wire.messages import Field, decode
 from mucald.privacy.policy import Policy
 from mucald.state.checkpoint import CheckpointStore
@@ -49,9 +48,9 @@ class DrivenSite(SplitSite):
         folder: where its checkpoints go.
     """
 
-    def __init__(self, name: str, config: JobConfig, data: SiteData, policy: Policy, folder: Path):
+    def __init__(self, name: str, config: SplitConfig, data: SiteData, policy: Policy, folder: Path):
         super().__init__(name, config, data, policy, CheckpointStore(folder), CPU)
-        self.release = _ListeningRelease(policy.tightened(config.release), data.noise_secret, name)
+        self.release = _ListeningRelease(under(policy, config).release, data.noise_secret, name)
         self._release = self.release
         self._segments = self.segments_class(config, name, data.task.n_classes, self.release, CPU)
         self._stateful = self._segments
@@ -69,14 +68,14 @@ class DrivenSite(SplitSite):
     def train(self, send: Callable[[bytes], bytes], round_number: int) -> None:
         """Train for a round with the server behind ``send``."""
         newcomers = (self.name,) if round_number == 0 else ()
-        self.run(SiteTask("train", round_number, "driven", newcomers), Link(send, self._config, self.name))
+        self.run(SiteTask("train", round_number, "driven", newcomers), {}, send)
 
 
 class DrivenOnceSite(DrivenSite, OnceSite):
     """The same of a site that releases every image once."""
 
 
-def drive(name: str, config: JobConfig, data: SiteData, policy: Policy, folder: Path) -> DrivenSite:
+def drive(name: str, config: SplitConfig, data: SiteData, policy: Policy, folder: Path) -> DrivenSite:
     """Return the site that the job asks for, to be driven; arguments as of :class:`DrivenSite`."""
     kind = DrivenOnceSite if config.release.mode == "once" else DrivenSite
     return kind(name, config, data, policy, folder)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mucald.config.job import CONFIG_FILE, load_job
+from mucald.config.job import CONFIG_FILE
+from mucald.config.merge import overridden
 from mucald.config.schema import read_json
-from mucald_studies.reporting.runs import set_key
+from mucald.methods.jobs import load_job
 
 
 def variant(
@@ -41,16 +42,12 @@ def variant(
 
 
 def variant_content(job: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a job's ``mucald.json`` with values changed by dotted key.
+    """Return a job's whole configuration with values changed by dotted key.
 
     Raises:
         ConfigError: the job is wrong, or a key does not exist.
     """
-    load_job(job)
-    content = read_json(_config_folder(job) / CONFIG_FILE)
-    for key, value in changes.items():
-        set_key(content, key, value)
-    return content
+    return overridden(load_job(job)[0].to_dict(), changes)
 
 
 def _config_folder(job: Path) -> Path:

@@ -9,8 +9,8 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
-from mucald.flare.controller import SplitFedController
-from mucald.flare.executor import SplitFedExecutor
+from mucald.flare.controller import FederationController
+from mucald.flare.executor import MethodExecutor
 from mucald_studies.benchmark.parts import PARTS
 from mucald_studies.benchmark.probe import Ledger, Probe
 
@@ -30,7 +30,7 @@ def read_ledgers(folder: Path) -> Ledger:
     return whole
 
 
-class ProbedController(SplitFedController):
+class ProbedController(FederationController):
     """The workflow, timed."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class ProbedController(SplitFedController):
         _leave(self._probe.ledger)
 
 
-class ProbedExecutor(SplitFedExecutor):
+class ProbedExecutor(MethodExecutor):
     """A site, timed."""
 
     def __init__(self) -> None:

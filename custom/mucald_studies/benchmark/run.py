@@ -9,9 +9,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mucald.config.job import JobConfig, load_job
+from mucald.config.job import JobConfig
 from mucald.errors import ConfigError
 from mucald.home import HOME_VARIABLE
+from mucald.methods.jobs import load_job
 from mucald_studies.benchmark.jobs import process_command, simulator_command, variant
 from mucald_studies.benchmark.processes import Watched, execute
 from mucald_studies.benchmark.result import Check, Result, ratio

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mucald import randomness
-from mucald.config.job import JobConfig
 from mucald.config.schema import parse
 from mucald.device import choose_device
+from mucald.methods.split.config import SplitConfig
 from mucald.nets import backbone_of
 from mucald.tasks import get_task
 from mucald_studies.benchmark.jobs import variant_content
@@ -73,8 +73,8 @@ def measure(plan: SegmentsPlan) -> dict[str, dict[int, dict[str, dict[str, float
     return {device.type: seconds}
 
 
-def _config(plan: SegmentsPlan, more: Mapping[str, Any]) -> JobConfig:
-    return parse(JobConfig, variant_content(plan.job, {**plan.changes, **more}))
+def _config(plan: SegmentsPlan, more: Mapping[str, Any]) -> SplitConfig:
+    return parse(SplitConfig, variant_content(plan.job, {**plan.changes, **more}))
 
 
 def _seconds(passes: Mapping[str, Pass], repeats: int, device: torch.device) -> dict[str, float]:
@@ -89,7 +89,7 @@ def _seconds(passes: Mapping[str, Pass], repeats: int, device: torch.device) -> 
     return {way: median(of_way[_WARM_UP:]) for way, of_way in times.items()}
 
 
-def _passes(config: JobConfig, layout: torch.memory_format, device: torch.device) -> dict[str, Pass]:
+def _passes(config: SplitConfig, layout: torch.memory_format, device: torch.device) -> dict[str, Pass]:
     plan, size = backbone_of(config.network), config.data.image_size
     plan.check_image_size(size)
     n_classes = get_task(next(iter(config.sites.values())).task).n_classes

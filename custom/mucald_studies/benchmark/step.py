@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mucald.config.job import load_job
 from mucald.errors import TrainingError
 from mucald.federation.in_process import run_in_process
 from mucald.home import HOME_VARIABLE
+from mucald.methods import family_of
+from mucald.methods.jobs import load_job
 from mucald_studies.benchmark.jobs import simulator_command, variant, variant_content
 from mucald_studies.benchmark.parts import AHEAD, BESIDE, PARTS, SERVER, SITE, WAIT, WAIT_FOR_CORE
 from mucald_studies.benchmark.probe import Ledger, Probe
@@ -22,8 +23,8 @@ from mucald_studies.reporting.document import Table
 MAX_CODEC_SHARE = 0.05
 CODEC = ("encode", "decode")
 _PROBED = {
-    "mucald.flare.controller.SplitFedController": "mucald_studies.benchmark.probed.ProbedController",
-    "mucald.flare.executor.SplitFedExecutor": "mucald_studies.benchmark.probed.ProbedExecutor",
+    "mucald.flare.controller.FederationController": "mucald_studies.benchmark.probed.ProbedController",
+    "mucald.flare.executor.MethodExecutor": "mucald_studies.benchmark.probed.ProbedExecutor",
 }
 
 
@@ -70,7 +71,14 @@ def measure(plan: StepPlan) -> dict[str, Ledger]:
 def _in_process(plan: StepPlan, changes: Mapping[str, Any], folder: Path) -> Ledger:
     config, sites = load_job(variant(plan.job, folder / "job", changes))
     with Probe(PARTS).installed() as ledger:
-        run_in_process(config, sites, folder / "local", lambda site: folder / "homes" / site, plan.threads)
+        run_in_process(
+            family_of(config.method),
+            config,
+            sites,
+            folder / "local",
+            lambda site: folder / "homes" / site,
+            plan.threads,
+        )
     return ledger
 
 

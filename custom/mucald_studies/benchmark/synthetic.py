@@ -21,20 +21,22 @@ import psutil
 import torch
 from torch import Tensor
 
-from mucald.config.job import JobConfig
 from mucald.config.schema import parse
 from mucald.device import choose_device
 from mucald.errors import ConfigError
 from mucald.federation.coordinator import Coordinator
 from mucald.federation.task import SiteTask
+from mucald.methods.split import FAMILY
+from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.aggregator import Aggregator
 from mucald.methods.split.server.discriminators import Discriminators
+from mucald.methods.split.server.method import SplitServerMethod
 from mucald.methods.split.site.release import Released
 from mucald.methods.split.wire.exchange import Exchange, NoisedProxies
 from mucald.methods.split.wire.link import Link, Traffic
 from mucald.methods.split.wire.messages import Phase
 from mucald.nets import backbone_of
-from mucald.tasks import get_task
 from mucald_studies.benchmark.probe import Part, Probe
 
 _IMAGES = 8
@@ -45,7 +47,7 @@ _BETWEEN_ROUNDS = (
 )
 
 
-def with_sites(content: dict[str, Any], count: int) -> JobConfig:
+def with_sites(content: dict[str, Any], count: int) -> SplitConfig:
     """Return a job for ``count`` sites, whose tasks are those of its own sites in turn.
 
     Raises:
@@ -53,7 +55,7 @@ def with_sites(content: dict[str, Any], count: int) -> JobConfig:
     """
     tasks = [site["task"] for site in content["sites"].values()]
     sites = {f"site-{number:02}": {"task": tasks[number % len(tasks)]} for number in range(count)}
-    config = parse(JobConfig, content | {"sites": sites, "min_sites": 1})
+    config = parse(SplitConfig, content | {"sites": sites, "min_sites": 1})
     if config.release.mode == "once" or config.algorithm.name != "splitfed":
         raise ConfigError("synthetic sites speak the protocol of algorithm splitfed and fresh releases alone")
     return config
@@ -62,10 +64,10 @@ def with_sites(content: dict[str, Any], count: int) -> JobConfig:
 class _Site:
     """A site without data or networks."""
 
-    def __init__(self, name: str, number: int, config: JobConfig):
+    def __init__(self, name: str, number: int, config: SplitConfig):
         self.name, self._config = name, config
         draws = torch.Generator().manual_seed(number)
-        batch, nodes = config.training.batch_size, len(get_task(config.site(name).task).graph.nodes)
+        batch, nodes = config.training.batch_size, len(causal_task(config.site(name).task).graph.nodes)
         shape = (batch, *backbone_of(config.network).latent_shape(config.data.image_size))
         level = torch.full((batch,), config.release.t, dtype=torch.int32)
         self._released = Released(torch.randn(shape, generator=draws), level, None)
@@ -136,15 +138,16 @@ def measure(content: dict[str, Any], count: int, rounds: int, steps: int) -> dic
     tensors, resident = [], []
     with tempfile.TemporaryDirectory() as name, Probe(_BETWEEN_ROUNDS).installed() as ledger:
         coordinator = Coordinator(
-            config, list(config.sites), Path(name), Path(name) / "run", choose_device(config.runtime)
+            FAMILY, config, list(config.sites), Path(name), Path(name) / "run", choose_device(config.runtime)
         )
         for number in range(rounds):
             task = SiteTask("train", number, coordinator.run_id)
             coordinator.open(task)
-            _round(coordinator, sites, config, number, steps, found)
-            at_most = _tensor_bytes()
-            for site in sites:
-                coordinator.receive(site.name, site.report(number, steps))
+            for _ in coordinator.turns():
+                _round(coordinator, sites, config, number, steps, found)
+                at_most = _tensor_bytes()
+                for site in sites:
+                    coordinator.receive(site.name, {site.name: site.report(number, steps)})
             coordinator.close(task)
             tensors.append(max(at_most, _tensor_bytes()) - own - held)
             resident.append(process.memory_info().rss - before)
@@ -156,7 +159,7 @@ def measure(content: dict[str, Any], count: int, rounds: int, steps: int) -> dic
 def _round(
     coordinator: Coordinator,
     sites: Sequence[_Site],
-    config: JobConfig,
+    config: SplitConfig,
     number: int,
     steps: int,
     found: dict[str, Any],
@@ -166,7 +169,7 @@ def _round(
     together = Barrier(len(sites), action=lambda: clock.append((time.perf_counter(), time.process_time())))
 
     def work(site: _Site) -> list[float]:
-        link = Link(partial(coordinator.server.handle, site.name), config, site.name)
+        link = Link(partial(coordinator.handle, site.name), config, site.name)
         return site.round(Exchange(link, config, number), number, steps, together)
 
     with ThreadPoolExecutor(len(sites)) as pool:
@@ -194,8 +197,10 @@ def _tensor_bytes() -> int:
 
 def _needed(coordinator: Coordinator) -> float:
     """Return the bytes of parameters, gradients and optimiser state of a copy, the mean over all."""
+    assert isinstance(coordinator.method, SplitServerMethod)
     total = 0
-    for copy in coordinator.copies.values():
+    copies = coordinator.method.copies
+    for copy in copies.values():
         parameters = [parameter for parameter in copy.segments.parameters() if parameter.requires_grad]
         total += sum(2 * parameter.nbytes for parameter in parameters)
         total += sum(
@@ -204,7 +209,7 @@ def _needed(coordinator: Coordinator) -> float:
             for value in state.values()
             if isinstance(value, Tensor)
         )
-    return total / len(coordinator.copies)
+    return total / len(copies)
 
 
 if __name__ == "__main__":

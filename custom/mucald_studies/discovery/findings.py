@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from mucald import __version__
+from mucald.methods.split.causal.graphs import causal_task
 from mucald.tasks import Task
 from mucald_studies.discovery.augmented_lagrangian import Matrix
 from mucald_studies.discovery.bootstrap import Stability
@@ -66,7 +67,7 @@ class Findings:
     @property
     def comparison(self) -> Comparison:
         """The learnt against the built-in graph."""
-        return compare(self.edges, self.task.graph.edges)
+        return compare(self.edges, causal_task(self.task.name).graph.edges)
 
     @property
     def equivalent(self) -> int:
@@ -124,7 +125,8 @@ class Findings:
                 for edge in self.ordered
             ],
             "built_in": [
-                {**self._described(edge), "status": self.status(edge)} for edge in self.task.graph.edges
+                {**self._described(edge), "status": self.status(edge)}
+                for edge in causal_task(self.task.name).graph.edges
             ],
             "structural_hamming_distance": self.comparison.distance,
         }
@@ -140,6 +142,6 @@ class Findings:
         }
 
     def _built_in(self, edge: Edge) -> str:
-        if edge in self.task.graph.edges:
+        if edge in causal_task(self.task.name).graph.edges:
             return "same"
-        return "reversed" if reverse(edge) in self.task.graph.edges else "absent"
+        return "reversed" if reverse(edge) in causal_task(self.task.name).graph.edges else "absent"

@@ -2,6 +2,7 @@
 
 import textwrap
 
+from mucald.methods.split.causal.graphs import causal_task
 from mucald_studies.discovery.definitions import definition_of, note
 from mucald_studies.discovery.findings import Findings
 from mucald_studies.discovery.graphs import Edge, reverse
@@ -85,7 +86,7 @@ def _built_in(findings: Findings) -> str:
     comparison = findings.comparison
     counts = {name: len(getattr(comparison, name)) for name in ("found", "reversed", "missing", "extra")}
     head = "built-in graph: " + ", ".join(f"{count} {name}" for name, count in counts.items())
-    status = {edge: findings.status(edge) for edge in findings.task.graph.edges}
+    status = {edge: findings.status(edge) for edge in causal_task(findings.task.name).graph.edges}
     status |= dict.fromkeys(comparison.extra, "extra")
     rows: list[Row] = [("edge", "learnt", "this way", "other way", "direction", "")]
     for edge, word in status.items():
@@ -94,7 +95,7 @@ def _built_in(findings: Findings) -> str:
 
 
 def _formulas(findings: Findings) -> str:
-    edges = [*findings.task.graph.edges, *findings.comparison.extra]
+    edges = [*causal_task(findings.task.name).graph.edges, *findings.comparison.extra]
     known = {definition.edge: definition for edge in edges if (definition := definition_of(edge))}
     if not known:
         return "No edge above is an algebraic definition."

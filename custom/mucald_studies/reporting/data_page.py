@@ -108,9 +108,9 @@ def _classes(survey: Survey) -> Table:
 
 
 def _proxies(survey: Survey) -> list[Paragraph | Table]:
-    values = np.concatenate([image.proxies for image in survey.images])
+    values = np.concatenate([image.measures for image in survey.images])
     rows = []
-    for index, node in enumerate(survey.task.graph.nodes):
+    for index, node in enumerate(survey.measures):
         known = values[np.isfinite(values[:, index]), index]
         numbers: Iterable[str] = ["-"] * 4
         if len(known):

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mucald.config.job import CONFIG_FILE, JobConfig, load_job
-from mucald.config.schema import closest, parse, read_json
+from mucald.config.job import CONFIG_FILE, JobConfig
+from mucald.config.merge import overridden
+from mucald.config.schema import closest, read_json
 from mucald.errors import CheckpointError, ConfigError, ReportError, TrainingError
 from mucald.home import HOME_VARIABLE
-from mucald.methods.split.algorithms import make_algorithm
+from mucald.methods import family_of
+from mucald.methods.jobs import load_job, parse_config
 from mucald.state.checkpoint import CheckpointStore, load_checkpoint
 from mucald.state.files import write_atomically
-from mucald_studies.reporting.runs import RESULTS_FILE, Run, decisive, read_run, set_key
+from mucald_studies.reporting.runs import RESULTS_FILE, Run, decisive, read_run
 
 REPLACED = ".replaced"
 _PROGRESS = re.compile(r"(round\s+\d+/\d+|test)\s+\S+ .*left$")
@@ -58,7 +60,9 @@ class Experiment:
     @property
     def pooled_at(self) -> str | None:
         """Name of the one participant that holds the data of all sites, if the job has one."""
-        return make_algorithm(self.config.algorithm).pooled_at
+        family = family_of(self.config.method)
+        (first, *others) = family.participants(self.config)
+        return None if others or family.members(self.config, first) == (first,) else first
 
     @property
     def data_sites(self) -> list[str]:
@@ -111,11 +115,9 @@ def plan_job(
     if not (job / "meta.json").exists():
         known = sorted(path.parent.name for path in job.parent.glob("*/meta.json"))
         raise ConfigError(f"{job} is not a job folder (no meta.json){closest(job.name, known)}")
-    _, sites = load_job(job)
-    content = read_json(_config_file(job))
-    for key, value in changes.items():
-        set_key(content, key, value)
-    configs = [parse(JobConfig, content | {"seed": seed}) for seed in dict.fromkeys(seeds)]
+    config, sites = load_job(job)
+    content = overridden(config.to_dict(), changes)
+    configs = [parse_config(content | {"seed": seed}) for seed in dict.fromkeys(seeds)]
     return [
         Experiment(job, config, sites, out / config.name / f"seed-{config.seed}", home) for config in configs
     ]

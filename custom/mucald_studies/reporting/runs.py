@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mucald.config.job import INDECISIVE
-from mucald.config.schema import closest, read_json
+from mucald.config.schema import read_json
 from mucald.errors import ConfigError, ReportError
 from mucald.results.results import SCHEMA
 
@@ -71,20 +71,6 @@ def flatten(value: dict[str, Any], path: str = "") -> dict[str, Any]:
         name = f"{path}{key}"
         leaves |= flatten(item, f"{name}.") if isinstance(item, dict) and item else {name: item}
     return leaves
-
-
-def set_key(content: dict[str, Any], key: str, value: Any) -> None:
-    """Put ``value`` in place of what stands under the dotted ``key``.
-
-    Raises:
-        ConfigError: there is no such section.
-    """
-    *sections, name = key.split(".")
-    for section in sections:
-        if not isinstance(content.get(section), dict):
-            raise ConfigError(f"no section '{section}' for '{key}'{closest(section, list(content))}")
-        content = content[section]
-    content[name] = value
 
 
 @dataclass(frozen=True)

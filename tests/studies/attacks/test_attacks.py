@@ -9,10 +9,10 @@ from attacked import LITTLE, attack, evaluation_of, heard_run
 from PIL import Image
 from tiny_job import EXACT_WIRE, write_policy
 
+from mucald.data.images.phantoms import PHANTOMS
 from mucald.errors import AttackError
 from mucald.privacy.policy import DEFAULT
 from mucald.randomness import generator
-from mucald.tasks import TASKS
 from mucald_studies.attacks import ATTACKS, choose_attacks
 from mucald_studies.attacks.harness.base import Attack, Knowledge
 from mucald_studies.attacks.harness.fitting import Budget
@@ -144,7 +144,7 @@ def own_images(folder, name: str, count: int):
     for part in ("images", "masks"):
         (home / "scans" / part).mkdir(parents=True)
     for index in range(count):
-        image, mask = TASKS["kvasir"].phantom(generator(name, index), 16)
+        image, mask = PHANTOMS["kvasir"](generator(name, index), 16)
         for part, array in (("images", image), ("masks", mask)):
             Image.fromarray(array).save(home / "scans" / part / f"{index:03}.png")
     site = {"task": "kvasir", "root": "scans", "layout": "pairs", "split": {"validation": 0.3, "test": 0.4}}

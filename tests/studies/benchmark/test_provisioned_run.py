@@ -1,7 +1,7 @@
 import pytest
 from tiny_job import REPOSITORY
 
-from mucald.config.job import load_job
+from mucald.methods.jobs import load_job
 from mucald_studies.benchmark.provisioned import PROVISIONED, runner
 from mucald_studies.benchmark.run import RunPlan, measure
 

@@ -35,7 +35,7 @@ def test_all_parts_of_the_method_show_up(ledger):
 
 
 def test_messages_beside_the_sites_work_are_counted_beside_it(tmp_path):
-    once = {"release": {"mode": "once"}, "training": {"pipeline_depth": 2}}
+    once = {"release": {"mode": "once"}, "wire": {"pipeline_depth": 2}}
     job = write_job(tmp_path / "tiny", tiny_content(once))
     ledger = measure(StepPlan(job, epochs=3, threads=1, flare=False))["in process"]
     images, sites, epochs = CONTENT["data"]["phantoms"]["train"], len(CONTENT["sites"]), 3

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
 
+from mucald.data.images.phantoms import PHANTOMS
+from mucald.methods.split.causal.graphs import CAUSAL_TASKS, causal_task
 from mucald.randomness import generator
 from mucald.tasks import TASKS
 from mucald_studies.discovery.definitions import DEFINITIONS, definition_of, note
@@ -18,8 +20,8 @@ SIZE = 96
 
 def values(task: str, index: int) -> tuple[dict[str, float], np.ndarray]:
     """Return the proxies of a phantom by name, and its mask."""
-    image, mask = TASKS[task].phantom(generator("definitions", task, index), SIZE)
-    return {name: proxy(image, mask) for name, proxy in TASKS[task].proxies.items()}, mask
+    image, mask = PHANTOMS[task](generator("definitions", task, index), SIZE)
+    return {name: proxy(image, mask) for name, proxy in CAUSAL_TASKS[task].proxies.items()}, mask
 
 
 def test_circularity_is_area_and_perimeter() -> None:
@@ -30,10 +32,10 @@ def test_circularity_is_area_and_perimeter() -> None:
 
 def test_compactness_times_size_is_a_squared_perimeter() -> None:
     task = TASKS["ham10k"]
-    image, mask = task.phantom(generator("definitions", "ham10k", 1), SIZE)
-    perimeter = TASKS["mosmed"].proxies["Perimeter"](image, mask)
-    expected = perimeter**2 / (4 * math.pi * task.proxies["LesionSize"](image, mask))
-    assert task.proxies["Compactness"](image, mask) == pytest.approx(expected, rel=0.02)
+    image, mask = PHANTOMS[task.name](generator("definitions", "ham10k", 1), SIZE)
+    perimeter = CAUSAL_TASKS["mosmed"].proxies["Perimeter"](image, mask)
+    expected = perimeter**2 / (4 * math.pi * causal_task(task.name).proxies["LesionSize"](image, mask))
+    assert causal_task(task.name).proxies["Compactness"](image, mask) == pytest.approx(expected, rel=0.02)
 
 
 def test_asymmetry_times_size_is_a_whole_number_of_pixels() -> None:
@@ -54,7 +56,7 @@ def test_solidity_of_one_square_is_its_area_by_its_hull(task: str, solidity: str
     image = np.zeros((40, 40, 3), np.uint8)
     corners = np.argwhere(mask)[:, None] + [(0, 0), (0, 1), (1, 0), (1, 1)]
     hull = ConvexHull(corners.reshape(-1, 2)).volume
-    proxies = {name: proxy(image, mask) for name, proxy in TASKS[task].proxies.items()}
+    proxies = {name: proxy(image, mask) for name, proxy in CAUSAL_TASKS[task].proxies.items()}
     assert proxies[solidity] == pytest.approx(proxies[area] / hull)
 
 
@@ -68,9 +70,15 @@ def test_cell_is_nucleus_and_cytoplasm() -> None:
 )
 def test_geometric_near_identities_hold_on_phantoms(definition) -> None:
     """The proxies of the outline determine the result almost fully, in logarithms."""
-    task = next(t for t in TASKS.values() if {definition.argument, definition.result} <= set(t.graph.nodes))
+    task = next(
+        t
+        for t in TASKS.values()
+        if {definition.argument, definition.result} <= set(causal_task(t.name).graph.nodes)
+    )
     drawn = [values(task.name, index)[0] for index in range(60)]
-    sizes = [name for name in task.graph.nodes if definition.result != name and name in _SIZES]
+    sizes = [
+        name for name in causal_task(task.name).graph.nodes if definition.result != name and name in _SIZES
+    ]
     x = np.array([[1, *(math.log(d[name]) for name in sizes)] for d in drawn])
     y = np.array([math.log(d[definition.result]) for d in drawn])
     residual = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
@@ -94,14 +102,14 @@ def test_table_names_pairs_of_some_task_once() -> None:
     pairs = [frozenset(definition.edge) for definition in DEFINITIONS]
     assert len(set(pairs)) == len(pairs)
     for pair in pairs:
-        assert any(pair <= set(task.graph.nodes) for task in TASKS.values()), pair
+        assert any(pair <= set(causal_task(task.name).graph.nodes) for task in TASKS.values()), pair
 
 
 def test_built_in_edges_that_are_definitions() -> None:
     by_definition = {
         (cause, effect): note((cause, effect))
         for task in TASKS.values()
-        for cause, effect in task.graph.edges
+        for cause, effect in causal_task(task.name).graph.edges
     }
     assert {edge for edge, words in by_definition.items() if words == "algebraic definition"} == {
         ("LesionSize", "Compactness"),
@@ -124,7 +132,7 @@ def test_documented_table_is_this_one() -> None:
     }
     expected = {
         edge: (
-            {task.name for task in TASKS.values() if edge in task.graph.edges},
+            {task.name for task in TASKS.values() if edge in causal_task(task.name).graph.edges},
             note(edge).removeprefix("algebraic ") or "none",
         )
         for built_in in TASKS.values()

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mucald.data.images.phantoms import PHANTOMS
+from mucald.methods.split.causal.graphs import causal_task
 from mucald.randomness import generator
 from mucald.tasks import get_task
 from mucald_studies.discovery.bootstrap import Stability
@@ -41,7 +43,7 @@ def findings(constant: bool = False, resamples: bool = True) -> Findings:
     if constant:
         values[:, 3] = 1
     strengths, shares = np.zeros((4, 4)), np.full((4, 4), 0.25)
-    nodes = task.graph.nodes
+    nodes = causal_task(task.name).graph.nodes
     for cause, effect, strength in (
         ("CellArea", "NucleusArea", 0.9),
         ("NucleusArea", "NucleusSolidity", -0.4),
@@ -115,7 +117,7 @@ def test_drawing_has_every_node_and_edge() -> None:
     root = ElementTree.fromstring(svg(findings()))
     space = {"svg": "http://www.w3.org/2000/svg"}
     texts = {element.text for element in root.iterfind("svg:text", space)}
-    assert {*findings().task.graph.nodes, "75%"} <= texts
+    assert {*causal_task(findings().task.name).graph.nodes, "75%"} <= texts
     ends = [line.attrib["marker-end"] for line in root.iterfind("svg:line", space)]
     assert sorted(ends) == ["url(#extra)", "url(#found)", "url(#missing)", "url(#reversed)"]
     dashed = [line for line in root.iterfind("svg:line", space) if "stroke-dasharray" in line.attrib]
@@ -156,7 +158,7 @@ def test_own_images_use_training_rows_only(
     home = tmp_path / "home/clinic"
     home.mkdir(parents=True)
     for index in range(70):
-        image, mask = get_task("ham10k").phantom(generator("own", index), 32)
+        image, mask = PHANTOMS["ham10k"](generator("own", index), 32)
         for kind, array in (("images", image), ("masks", mask * 255 if index else mask * 0)):
             path = tmp_path / f"set/{kind}/{index:02}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,9 @@ from tiny_job import REPOSITORY, tiny_content, write_job
 sys.path.insert(0, str(REPOSITORY / "tools"))
 
 import frontier
-from mucald.config.job import JobConfig, load_job
 from mucald.config.schema import parse
+from mucald.methods.jobs import load_job
+from mucald.methods.split.config import SplitConfig
 from mucald_studies.frontier.points import plan_points, read_points
 from mucald_studies.reporting.runs import set_key
 
@@ -102,7 +103,7 @@ def test_all_points_that_are_shipped_make_valid_jobs(tmp_path):
         content = json.loads(json.dumps(base))
         for key, value in point.changes.items():
             set_key(content, key, value)
-        assert parse(JobConfig, content).release == point.experiment.config.release
+        assert parse(SplitConfig, content).release == point.experiment.config.release
 
 
 def test_the_point_named_default_is_the_job_that_is_shipped_as_such(tmp_path):

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from mucald import optimisers, randomness
-from mucald.config.job import JobConfig
 from mucald.data.dataset import SiteData
 from mucald.errors import TrainingError
+from mucald.inference.model_files import TrainedModel
 from mucald.losses.segmentation import SegmentationLoss
-from mucald.methods.split.site.release import Release
+from mucald.methods.pooled.config import PooledConfig
 from mucald.methods.split.site.segments import StepResult
 from mucald.nets import back_end_of, backbone_of
+from mucald.nets.latent import bounded
 from mucald.state.averages import gradient_norm
 from mucald.state.checkpoint import (
     load_module_tensors,
@@ -49,7 +50,7 @@ class PooledNetwork:
         device: where to compute.
     """
 
-    def __init__(self, config: JobConfig, data: Mapping[str, SiteData], device: torch.device):
+    def __init__(self, config: PooledConfig, data: Mapping[str, SiteData], device: torch.device):
         self._config, self._device = config, device
         # Sorted, so that nothing depends on the order of the job's file.
         self.sites = sorted(data)
@@ -66,13 +67,12 @@ class PooledNetwork:
             with randomness.seeded_initialisation(seed, data[site].noise_secret, "back_end", n_classes):
                 self.back_ends[site] = back_end_of(config.network, n_classes).to(device)
         self.losses = {
-            site: SegmentationLoss(data[site].task.n_classes, config.losses.cross_entropy)
-            for site in self.sites
+            site: SegmentationLoss(data[site].task.n_classes, config.cross_entropy) for site in self.sites
         }
-        self._bounded = Release(config.release, first.noise_secret, self.sites[0]).bounded
+        self._clip = config.clip
         self.optimiser = optimisers.AdamW(
             [parameter for module in self._modules().values() for parameter in module.parameters()],
-            lr=config.optimiser.segmentation,
+            lr=config.optimiser.learning_rate,
             weight_decay=config.optimiser.weight_decay,
             fused=True,
         )
@@ -89,7 +89,7 @@ class PooledNetwork:
 
     def _forward(self, site: str, images: Tensor) -> Tensor:
         latent, skips = self.front_end(images.to(self._device))
-        return self.back_ends[site](self.middle(self._bounded(latent)), skips)
+        return self.back_ends[site](self.middle(bounded(latent, self._clip)), skips)
 
     def train_step(self, site: str, images: Tensor, labels: Tensor, step: str) -> StepResult:
         """Train on a mini-batch of one site; the other sites' back ends stay as they are.
@@ -112,7 +112,7 @@ class PooledNetwork:
         _check_finite(losses, "loss", site, step)
         # Without a gradient AdamW passes a back end over, weight decay included.
         self.optimiser.zero_grad(set_to_none=True)
-        (self._config.site(site).segmentation_weight * segmentation).backward()
+        segmentation.backward()
         gradients = {name: gradient_norm(module.parameters()) for name, module in parts.items()}
         _check_finite(gradients, "gradient of", site, step)
         # Two bounds, as in a split job: the site's networks have one, the server's has its own.
@@ -174,3 +174,26 @@ def _check_finite(values: Mapping[str, float], what: str, site: str, step: str) 
                 f"{what} '{name}' of site '{site}' is not finite at round/step {step}; "
                 "lower the learning rate or check the images"
             )
+
+
+class _Joined(nn.Module):
+    """Front end, middle network and one site's back end, in evaluation mode."""
+
+    def __init__(self, config: PooledConfig, n_classes: int):
+        super().__init__()
+        backbone = backbone_of(config.network)
+        self.front_end, self.middle = backbone.front_end(), backbone.middle()
+        self.back_end, self._clip = back_end_of(config.network, n_classes), config.clip
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, C, S, S) for images (B, 3, S, S) in [0, 1]."""
+        latent, skips = self.front_end(images)
+        return self.back_end(self.middle(bounded(latent, self._clip)), skips)
+
+
+def joined(model: TrainedModel) -> nn.Module:
+    """Return the network of one site's trained model."""
+    assert isinstance(model.config, PooledConfig)
+    network = _Joined(model.config, model.task.n_classes)
+    network.load_state_dict(model.site_weights)
+    return network.eval().requires_grad_(False)

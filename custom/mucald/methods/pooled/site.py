@@ -3,27 +3,27 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mucald import randomness
-from mucald.config.job import JobConfig
 from mucald.data.dataset import Batch, SiteData
+from mucald.data.order import shuffled
+from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
+from mucald.methods.pooled.config import PooledConfig
 from mucald.methods.pooled.network import PooledNetwork
-from mucald.methods.split.site.method import shuffled
-from mucald.methods.split.wire.link import Link
-from mucald.metrics.scoring import Tested, data_report, scores_of_test, scores_of_validation
+from mucald.methods.split.wire.link import Traffic
+from mucald.metrics.scoring import data_report, scores_of_test, scores_of_validation
 from mucald.state.averages import Averages
 from mucald.state.checkpoint import CheckpointStore
 from mucald.state.resumable import Resumable
 
 
 class PooledSite(Resumable):
-    """The participant of the algorithm ``centralized``.
+    """The participant that holds all data.
 
     Args:
         name: name of the participant.
@@ -36,7 +36,7 @@ class PooledSite(Resumable):
     def __init__(
         self,
         name: str,
-        config: JobConfig,
+        config: PooledConfig,
         data: Mapping[str, SiteData],
         store: CheckpointStore,
         device: torch.device,
@@ -45,13 +45,17 @@ class PooledSite(Resumable):
         self._data = data
         self._batch_size = config.training.batch_size
         self._tested: list[Tested] = []
-        super().__init__(name, config, store, self._network)
+        self._config = config
+        super().__init__(name, config.digest(), store, self._network)
 
     def tested(self) -> list[Tested]:
         """Return what stays here of each site's test."""
         return self._tested
 
-    def run(self, task: SiteTask, link: Link) -> dict[str, Any]:
+    def account(self) -> None:
+        """Return nothing: no data leave."""
+
+    def run(self, task: SiteTask, received: State, send: Send) -> Outcome:  # noqa: ARG002 - nothing is sent
         """Do what the server asks.
 
         Returns:
@@ -79,8 +83,8 @@ class PooledSite(Resumable):
         # The sites' times add up to the run's.
         seconds = (time.perf_counter() - start) / len(reports)
         for report in reports.values():
-            report |= {"wire": asdict(link.traffic), "seconds": seconds}
-        return reports
+            report |= {"wire": asdict(Traffic()), "seconds": seconds}
+        return Outcome(reports)
 
     def _train(self, round_number: int) -> dict[str, dict[str, Any]]:
         sites = self._network.sites
@@ -110,7 +114,11 @@ class PooledSite(Resumable):
         training is that of a split job. Since that order is random too, every order of all is equally likely.
         """
         own = {
-            site: shuffled(self._config, site, len(self._data[site].train), round_number, epoch)
+            site: shuffled(
+                len(self._data[site].train),
+                self._batch_size,
+                (self._config.seed, site, round_number, epoch, "order"),
+            )
             for site in self._network.sites
         }
         turns = [site for site, batches in own.items() for _ in batches]
@@ -122,8 +130,8 @@ class PooledSite(Resumable):
         """Score the model that the round begins with on a site's images, and keep it if it is the best."""
         split, loss = self._data[site].validation, self._network.losses[site]
 
-        def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:
-            return (self._predict(site, step, rows, batch),)
+        def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:  # noqa: ARG001 - one signature
+            return (self._network.predict(site, batch.images),)
 
         ((dice, mean_loss),) = scores_of_validation(
             site, split, self._batch_size, loss, round_number, predict
@@ -135,12 +143,11 @@ class PooledSite(Resumable):
         """Score the model of a site's best round on its test images."""
         self._network.load_best(site)
         data = self._data[site]
-        summary, dice_per_image, previews = scores_of_test(
-            data, self._batch_size, partial(self._predict, site)
-        )
+
+        def predict(step: int, batch: Batch) -> Tensor:  # noqa: ARG001 - one signature for all methods
+            return self._network.predict(site, batch.images)
+
+        summary, dice_per_image, previews = scores_of_test(data, self._batch_size, predict)
         weights = {name: tensor.clone() for name, tensor in self._network.weights(site).items()}
         self._tested.append(Tested(site, data.task, weights, previews))
         return {"test": summary, "dice_per_image": dice_per_image, "server_contribution": None}
-
-    def _predict(self, site: str, step: int, rows: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
-        return self._network.predict(site, batch.images)

@@ -1,1 +1,5 @@
-"""Split learning: MuCALD-SplitFed, its ablations and baselines."""
+"""Split learning: MuCALD-SplitFed (ICIP 2026), its ablations and baselines."""
+
+from mucald.methods.split.family import SplitFamily
+
+FAMILY = SplitFamily()

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from mucald import randomness
 from mucald.data.dataset import SiteData, load_site_data
+from mucald.data.images.phantoms import PHANTOMS
 from mucald.data.site_file import read_site_file
 from mucald.errors import AttackError, CheckpointError, RecordingError
+from mucald.methods.split.disclosures import under
 from mucald.methods.split.server.segments import ServerSegments
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
@@ -84,7 +86,7 @@ class Subject:
     @cached_property
     def release(self) -> Release:
         """The site's release, with its secret."""
-        return Release(self.policy.tightened(self.config.release), self.data.noise_secret, self.site)
+        return Release(under(self.policy, self.config).release, self.data.noise_secret, self.site)
 
     @cached_property
     def segments(self) -> SiteSegments:
@@ -140,8 +142,7 @@ class Subject:
         batch = self.config.training.batch_size
         rows = torch.arange(min(batch, len(self.data.test)))
         latent, _ = segments.front_end(self.data.test.batch(rows).images)
-        key = self.release.key(self.config.training.rounds, 0, "test", rows)
-        made = self.release.latent(latent, *key).latent
+        made = self.release.latent(latent, self.config.training.rounds, 0, "test").latent
         sent = recorded[: len(made)]
         error = float((made - sent).norm() / sent.norm()) if made.shape == sent.shape else float("inf")
         if not error < TOLERANCE:
@@ -180,7 +181,7 @@ class Subject:
             return self.others.rows(0, count)
         size = self.config.data.image_size
         samples = [
-            self.task.phantom(randomness.generator("attack", purpose, seed, self.site, index), size)
+            PHANTOMS[self.task.name](randomness.generator("attack", purpose, seed, self.site, index), size)
             for index in range(count)
         ]
         images = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image, _ in samples])

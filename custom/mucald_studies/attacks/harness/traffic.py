@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mucald.config.job import JobConfig
+from mucald.data.order import shuffled
 from mucald.errors import AttackError
-from mucald.methods.split.site.method import shuffled
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.wire.messages import Field, Message, Phase
 from mucald_studies.recording import Exchange, Recording
 
@@ -95,7 +95,7 @@ def training(recording: Recording, site: str, field: Field, last_rounds: int | N
     return assigned(recording.config, site, by_round)
 
 
-def assigned(config: JobConfig, site: str, by_round: Mapping[int, Tensor]) -> Sent:
+def assigned(config: SplitConfig, site: str, by_round: Mapping[int, Tensor]) -> Sent:
     """Return tensors (N, …) of all training steps of some rounds, with the samples that they belong to."""
     rows, epochs = [], []
     for number, values in by_round.items():
@@ -127,7 +127,7 @@ def first_round(recording: Recording, site: str, field: Field) -> Tensor:
     return torch.cat(found)
 
 
-def sample_order(config: JobConfig, site: str, round_number: int, count: int) -> tuple[Tensor, Tensor]:
+def sample_order(config: SplitConfig, site: str, round_number: int, count: int) -> tuple[Tensor, Tensor]:
     """Return which sample (count,) each latent of a round's training shows, and in which epoch (count,).
 
     Args:
@@ -138,7 +138,8 @@ def sample_order(config: JobConfig, site: str, round_number: int, count: int) ->
     """
     epochs = config.training.local_epochs
     n_train = count // epochs
-    orders = [torch.cat(shuffled(config, site, n_train, round_number, epoch)) for epoch in range(epochs)]
+    keys = [(config.seed, site, round_number, epoch, "order") for epoch in range(epochs)]
+    orders = [torch.cat(shuffled(n_train, config.training.batch_size, key)) for key in keys]
     numbers = torch.arange(epochs).repeat_interleave(n_train) + round_number * epochs
     return torch.cat(orders), numbers
 

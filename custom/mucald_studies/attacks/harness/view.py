@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mucald import randomness
-from mucald.config.job import JobConfig
 from mucald.errors import AttackError
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.wire.messages import Field
@@ -44,7 +44,7 @@ class View:
             )
 
     @property
-    def config(self) -> JobConfig:
+    def config(self) -> SplitConfig:
         """The job, which the server knows."""
         return self._subject.config
 

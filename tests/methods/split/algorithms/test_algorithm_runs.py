@@ -20,8 +20,8 @@ from tiny_job import (
 )
 
 from mucald.aggregation.base import weighted_mean
-from mucald.config.job import JobConfig
 from mucald.errors import WireError
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.wire.messages import Field, Message, Phase, decode
 from mucald.methods.split.wire.weight_vector import to_vector
 from mucald.state.checkpoint import load_checkpoint, without_prefix
@@ -39,7 +39,7 @@ FETCH, GIVE, HEAD = Phase.FETCH_FRONT_END, Phase.GIVE_FRONT_END, Phase.TRAIN_HEA
 FORWARD, BACKWARD = Phase.TRAIN_FORWARD, Phase.TRAIN_BACKWARD
 
 
-def config_of(name: str, **changes: Any) -> JobConfig:
+def config_of(name: str, **changes: Any) -> SplitConfig:
     return tiny_config(PLAIN, TWO_EPOCHS, changes, algorithm=ALGORITHMS[name])
 
 

@@ -6,10 +6,10 @@ import torch
 from tiny_job import PLAIN, draw, equal_models, run_job, tiny_config
 from torch import Tensor, nn
 
-from mucald.config.sections import AlgorithmConfig
 from mucald.errors import ConfigError
 from mucald.methods.split.algorithms import Memory, make_algorithm
 from mucald.methods.split.algorithms.mocha import RELATION, Mocha
+from mucald.methods.split.config import AlgorithmConfig
 
 SITES = ("north", "south", "west")
 LOCAL = {"aggregation": {"rule": "local"}}

@@ -21,7 +21,7 @@ from tiny_job import (
 
 from mucald.aggregation import Offer
 from mucald.errors import ConfigError, WireError
-from mucald.methods.split.server.candidates import Choice
+from mucald.methods.split.server.candidates import Candidates
 from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.wire.exchange import Exchange
 from mucald.methods.split.wire.link import Link
@@ -133,7 +133,7 @@ def own_state(copy):
 def offer(copy, shared, *factors):
     """Let a copy choose how far to move towards ``shared``, ready for a round."""
     settings = [{"all": factor} for factor in factors]
-    copy.choice.offer(Offer(own_state(copy), shared, settings, dict.fromkeys(shared, "all")))
+    copy.candidates.offer(Offer(own_state(copy), shared, settings, dict.fromkeys(shared, "all")))
     copy.begin_round()
 
 
@@ -161,8 +161,8 @@ def test_the_least_loss_is_taken_and_of_equals_the_nearest_to_alone(losses, expe
         "loss": losses[expected],
         "loss_alone": losses[0],
     }
-    assert len(copy.choice) == 1
-    assert copy.choice.factors == {"all": expected / 2}
+    assert len(copy.candidates) == 1
+    assert copy.candidates.factors == {"all": expected / 2}
 
 
 def test_candidates_are_evaluated_side_by_side_each_as_if_alone():
@@ -207,7 +207,7 @@ def test_candidates_are_made_of_the_sites_own_state_even_if_that_is_none_of_them
     factors = [dict(zip(("middle", "rest"), setting, strict=True)) for setting in settings]
     offered = Offer(own_state(copy), shared, factors, block_of)
     states = [{n: t.clone() for n, t in offered.state(number).items()} for number in range(len(offered))]
-    copy.choice.offer(offered)
+    copy.candidates.offer(offered)
     copy.segments.load_state_dict(states[0], strict=False)
     if restored:
         tensors, state = copy.state()
@@ -225,11 +225,11 @@ def test_candidates_are_made_of_the_sites_own_state_even_if_that_is_none_of_them
 
 def test_choices_restored_from_files_of_their_own_hold_the_common_state_once():
     config = tiny_config()
-    tensors, state = changed_copy(config)[0].choice.state()
-    choices = [Choice() for _ in range(3)]
+    tensors, state = changed_copy(config)[0].candidates.state()
+    choices = [Candidates() for _ in range(3)]
     for choice in choices:
         choice.load_state({name: tensor.clone() for name, tensor in tensors.items()}, state, CPU)
-    Choice.share_equal(choices)
+    Candidates.share_equal(choices)
     held = [choice.state()[0] for choice in choices]
     assert all(equal_tensors(of_one, tensors) for of_one in held)
     assert len({tensor.data_ptr() for of_one in held for tensor in of_one.values()}) == len(tensors)
@@ -254,7 +254,7 @@ def test_a_checkpoint_holds_what_there_is_to_choose():
         restored.evaluate(1, 0, "validation", x, LEVEL), copy.evaluate(1, 0, "validation", x, LEVEL)
     )
     assert restored.choose([3.0, 2.0, 1.0]) == 2
-    assert restored.choice.factors == {"all": 1.0}
+    assert restored.candidates.factors == {"all": 1.0}
 
 
 def test_the_server_takes_as_many_scores_as_it_offers_states_and_answers_with_its_choice():
@@ -288,7 +288,7 @@ def test_a_site_that_fails_after_its_choice_has_it_before_itself_again(tmp_path)
             coordinator.fail(name, "lost its connection")
         else:
             coordinator.receive(name, report)
-    assert len(federation.copies["north"].choice) == 3
+    assert len(federation.copies["north"].candidates) == 3
     assert equal_tensors(federation.parameters("north"), before)
     coordinator.close(task)
     choices = coordinator._history.aggregation

@@ -10,9 +10,10 @@ import pytest
 import torch
 from tiny_job import BATCH, CPU, LATENT, PLAIN, REPOSITORY, draw, make_copy, run_job, tiny_config
 
-from mucald.config.job import JobConfig, load_job
 from mucald.errors import ConfigError
+from mucald.methods.jobs import load_job
 from mucald.methods.split.algorithms import make_algorithm
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server import capacity as memory
 from mucald.methods.split.server.aggregator import Aggregator
 from mucald.methods.split.server.capacity import available_memory, check_memory, copy_size
@@ -32,7 +33,7 @@ LEVEL = torch.full((BATCH,), 300)
 PROXIES = draw(BATCH, 4, seed=5), torch.ones(BATCH, 4, dtype=torch.uint8)
 
 
-def trained(config: JobConfig) -> SiteCopy:
+def trained(config: SplitConfig) -> SiteCopy:
     """Return a copy that has trained for a step and remembers a best round that was another."""
     copy = make_copy(config)
     copy.keep_if_best(0.5)
@@ -45,7 +46,7 @@ def trained(config: JobConfig) -> SiteCopy:
 
 def tensors_below(thing: object, seen: set[int]) -> Iterator[torch.Tensor]:
     """Yield every tensor that an object leads to, by whatever way."""
-    if id(thing) in seen or isinstance(thing, type | ModuleType | FunctionType | JobConfig | Task):
+    if id(thing) in seen or isinstance(thing, type | ModuleType | FunctionType | SplitConfig | Task):
         return
     seen.add(id(thing))
     if isinstance(thing, torch.Tensor):
@@ -85,7 +86,7 @@ def test_while_sites_choose_they_hold_the_state_towards_which_they_may_move_once
     for copy, site in zip(copies, contributions, strict=True):
         copy.site = site
     Aggregator(config, make_algorithm(config.algorithm), {}).end_round(copies, contributions)
-    assert [len(copy.choice) for copy in copies] == [3, 3, 3]
+    assert [len(copy.candidates) for copy in copies] == [3, 3, 3]
     at_rest = sum(size.training - gradients(copy) for copy in copies)
     assert held(*copies) == pytest.approx(at_rest + size.common, rel=0.01)
     # One candidate more for each, as long as it is evaluated.

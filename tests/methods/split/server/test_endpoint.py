@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_job import BATCH, CPU, LATENT, draw, equal_tensors, make_copy, request, tiny_config
 
-from mucald.config.job import JobConfig
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.discriminators import Discriminators
 from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.server.site_copy import SiteCopy
@@ -25,7 +25,7 @@ SITES = {"sites": {"north": {"task": "kvasir"}, "south": {"task": "kvasir"}}}
 class Server(SplitServer):
     """A server in its first round, with its networks at hand."""
 
-    def __init__(self, config: JobConfig):
+    def __init__(self, config: SplitConfig):
         self.copies = {site: make_copy(config, site) for site in config.sites}
         super().__init__(config, self.copies, Discriminators(config, CPU).modules)
         self.open_round(0, list(config.sites))

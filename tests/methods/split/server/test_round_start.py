@@ -4,14 +4,14 @@ import pytest
 import torch
 from tiny_job import CPU, PLAIN, equal_tensors, make_copy, tiny_config
 
-from mucald.methods.split.server.round_start import Beginning
+from mucald.methods.split.server.round_start import RoundStart
 from mucald.state.averages import total_norm
 
 
 def beginning(folder, proximal, keeps_shared):
     config = tiny_config(PLAIN, losses={"proximal": proximal})
     segments = make_copy(config).segments
-    return Beginning(config, segments, keeps_shared, folder / "start", CPU), segments
+    return RoundStart(config, segments, keeps_shared, folder / "start", CPU), segments
 
 
 def test_it_is_the_present_weights_until_they_are_noted_and_those_until_it_is_forgotten(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny_job import BATCH, CPU, LATENT, PLAIN, draw, tiny_config
 
+from mucald.methods.split.causal.graphs import CAUSAL_TASKS
 from mucald.methods.split.model.crdm.scm import NeuralSCM
 from mucald.methods.split.server.discriminators import Discriminators
 from mucald.methods.split.server.segments import ServerSegments
@@ -65,7 +66,7 @@ def test_what_is_switched_off_has_no_parameters(changes, missing):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_site_has_its_own_tasks_graph_at_both_splits(task):
-    model, graph = segments(task), TASKS[task].graph
+    model, graph = segments(task), CAUSAL_TASKS[task].graph
     for crdm in (model.crdm1, model.crdm2):
         assert isinstance(crdm.causal, NeuralSCM)
         assert crdm.causal.parents == tuple(graph.parents(node) for node in graph.nodes)

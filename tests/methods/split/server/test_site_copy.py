@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_job import AT_ONCE, BATCH, CPU, LATENT, PLAIN, draw, equal_tensors, make_copy, tiny_config
 
-from mucald.config.job import JobConfig
 from mucald.errors import TrainingError
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.discriminators import Discriminators
 from mucald.methods.split.server.site_copy import ProxyError, SiteCopy
 from mucald.state.averages import total_norm
@@ -21,7 +21,7 @@ BOTH_SPLITS = {f"{name}_{split}" for name in RAMPED for split in (1, 2)}
 
 def learn(
     copy: SiteCopy,
-    config: JobConfig,
+    config: SplitConfig,
     step: int = 0,
     round_number: int = 0,
     proxies=PROXIES,

@@ -11,7 +11,7 @@ from mucald.errors import TrainingError
 from mucald.methods.split.server.discriminators import Discriminators
 from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.server.site_copy import SiteCopy
-from mucald.methods.split.server.waiting_steps import Pending
+from mucald.methods.split.server.waiting_steps import WaitingSteps
 from mucald.methods.split.wire.messages import Field, Kind, Phase, decode
 
 FORWARD, BACKWARD = Phase.TRAIN_FORWARD_RELEASED, Phase.TRAIN_BACKWARD_RELEASED
@@ -22,7 +22,7 @@ ONCE = {"release": {"mode": "once"}, "network": {"norm": "batch"}}
 
 
 def two_ahead() -> dict[str, Any]:
-    return {"training": {"pipeline_depth": 2}}
+    return {"wire": {"pipeline_depth": 2}}
 
 
 class Network:
@@ -37,7 +37,7 @@ class Network:
         denoised = torch.full((2, 3), float(self.updates))
         return SimpleNamespace(run=SimpleNamespace(second=SimpleNamespace(denoised=denoised)))
 
-    def begin(self, pending: Pending, step: int) -> float:
+    def begin(self, pending: WaitingSteps, step: int) -> float:
         def features() -> torch.Tensor:
             self.passes.append(f"features of {step}")
             return torch.full((2, 3), float(self.updates))
@@ -46,14 +46,14 @@ class Network:
 
 
 def test_one_step_at_a_time_keeps_its_graph_and_makes_no_pass_twice():
-    network, pending = Network(), Pending(1)
+    network, pending = Network(), WaitingSteps(1)
     network.begin(pending, 0)
     pending.finish(0, torch.zeros(2, 3))
     assert network.passes == ["graph of 0"]
 
 
 def test_a_step_ahead_gets_its_features_early_and_its_graph_when_its_gradient_is_there():
-    network, pending = Network(), Pending(2)
+    network, pending = Network(), WaitingSteps(2)
     assert [network.begin(pending, step) for step in (0, 1)] == [0, 0]
     network.updates = 1
     begun = pending.finish(1, torch.zeros(2, 3))
@@ -63,7 +63,7 @@ def test_a_step_ahead_gets_its_features_early_and_its_graph_when_its_gradient_is
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_the_last_steps_wait_and_no_others(depth):
-    network, pending = Network(), Pending(depth)
+    network, pending = Network(), WaitingSteps(depth)
     for step in range(5):
         network.begin(pending, step)
     for step in range(5 - depth):

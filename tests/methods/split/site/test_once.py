@@ -175,7 +175,7 @@ def test_other_algorithms_take_it_too(algorithm, depth, tmp_path):
     arguments = {"fedem": {"components": 2}, "mocha": {"regularisation": 0.001, "ridge": 0.0001}}
     change = {"algorithm": {"name": algorithm, "args": arguments.get(algorithm, {})}, "min_sites": 3}
     rule = {"aggregation": {"rule": "local" if algorithm == "mocha" else "equal"}}
-    config = tiny_config(PLAIN, ONCE, change, rule, training={"pipeline_depth": depth})
+    config = tiny_config(PLAIN, ONCE, change, rule, wire={"pipeline_depth": depth})
     recording = record_run(config, tmp_path)
     assert recording.run.results["failures"] == []
     assert_one_latent_per_image([(site, request) for site, request, _ in recording.messages])

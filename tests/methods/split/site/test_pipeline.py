@@ -12,8 +12,8 @@ from recording import Recording, record_run
 from tiny_job import Federation, Run, equal_models, run_job, tiny_config
 from torch import Tensor
 
-from mucald.config.job import JobConfig
 from mucald.errors import WireError
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.site import once as once_site
 from mucald.methods.split.site.pipeline import Pipeline
@@ -121,8 +121,8 @@ def test_a_pipeline_that_is_closed_sends_nothing_more():
     assert server.asked in ([], ["F0"])
 
 
-def config_of(deep: int, **more) -> JobConfig:
-    return tiny_config(ONCE, training={"pipeline_depth": deep}, **more)
+def config_of(deep: int, **more) -> SplitConfig:
+    return tiny_config(ONCE, wire={"pipeline_depth": deep}, **more)
 
 
 @pytest.fixture(scope="module")

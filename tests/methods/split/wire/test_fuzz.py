@@ -43,7 +43,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "once": {"release": {"mode": "once", "pretraining_epochs": 1}},
     "two steps on the way": {
         "release": {"mode": "once", "pretraining_epochs": 1},
-        "training": {"pipeline_depth": 2},
+        "wire": {"pipeline_depth": 2},
     },
 }
 

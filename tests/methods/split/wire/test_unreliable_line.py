@@ -5,8 +5,8 @@ import threading
 import pytest
 from tiny_job import PLAIN, Federation, equal_tensors, tiny_config
 
-from mucald.config.job import JobConfig
 from mucald.errors import WireError
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.wire.messages import Kind, decode
 
 
@@ -51,7 +51,7 @@ def at_once(_name, send):
 
 ONCE = {
     "release": {"mode": "once", "pretraining_epochs": 1},
-    "training": {"pipeline_depth": 2},
+    "wire": {"pipeline_depth": 2},
     "data": {"phantoms": {"train": 6}},
 }
 JOBS = {"one step at a time": PLAIN, "two steps on the way": ONCE}
@@ -65,7 +65,7 @@ def outcome(federation: Federation) -> tuple[dict, dict]:
 
 
 @pytest.fixture(scope="module", params=JOBS)
-def undisturbed(request, tmp_path_factory) -> tuple[JobConfig, dict, dict]:
+def undisturbed(request, tmp_path_factory) -> tuple[SplitConfig, dict, dict]:
     config = tiny_config(PLAIN, JOBS[request.param])
     return config, *outcome(Federation(config, tmp_path_factory.mktemp("undisturbed")))
 

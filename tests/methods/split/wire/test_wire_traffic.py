@@ -12,11 +12,11 @@ from recording import Recording, record_run
 from tiny_job import EXACT_WIRE, flat_numbers, tiny_config, write_policy
 
 from mucald.data.dataset import load_site_data
+from mucald.data.images.phantoms import PHANTOMS
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
 from mucald.privacy.policy import DEFAULT
 from mucald.randomness import generator
-from mucald.tasks import TASKS
 from mucald.wire.codec import FORMATS
 
 SECRET = "the-secret-of-the-northern-hospital"
@@ -67,7 +67,7 @@ def hospital(tmp_path_factory) -> Recording:
     for part in ("images", "masks"):
         (home / "scans" / part).mkdir(parents=True)
     for index in range(12):
-        image, mask = TASKS["kvasir"].phantom(generator("hospital", index), 24)
+        image, mask = PHANTOMS["kvasir"](generator("hospital", index), 24)
         for part, array in (("images", image), ("masks", mask)):
             Image.fromarray(array).save(home / "scans" / part / f"patient-{index:02}.png")
     site = {"task": "kvasir", "root": "scans", "layout": "pairs", "noise_secret": SECRET}
@@ -158,7 +158,7 @@ def private_chunks(recording: Recording) -> list[bytes]:
                     (pixels / 255).numpy().tobytes(),
                     pixels.float().numpy().tobytes(),
                 ]
-                chunks.append(split.proxies[index].numpy().tobytes())
+                chunks.append(split.measures[index].numpy().tobytes())
     return [chunk for chunk in chunks if len(set(chunk)) > 1]
 
 
@@ -196,7 +196,7 @@ def test_proxies_cross_noised_and_the_same_every_time(recording):
         if site == "north" and request.phase is Phase.TRAIN_FORWARD:
             rows[request.round] += request.fields[Field.PROXIES].tolist()
     assert sorted(rows[0]) == sorted(rows[1]), "both rounds carry the same draws"
-    clean = data.train.proxies
+    clean = data.train.measures
     sent = torch.tensor(rows[0])
     assert len(sent) == len(clean)
     distances = torch.cdist(sent, clean)

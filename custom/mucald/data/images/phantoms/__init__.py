@@ -7,6 +7,11 @@ is less regular, ...), so that there is something for a causal model to find. Th
 they are no model of it.
 """
 
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
 from mucald.data.images.phantoms.blastocyst import draw_blastocyst
 from mucald.data.images.phantoms.blood_cell import draw_blood_cell
 from mucald.data.images.phantoms.lung import draw_lung
@@ -14,12 +19,16 @@ from mucald.data.images.phantoms.polyp import draw_polyp
 from mucald.data.images.phantoms.skin import draw_skin
 from mucald.data.images.phantoms.ultrasound import draw_fetal_head, draw_pelvis
 
-__all__ = [
-    "draw_blastocyst",
-    "draw_blood_cell",
-    "draw_fetal_head",
-    "draw_lung",
-    "draw_pelvis",
-    "draw_polyp",
-    "draw_skin",
-]
+Phantom = Callable[[np.random.Generator, int], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+"""Draws an image (uint8, S x S x 3) and its mask (uint8, S x S) of side S."""
+
+PHANTOMS: dict[str, Phantom] = {
+    "blastocyst": draw_blastocyst,
+    "ham10k": draw_skin,
+    "fetal": draw_pelvis,
+    "mosmed": draw_lung,
+    "kvasir": draw_polyp,
+    "wbc": draw_blood_cell,
+    "fetal_head": draw_fetal_head,
+}
+"""What is drawn for each task, by the task's name."""

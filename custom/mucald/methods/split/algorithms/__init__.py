@@ -4,12 +4,9 @@ An algorithm is one file with a frozen dataclass whose fields are its arguments 
 entry in :data:`ALGORITHMS`.
 """
 
-from mucald.config.job import JobConfig
 from mucald.config.schema import closest, parse
-from mucald.config.sections import AlgorithmConfig
 from mucald.errors import ConfigError
 from mucald.methods.split.algorithms.base import Algorithm, Memory, Part
-from mucald.methods.split.algorithms.centralized import Centralized
 from mucald.methods.split.algorithms.fedem import FedEM
 from mucald.methods.split.algorithms.fedper import FedPer
 from mucald.methods.split.algorithms.fedrep import FedRep
@@ -17,6 +14,7 @@ from mucald.methods.split.algorithms.mocha import Mocha
 from mucald.methods.split.algorithms.scaffold import Scaffold
 from mucald.methods.split.algorithms.splitfed import SplitFed
 from mucald.methods.split.algorithms.splitfed_v2 import SplitFedV2
+from mucald.methods.split.config import AlgorithmConfig, SplitConfig
 
 __all__ = [
     "ALGORITHMS",
@@ -25,7 +23,6 @@ __all__ = [
     "Part",
     "algorithm_of",
     "make_algorithm",
-    "participants",
 ]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -36,7 +33,6 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedem": FedEM,
     "scaffold": Scaffold,
     "mocha": Mocha,
-    "centralized": Centralized,
 }
 
 
@@ -51,17 +47,7 @@ def make_algorithm(config: AlgorithmConfig) -> Algorithm:
     return parse(ALGORITHMS[config.name], config.args, "algorithm.args")
 
 
-def participants(config: JobConfig) -> list[str]:
-    """Return who takes part in a job: its sites, or the one that holds the data of all of them.
-
-    Raises:
-        ConfigError: see :func:`make_algorithm`.
-    """
-    pooled_at = make_algorithm(config.algorithm).pooled_at
-    return list(config.sites) if pooled_at is None else [pooled_at]
-
-
-def algorithm_of(config: JobConfig) -> Algorithm:
+def algorithm_of(config: SplitConfig) -> Algorithm:
     """Return the algorithm that a job asks for, once it is known to fit the rest of the job.
 
     Raises:

@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from mucald.config.job import JobConfig
 from mucald.errors import ConfigError
+from mucald.methods.split.config import SplitConfig
 
 Memory = dict[str, Tensor]
 """What an algorithm or an aggregation rule remembers from round to round, by name; checkpoints hold it."""
@@ -33,12 +33,7 @@ class Algorithm:
         """Number of middle networks that the server holds side by side for every site."""
         return 1
 
-    @property
-    def pooled_at(self) -> str | None:
-        """Name of the one participant that holds the data of all sites and trains alone; None otherwise."""
-        return None
-
-    def check(self, config: JobConfig) -> None:
+    def check(self, config: SplitConfig) -> None:
         """Check that the rest of the job fits the algorithm.
 
         Raises:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from mucald.config.job import JobConfig
-from mucald.config.sections import require_at_least
+from mucald.config.common import require_at_least
 from mucald.errors import ConfigError
 from mucald.methods.split.algorithms.base import Algorithm
+from mucald.methods.split.config import SplitConfig
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class FedEM(Algorithm):
         """Number of middle networks that the server holds side by side for every site."""
         return self.components
 
-    def check(self, config: JobConfig) -> None:
+    def check(self, config: SplitConfig) -> None:
         """Refuse modules behind the middle network: they are built for the features of one.
 
         Raises:

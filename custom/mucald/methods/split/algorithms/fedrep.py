@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mucald.config.sections import require_at_least
+from mucald.config.common import require_at_least
 from mucald.errors import ConfigError
 from mucald.methods.split.algorithms.base import Algorithm, Part
 

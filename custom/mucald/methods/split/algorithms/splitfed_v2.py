@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mucald.config.job import JobConfig
 from mucald.errors import ConfigError
 from mucald.methods.split.algorithms.base import Algorithm
+from mucald.methods.split.config import SplitConfig
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class SplitFedV2(Algorithm):
 
     in_turn: ClassVar[bool] = True
 
-    def check(self, config: JobConfig) -> None:
+    def check(self, config: SplitConfig) -> None:
         """Refuse rules of aggregation, for there is one set of shared networks.
 
         Raises:

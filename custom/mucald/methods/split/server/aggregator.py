@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from mucald.aggregation import Contribution, State, make_rule
 from mucald.aggregation.base import weighted_mean
-from mucald.config.job import JobConfig
+from mucald.federation.method import Contributor
 from mucald.methods.split.algorithms import Algorithm, Memory
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.segments import ServerSegments
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.state.checkpoint import with_prefix, without_prefix
@@ -26,7 +27,7 @@ class Aggregator:
         ConfigError: the aggregation rule or its arguments are wrong.
     """
 
-    def __init__(self, config: JobConfig, algorithm: Algorithm, memory: Memory):
+    def __init__(self, config: SplitConfig, algorithm: Algorithm, memory: Memory):
         self._config, self._algorithm, self._memory = config, algorithm, memory
         self._rule = make_rule(config.aggregation.rule, config.aggregation.args)
         self._rule_memory: State = {}
@@ -46,9 +47,7 @@ class Aggregator:
             self._rule.check(list(self._shared(copy.segments)))
 
     @torch.no_grad()
-    def end_round(
-        self, copies: Sequence[SiteCopy], contributions: Mapping[str, tuple[int, float | None]]
-    ) -> None:
+    def end_round(self, copies: Sequence[SiteCopy], contributions: Mapping[str, Contributor]) -> None:
         """Replace the copies' networks by the next round's.
 
         Shared parts follow the job's aggregation rule; a causal model and its prior are averaged over the
@@ -56,7 +55,7 @@ class Aggregator:
 
         Args:
             copies: of all sites.
-            contributions: number of training images and last validation loss of each site that did its round.
+            contributions: of each site that did its round.
         """
         scratches = {copy.site: copy.scratch for copy in copies if copy.site in contributions}
         self._algorithm.end_round(
@@ -77,10 +76,10 @@ class Aggregator:
                 Contribution(
                     copy.site,
                     shared[copy.site],
-                    contributions[copy.site][0],
-                    contributions[copy.site][1],
+                    contributions[copy.site].n_train,
+                    contributions[copy.site].validation_loss,
                     copy.record.proxy_error.mean(noise_variance),
-                    copy.choice.factors,
+                    copy.candidates.factors,
                 )
                 for copy in copies
                 if copy.site in contributions
@@ -88,7 +87,7 @@ class Aggregator:
             self._rule_memory,
         )
         for copy in copies:
-            copy.choice.offer(offers[copy.site])
+            copy.candidates.offer(offers[copy.site])
             _overwrite(copy.segments, offers[copy.site].state(0))
         _share_within_tasks([copy for copy in copies if copy.site in contributions], copies)
 

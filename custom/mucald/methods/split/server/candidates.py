@@ -13,7 +13,7 @@ from mucald.state.checkpoint import with_prefix, without_prefix
 _NOTHING = Offer({}, settings=({},))
 
 
-class Choice:
+class Candidates:
     """The candidates that the aggregation rule offers to a site; the first is in place until one is taken.
 
     A candidate is made when it is asked for. Until then there is only what all lie between: the site's own
@@ -103,7 +103,7 @@ class Choice:
         self._offer = Offer(own, shared, state["settings"], state["block_of"])
 
     @staticmethod
-    def share_equal(choices: Iterable["Choice"]) -> None:
+    def share_equal(choices: Iterable["Candidates"]) -> None:
         """Let all hold what their sites may move towards once, as before each was written for itself."""
         held: State = {}
         for choice in choices:

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from mucald.aggregation import make_rule
-from mucald.config.job import JobConfig
 from mucald.errors import ConfigError
 from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.segments import ServerSegments
 from mucald.tasks import get_task
 
@@ -45,7 +45,7 @@ class CopySize:
         return max(self.training, self.choosing)
 
 
-def copy_size(config: JobConfig, task: str) -> CopySize:
+def copy_size(config: SplitConfig, task: str) -> CopySize:
     """Return what a copy for a site of ``task`` takes at most, without what all sites train in turn.
 
     Raises:
@@ -66,7 +66,7 @@ def copy_size(config: JobConfig, task: str) -> CopySize:
     return CopySize(weights, weights + 3 * trained, choosing, shared if rule.offers_choice else 0)
 
 
-def shared_size(config: JobConfig, sites: Sequence[str]) -> int:
+def shared_size(config: SplitConfig, sites: Sequence[str]) -> int:
     """Return how many bytes networks take at most that the sites train in turn; 0 where each has its own.
 
     They are weights, gradients and both moments; weights and moments that the open turn began with; and the
@@ -82,7 +82,7 @@ def shared_size(config: JobConfig, sites: Sequence[str]) -> int:
     return 2 * weights + 5 * trained + beginnings * weights
 
 
-def _segments(config: JobConfig, task: str) -> ServerSegments:
+def _segments(config: SplitConfig, task: str) -> ServerSegments:
     # Parameters that are counted need no memory and no first values.
     with torch.device("meta"):
         return ServerSegments(config, get_task(task))
@@ -116,7 +116,7 @@ def _of_group() -> int | None:
     return None if limit == "max" else max(int(limit) - int(used), 0)
 
 
-def check_memory(config: JobConfig, sites: Sequence[str], device: torch.device) -> None:
+def check_memory(config: SplitConfig, sites: Sequence[str], device: torch.device) -> None:
     """Log what the copies of ``sites`` take, and refuse a job that the machine cannot hold.
 
     Raises:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mucald import optimisers, randomness
-from mucald.config.job import JobConfig
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator, train_discriminator
 from mucald.methods.split.server.segments import SPLITS
 from mucald.methods.split.server.site_copy import SiteCopy
@@ -21,7 +21,7 @@ class Discriminators:
         device: where to compute.
     """
 
-    def __init__(self, config: JobConfig, device: torch.device):
+    def __init__(self, config: SplitConfig, device: torch.device):
         self._config = config
         self.modules: list[Discriminator] = []
         if config.daca.enabled:

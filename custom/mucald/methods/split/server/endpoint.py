@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mucald.config.job import JobConfig
 from mucald.device import steps_at_once
 from mucald.errors import MucaldError, WireError
 from mucald.federation.attendance import Attendance
+from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator
 from mucald.methods.split.server.released_samples import Samples
 from mucald.methods.split.server.site_copy import SiteCopy
@@ -61,13 +62,13 @@ class SplitServer:
 
     def __init__(
         self,
-        config: JobConfig,
+        config: SplitConfig,
         copies: dict[str, SiteCopy],
         discriminators: Sequence[Discriminator],
         recorder: Recorder | None = None,
         attendance: Attendance | None = None,
     ):
-        self._config, self._round, self._depth = config, -1, config.training.pipeline_depth
+        self._config, self._round, self._depth = config, -1, config.wire.pipeline_depth
         self._refused = phases_without_use(config)
         self._sessions = {
             site: _Session(copy, largest_request(config, copy)) for site, copy in copies.items()
@@ -193,7 +194,7 @@ class SplitServer:
         elif (indices := fields.get(Field.INDICES)) is not None:
             batch = min(indices.shape[0], batch)
         image = (batch, *self._latent_shape)
-        proxies = (batch, len(copy.task.graph.nodes))
+        proxies = (batch, len(causal_task(copy.task.name).graph.nodes))
         expected: dict[Field, tuple[int, ...]] = {
             Field.LATENT: image,
             Field.NOISE: image,
@@ -201,7 +202,7 @@ class SplitServer:
             Field.INDICES: (batch,),
             Field.PROXIES: proxies,
             Field.PROXY_MASK: proxies,
-            Field.COUNTERS: (2 * len(copy.choice),),
+            Field.COUNTERS: (2 * len(copy.candidates),),
         }
         for name, tensor in fields.items():
             if name in expected and tuple(tensor.shape) != expected[name]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mucald.config.job import JobConfig
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator
 from mucald.methods.split.server.segments import SPLITS, ForwardPass, Key, ServerSegments
 
@@ -24,23 +24,22 @@ class Objective:
 
     Args:
         config: the job.
-        site: name of the site, whose scales apply.
         domain: the site's number for the discriminators.
     """
 
-    def __init__(self, config: JobConfig, site: str, domain: int):
-        self._config, self._scales, self._domain = config, config.site(site), domain
+    def __init__(self, config: SplitConfig, domain: int):
+        self._config, self._domain = config, domain
 
     def weights(self, round_number: int) -> dict[str, float]:
         """Return the weights of ``round_number`` that are not 0, by family of terms."""
-        losses, scales = self._config.losses, self._scales
+        losses = self._config.losses
         progress = self._config.progress(round_number)
         weights = {
-            "proxy": scales.proxy_scale * losses.proxy.at(progress),
+            "proxy": losses.proxy.at(progress),
             "kl_exogenous": losses.kl_exogenous.at(progress),
             "kl_causal": losses.kl_causal.at(progress),
             "diffusion": losses.diffusion.at(progress),
-            "adversarial": scales.adversarial_scale * losses.adversarial.at(progress),
+            "adversarial": losses.adversarial.at(progress),
         }
         return {name: weight for name, weight in weights.items() if weight}
 

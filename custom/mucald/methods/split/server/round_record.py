@@ -35,7 +35,7 @@ class RoundRecord:
 
     Args:
         losses, gradients, proxy_error: means over the round.
-        choice: as :meth:`.Choice.describe` returns it.
+        choice: as :meth:`.Candidates.describe` returns it.
         seconds: that the server worked for the site.
         first_step: when the site's first training step came, on the monotonic clock.
     """

@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mucald.config.job import JobConfig
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.segments import ServerSegments
-from mucald.state.disk_tensors import Aside
+from mucald.state.disk_tensors import DiskTensors
 
 _MIDDLE = "middle."
 
 
-class Beginning:
+class RoundStart:
     """What a round's training began with, as far as the job ever compares with it.
 
     It is the present weights until the first step is about to change them, and lies in a file from then on.
@@ -28,7 +28,7 @@ class Beginning:
 
     def __init__(
         self,
-        config: JobConfig,
+        config: SplitConfig,
         segments: ServerSegments,
         keeps_shared: bool,
         path: Path,
@@ -40,7 +40,7 @@ class Beginning:
             for name in segments.state_dict()
             if (keeps_shared and segments.is_shared(name)) or (self._mu and name.startswith(_MIDDLE))
         ]
-        self._noted = Aside(path, device)
+        self._noted = DiskTensors(path, device)
 
     def forget(self) -> None:
         """Let the present weights be the beginning again."""

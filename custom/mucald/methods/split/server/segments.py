@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mucald import randomness
-from mucald.config.job import JobConfig
-from mucald.config.sections import CrdmConfig
 from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.causal.graphs import CausalGraph, causal_task
+from mucald.methods.split.config import CrdmConfig, SplitConfig
 from mucald.methods.split.model.crdm.causal_losses import kl_causal, kl_exogenous, proxy_loss
 from mucald.methods.split.model.crdm.denoiser import ConditionalDenoiser
 from mucald.methods.split.model.crdm.exogenous import ExogenousEncoder
@@ -28,7 +28,7 @@ from mucald.methods.split.model.crdm.supervision import SUPERVISION, Observation
 from mucald.methods.split.model.daca import Discriminator, adversarial_loss
 from mucald.methods.split.model.mixture import Components
 from mucald.nets import Backbone, backbone_of
-from mucald.tasks import CausalGraph, Task
+from mucald.tasks import Task
 
 SPLITS = (1, 2)
 
@@ -69,7 +69,7 @@ class ServerSegments(nn.Module):
         task: the site's task; it brings the causal graph.
     """
 
-    def __init__(self, config: JobConfig, task: Task):
+    def __init__(self, config: SplitConfig, task: Task):
         super().__init__()
         self._config = config
         self.schedule = CosineSchedule(config.release.timesteps)
@@ -86,7 +86,7 @@ class ServerSegments(nn.Module):
         self.prior: CausalPrior | None = None
         self.posterior: CausalPosterior | None = None
         if config.crdm.encoder != "none":
-            nodes = len(task.graph.nodes)
+            nodes = len(causal_task(task.name).graph.nodes)
             with randomness.seeded_initialisation(config.seed, "prior", task.name):
                 self.prior, self.posterior = CausalPrior(nodes), CausalPosterior(nodes)
 
@@ -228,7 +228,7 @@ class ServerSegments(nn.Module):
         }
 
 
-def _build_middle(config: JobConfig, backbone: Backbone, components: int) -> nn.Module:
+def _build_middle(config: SplitConfig, backbone: Backbone, components: int) -> nn.Module:
     """Build the middle network, or several with first weights of their own, the first as the plain one."""
     middles = []
     for number in range(components):
@@ -237,15 +237,15 @@ def _build_middle(config: JobConfig, backbone: Backbone, components: int) -> nn.
     return Components(middles) if components > 1 else middles[0]
 
 
-def _build_crdm(config: JobConfig, task: Task, schedule: CosineSchedule, split: int) -> CRDM:
+def _build_crdm(config: SplitConfig, task: Task, schedule: CosineSchedule, split: int) -> CRDM:
     crdm, channels, seed = config.crdm, config.network.latent_channels, config.seed
-    nodes = len(task.graph.nodes) if crdm.encoder != "none" else 0
+    nodes = len(causal_task(task.name).graph.nodes) if crdm.encoder != "none" else 0
     encoder = denoiser = None
     if nodes:
         with randomness.seeded_initialisation(seed, "encoder", split, nodes):
             encoder = ExogenousEncoder(channels, nodes, crdm.encoder_width)
     with randomness.seeded_initialisation(seed, "causal", split, task.name):
-        causal = _build_causal(crdm, task.graph)
+        causal = _build_causal(crdm, causal_task(task.name).graph)
     if crdm.denoiser:
         with randomness.seeded_initialisation(seed, "denoiser", split, nodes):
             denoiser = ConditionalDenoiser(

@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.func import functional_call
 
 from mucald import optimisers
-from mucald.config.job import JobConfig
 from mucald.errors import TrainingError
 from mucald.methods.split.algorithms import Algorithm, Memory
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator, FeatureBuffer
-from mucald.methods.split.server.candidates import Choice
+from mucald.methods.split.server.candidates import Candidates
 from mucald.methods.split.server.objective import Objective, family
 from mucald.methods.split.server.released_samples import ReleasedSamples, Samples
 from mucald.methods.split.server.round_record import ProxyError, RoundRecord
-from mucald.methods.split.server.round_start import Beginning
+from mucald.methods.split.server.round_start import RoundStart
 from mucald.methods.split.server.segments import SPLITS, ForwardPass, Key, ServerSegments
-from mucald.methods.split.server.waiting_steps import Begun, Pending
+from mucald.methods.split.server.waiting_steps import BegunStep, WaitingSteps
 from mucald.state.averages import gradient_norm
 from mucald.state.checkpoint import (
     load_optimiser_tensors,
@@ -29,7 +29,7 @@ from mucald.state.checkpoint import (
     with_prefix,
     without_prefix,
 )
-from mucald.state.disk_tensors import Aside
+from mucald.state.disk_tensors import DiskTensors
 from mucald.tasks import Task
 
 
@@ -52,7 +52,7 @@ class SiteCopy:
         self,
         site: str,
         domain: int,
-        config: JobConfig,
+        config: SplitConfig,
         task: Task,
         device: torch.device,
         algorithm: Algorithm,
@@ -62,21 +62,21 @@ class SiteCopy:
     ):
         self.site, self.domain, self.task = site, domain, task
         self._config, self._device = config, device
-        self._algorithm, self._memory, self._objective = algorithm, memory, Objective(config, site, domain)
+        self._algorithm, self._memory, self._objective = algorithm, memory, Objective(config, domain)
         self.segments = self._build(task)
         self._groups = self.segments.groups()
         self._middle = dict(self.segments.middle.named_parameters())
         decay = config.optimiser.weight_decay
         self.optimiser = optimisers.AdamW(self._parameter_groups(), weight_decay=decay, fused=True)
-        self._start = Beginning(config, self.segments, keeps_start, aside / "start", device)
-        self._best = Aside(aside / "best", device)
+        self._start = RoundStart(config, self.segments, keeps_start, aside / "start", device)
+        self._best = DiskTensors(aside / "best", device)
         self.scratch: Memory = {}
-        self.choice = Choice()
+        self.candidates = Candidates()
         self._proxy_errors = [ProxyError()]
         self.best_dice = -1.0
         self.record, self.released = RoundRecord(), ReleasedSamples()
         self.features = [FeatureBuffer(config.daca.buffer) for _ in SPLITS]
-        self._pending = Pending(config.training.pipeline_depth)
+        self._pending = WaitingSteps(config.wire.pipeline_depth)
 
     def _build(self, task: Task) -> ServerSegments:
         return ServerSegments(self._config, task).to(self._device)
@@ -95,7 +95,10 @@ class SiteCopy:
         self.features = [FeatureBuffer(self._config.daca.buffer) for _ in SPLITS]
         self._pending.clear()
         self.scratch = {}
-        self._proxy_errors = [self.record.proxy_error, *(ProxyError() for _ in range(1, len(self.choice)))]
+        self._proxy_errors = [
+            self.record.proxy_error,
+            *(ProxyError() for _ in range(1, len(self.candidates))),
+        ]
         self._start.forget()
 
     @property
@@ -115,7 +118,7 @@ class SiteCopy:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the present weights; after the test those of the best round."""
-        return self.segments.state_dict() | self.choice.changes(0, {})
+        return self.segments.state_dict() | self.candidates.changes(0, {})
 
     def middle_state(self) -> Memory:
         """Return the middle network's present parameters, by name."""
@@ -134,7 +137,7 @@ class SiteCopy:
         noise: Tensor | None,
         discriminators: Sequence[Discriminator],
     ) -> Tensor:
-        """Run a training step up to x̂2, for :meth:`train_backward` to finish; see :class:`.Pending`.
+        """Run a training step up to x̂2, for :meth:`train_backward` to finish; see :class:`.WaitingSteps`.
 
         Args:
             round_number, step: name the step.
@@ -163,7 +166,7 @@ class SiteCopy:
         samples: Samples,
         noise: Tensor | None,
         discriminators: Sequence[Discriminator],
-    ) -> Begun:
+    ) -> BegunStep:
         """Return a step's forward pass and its losses, which are noted."""
         self.segments.train()
         (latent, level, proxies), key = samples, self._key(round_number, step, "train")
@@ -182,7 +185,7 @@ class SiteCopy:
         if self._config.daca.enabled:
             for buffer, output in zip(self.features, (run.first, run.second), strict=True):
                 buffer.append(output.denoised)
-        return Begun(run, total)
+        return BegunStep(run, total)
 
     def train_backward(self, step: int, gradient: Tensor) -> Tensor:
         """Finish a training step: backward, clip, and one optimiser step.
@@ -255,7 +258,7 @@ class SiteCopy:
 
     def _run_candidate(self, number: int, arguments: tuple[Tensor, Tensor, Key]) -> ForwardPass:
         """Run one of :attr:`choice`; the tensors made for it are gone before the next one's are."""
-        changes = self.choice.changes(number, self.segments.state_dict())
+        changes = self.candidates.changes(number, self.segments.state_dict())
         return cast(ForwardPass, functional_call(self.segments, changes, arguments))
 
     def choose(self, losses: Sequence[float]) -> int:
@@ -266,8 +269,8 @@ class SiteCopy:
         Args:
             losses: the site's validation loss with every state.
         """
-        self.record.choice = self.choice.describe(losses)
-        index, changes = self.choice.take(losses, self.segments.state_dict())
+        self.record.choice = self.candidates.describe(losses)
+        index, changes = self.candidates.take(losses, self.segments.state_dict())
         self.record.proxy_error = self._proxy_errors[index]
         self._proxy_errors = [self.record.proxy_error]
         self.segments.load_state_dict(changes, strict=False)
@@ -287,7 +290,7 @@ class SiteCopy:
 
     def load_best(self) -> None:
         """Put the best round's weights in place; there is nothing left to choose then."""
-        self.choice, self._proxy_errors = Choice(), [self.record.proxy_error]
+        self.candidates, self._proxy_errors = Candidates(), [self.record.proxy_error]
         if self._best:
             self.segments.load_state_dict(self._best.load())
 
@@ -297,7 +300,7 @@ class SiteCopy:
         tensors |= with_prefix("optimiser", optimiser_tensors(self.optimiser))
         tensors |= with_prefix("best", self.best)
         tensors |= with_prefix("released", self.released.state())
-        choice, offered = self.choice.state()
+        choice, offered = self.candidates.state()
         tensors |= with_prefix("choice", choice)
         return tensors, {"best_dice": self.best_dice, "task": self.task.name, "choice": offered}
 
@@ -308,6 +311,6 @@ class SiteCopy:
         self._best.put(without_prefix("best", tensors))
         self.best_dice = state["best_dice"]
         self.released.add_state(without_prefix("released", tensors))
-        self.choice.load_state(without_prefix("choice", tensors), state["choice"], self._device)
+        self.candidates.load_state(without_prefix("choice", tensors), state["choice"], self._device)
         self._start.forget()
         self._pending.clear()

@@ -11,7 +11,7 @@ from mucald.methods.split.server.segments import ForwardPass
 
 
 @dataclass
-class Begun:
+class BegunStep:
     """A training step whose graph waits for the site's gradient.
 
     Args:
@@ -28,10 +28,10 @@ class _Waiting:
     """A step: the shape of the features that the site was given, and how to get at its graph."""
 
     shape: torch.Size
-    graph: Callable[[], Begun]
+    graph: Callable[[], BegunStep]
 
 
-class Pending:
+class WaitingSteps:
     """The steps of one site that wait for their gradients, the last ``depth`` that have begun.
 
     With depth 1 the graph waits, and the gradient meets the weights that made the features. With more, the
@@ -39,14 +39,14 @@ class Pending:
     input, and its forward pass is made again at the weights that the gradient finds.
 
     Args:
-        depth: the job's ``training.pipeline_depth``.
+        depth: the job's ``wire.pipeline_depth``.
     """
 
     def __init__(self, depth: int):
         self._depth = depth
         self._steps: dict[int, _Waiting] = {}
 
-    def begin(self, step: int, forward: Callable[[], Begun], features: Callable[[], Tensor]) -> Tensor:
+    def begin(self, step: int, forward: Callable[[], BegunStep], features: Callable[[], Tensor]) -> Tensor:
         """Begin a step and return its features x̂2 (B, L, h, w), detached.
 
         Args:
@@ -68,7 +68,7 @@ class Pending:
             del self._steps[old]
         return given
 
-    def finish(self, step: int, gradient: Tensor) -> Begun:
+    def finish(self, step: int, gradient: Tensor) -> BegunStep:
         """Return the step that ``gradient`` ∂L/∂x̂2 (B, L, h, w) belongs to; it no longer waits.
 
         Raises:

@@ -51,7 +51,7 @@ class FrozenSegments(SiteSegments):
         segmentation = self.loss.combine(terms)
         self._check_finite(segmentation, "segmentation loss", key)
         self.optimiser.zero_grad(set_to_none=True)
-        (self._weight * segmentation).backward()
+        segmentation.backward()
         gradients = self._update(trained, key)
         if self._stand_in is not None:
             gradients["middle"] = self._stand_in.step()

@@ -3,27 +3,29 @@
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from mucald import randomness
-from mucald.config.job import JobConfig
 from mucald.data.dataset import Batch, SiteData, Split
+from mucald.data.order import shuffled
 from mucald.data.prefetch import one_ahead
+from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.split.algorithms import Part, algorithm_of
+from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.disclosures import disclosures, under
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments, StepResult
 from mucald.methods.split.wire.exchange import Exchange, NoisedProxies
 from mucald.methods.split.wire.link import Link
 from mucald.methods.split.wire.messages import Phase
 from mucald.metrics import segmentation as metrics
-from mucald.metrics.scoring import Previews, Tested, data_report, scores_of_test, scores_of_validation
-from mucald.privacy.accountant import Account, account
+from mucald.metrics.scoring import Previews, data_report, scores_of_test, scores_of_validation
+from mucald.privacy.disclosure import account
 from mucald.privacy.policy import Policy
 from mucald.state.averages import Averages
 from mucald.state.checkpoint import CheckpointStore
@@ -52,17 +54,18 @@ class SplitSite(Resumable):
     def __init__(
         self,
         name: str,
-        config: JobConfig,
+        config: SplitConfig,
         data: SiteData,
         policy: Policy,
         store: CheckpointStore,
         device: torch.device,
     ):
         self._data, self.policy = data, policy
-        self._release = Release(policy.tightened(config.release), data.noise_secret, name)
+        self._release = Release(under(policy, config).release, data.noise_secret, name)
         self._algorithm = algorithm_of(config)
         self._segments = self.segments_class(config, name, data.task.n_classes, self._release, device)
-        super().__init__(name, config, store, self._segments)
+        self._config = config
+        super().__init__(name, config.digest(), store, self._segments)
         self.previews: Previews | None = None
 
     @property
@@ -78,12 +81,12 @@ class SplitSite(Resumable):
         """Return what stays with the site after its test."""
         return [Tested(self.name, self.task, self.weights(), self.previews)]
 
-    def account(self) -> Account:
+    def account(self) -> dict[str, Any]:
         """Return the account of what the run's releases can tell; it is for the site alone."""
-        release = self.policy.tightened(self._config.release)
-        return account(replace(self._config, release=release), self._data.images_per_case)
+        images = self._data.images_per_case
+        return account(disclosures(under(self.policy, self._config), images), images)
 
-    def run(self, task: SiteTask, link: Link) -> dict[str, Any]:
+    def run(self, task: SiteTask, received: State, send: Send) -> Outcome:  # noqa: ARG002 - none are sent
         """Do what the server asks.
 
         Returns:
@@ -92,7 +95,7 @@ class SplitSite(Resumable):
         Raises:
             MucaldError: see the steps; the next task then begins with the last complete round.
         """
-        start = time.perf_counter()
+        start, link = time.perf_counter(), Link(send, self._config, self.name)
         self._restore(task.counted(self.name), task.is_new(self.name))
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
@@ -110,7 +113,7 @@ class SplitSite(Resumable):
             report |= self._test(task.round, exchange)
         report["wire"] = asdict(link.traffic)
         report["seconds"] = time.perf_counter() - start
-        return report
+        return Outcome({self.name: report})
 
     def _prepare(self, task: SiteTask) -> None:
         """Do what has to be done before anything is released."""
@@ -128,7 +131,7 @@ class SplitSite(Resumable):
         # Closed, so that a step that fails leaves no thread behind that reads the networks.
         with closing(self._training_batches(exchange, [rows for _, rows in steps])) as batches:
             for step, ((part, rows), batch) in enumerate(zip(steps, batches, strict=True)):
-                key = self._key(round_number, step, "train", rows)
+                key = (round_number, step, "train")
                 result = self._step(exchange, batch, key, rows, step, part, rows_of(proxies, rows))
                 losses.add_all(result.losses)
                 gradients.add_all(result.gradients)
@@ -172,17 +175,16 @@ class SplitSite(Resumable):
             part,
         )
 
-    def _key(self, round_number: int, step: int, purpose: str, rows: Tensor) -> Key:
-        return self._release.key(round_number, step, purpose, rows)
-
     def _shuffled(self, round_number: int, epoch: int) -> tuple[Tensor, ...]:
-        return shuffled(self._config, self.name, len(self._data.train), round_number, epoch)
+        training = self._config.training
+        key = (self._config.seed, self.name, round_number, epoch, "order")
+        return shuffled(len(self._data.train), training.batch_size, key)
 
     def _noised_proxies(self, split: Split, purpose: str) -> NoisedProxies | None:
         """Return the split's proxies as the server may see them; None if it has no use for them."""
         if self._config.crdm.encoder == "none":
             return None
-        return self._release.proxies(split.proxies, purpose)
+        return self._release.proxies(split.measures, purpose)
 
     def _validate(self, round_number: int, exchange: Exchange) -> dict[str, Any]:
         """Score what the round may begin with, report it, and keep the chosen one if it is the best so far.
@@ -193,7 +195,7 @@ class SplitSite(Resumable):
         proxies = self._noised_proxies(split, "validation")
 
         def predict(step: int, rows: Tensor, batch: Batch) -> Sequence[Tensor]:
-            key = self._key(round_number, step, "validation", rows)
+            key = (round_number, step, "validation")
             return self._predict_each(exchange, batch, key, rows, step, rows_of(proxies, rows))
 
         scores = scores_of_validation(
@@ -228,10 +230,10 @@ class SplitSite(Resumable):
         self._segments.load_best()
         without_server = []
 
-        def predict(step: int, rows: Tensor, batch: Batch) -> Tensor:
+        def predict(step: int, batch: Batch) -> Tensor:
             logits, alone = self._segments.predict(
                 batch.images,
-                self._key(round_number, step, "test", rows),
+                (round_number, step, "test"),
                 partial(exchange.evaluate, Phase.TEST, step),
             )
             without_server.append(
@@ -253,9 +255,3 @@ class SplitSite(Resumable):
 def rows_of(proxies: NoisedProxies | None, rows: Tensor) -> NoisedProxies | None:
     """Return the proxies of the samples ``rows``, if there are any."""
     return None if proxies is None else (proxies[0][rows], proxies[1][rows])
-
-
-def shuffled(config: JobConfig, site: str, count: int, round_number: int, epoch: int) -> tuple[Tensor, ...]:
-    """Return the mini-batches of one epoch of a site: rows of its ``count`` training images."""
-    draws = randomness.generator(config.seed, site, round_number, epoch, "order")
-    return torch.from_numpy(draws.permutation(count)).split(config.training.batch_size)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from mucald import randomness
 from mucald.data.dataset import Batch
+from mucald.data.order import shuffled
 from mucald.federation.task import SiteTask
 from mucald.methods.split.algorithms import Part
 from mucald.methods.split.site.frozen_segments import FrozenSegments
@@ -59,9 +58,8 @@ class OnceSite(SplitSite):
     def _pretrain(self, epoch: int) -> float:
         """Return the mean loss of one epoch without the server."""
         split, total = self._data.train, 0.0
-        draws = randomness.generator(self._config.seed, self.name, "pretraining", epoch, "order")
-        order = torch.from_numpy(draws.permutation(len(split)))
-        for step, rows in enumerate(order.split(self._config.training.batch_size)):
+        order = (self._config.seed, self.name, "pretraining", epoch, "order")
+        for step, rows in enumerate(shuffled(len(split), self._config.training.batch_size, order)):
             batch, key = split.batch(rows), (f"pre-training epoch {epoch + 1}", step, "pretraining")
             result = self._segments.pretrain_step(batch.images, batch.masks, key)
             total += len(rows) / len(split) * result.losses["segmentation"]
@@ -80,7 +78,7 @@ class OnceSite(SplitSite):
         split = self._data.train
         proxies = self._noised_proxies(split, "train")
         for step, rows, batch in in_order(split, self._config.training.batch_size):
-            key = self._key(round_number, step, "train", rows)
+            key = (round_number, step, "train")
             exchange.release(step, self._segments.release(batch.images, key), rows_of(proxies, rows))
         self._segments.released.add("train")
         losses = {f"epoch_{number}": loss for number, loss in enumerate(self._segments.pretraining or [], 1)}
@@ -92,7 +90,7 @@ class OnceSite(SplitSite):
         def forward(step: int) -> Tensor:
             return exchange.forward_released(Phase.TRAIN_FORWARD_RELEASED, step, rows[step])
 
-        depth = self._config.training.pipeline_depth
+        depth = self._config.wire.pipeline_depth
         with closing(Pipeline(forward, exchange.backward_released, len(rows), depth)) as self._pipeline:
             yield from super()._training_batches(exchange, rows)
             self._pipeline.finish()
@@ -101,7 +99,7 @@ class OnceSite(SplitSite):
     def _training_batch(self, rows: Tensor) -> PreparedBatch:
         """Run the front end too: frozen, it gives the same before and after the step under way."""
         batch = super()._training_batch(rows)
-        return PreparedBatch(batch.images, batch.masks, batch.proxies, self._segments.skips(batch.images))
+        return PreparedBatch(batch.images, batch.masks, batch.measures, self._segments.skips(batch.images))
 
     def _step(
         self,

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from mucald import randomness
-from mucald.config.sections import ReleaseConfig
+from mucald.methods.split.config import ReleaseConfig
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
-
-_EPSILON = 1e-6
+from mucald.nets.latent import bounded
 
 
 @dataclass(frozen=True)
@@ -49,24 +48,17 @@ class Release:
         self._key = (secret, site)
         self._schedule = CosineSchedule(config.timesteps)
 
-    def key(self, round_number: int, step: int, purpose: str, rows: Tensor) -> tuple[int | str, ...]:
-        """Return the key of a release of the samples ``rows`` (B,) of a split."""
-        samples = rows.tolist() if self._config.mode == "memoised" else []
-        return (round_number, step, purpose, *samples)
-
     def latent(self, latent: Tensor, *key: int | str) -> Released:
         """Release a clean latent.
 
         The noise is keyed by the latent itself besides ``key``: a repeated step of an unchanged network
         repeats its message to the bit, but no two different latents ever share their noise, whatever a server
-        asks for. Two releases that share it would differ by a noise-free image of what changed: the mode
-        ``memoised`` does that, to show it. In ``once`` the round does not count, so that whatever is sent
-        again in a later one is still the same release.
+        asks for. Two releases that share it would differ by a noise-free image of what changed. In ``once``
+        the round does not count, so that whatever is sent again in a later one is still the same release.
 
         Args:
             latent: front end's output (B, L, h, w).
-            key: names this release: (round, step, purpose), under ``memoised`` followed by the numbers of the
-                B samples.
+            key: names this release: (round, step, purpose).
         """
         bounded = self.bounded(latent)
         batch = latent.shape[0]
@@ -77,11 +69,6 @@ class Release:
         return Released(self._schedule.noised(bounded, level, noise), level.to(torch.int32), noise)
 
     def _noise(self, bounded: Tensor, key: tuple[int | str, ...]) -> Tensor:
-        if self._config.mode == "memoised":
-            _, _, purpose, *samples = key
-            shape = tuple(bounded.shape[1:])
-            draws = [randomness.normal(shape, *self._key, purpose, sample, "memoised") for sample in samples]
-            return torch.stack(draws).to(bounded.device)
         if self._config.mode == "once":
             key = key[1:]
         return randomness.normal(
@@ -89,11 +76,8 @@ class Release:
         )
 
     def bounded(self, latent: Tensor) -> Tensor:
-        """Standardise every sample to mean 0 and variance 1, then clamp to ±clip."""
-        dims = (1, 2, 3)
-        centred = latent - latent.mean(dim=dims, keepdim=True)
-        deviation = centred.square().mean(dim=dims, keepdim=True).add(_EPSILON).sqrt()
-        return (centred / deviation).clamp(-self._config.clip, self._config.clip)
+        """Standardise and clamp a latent (B, L, h, w), see :func:`mucald.nets.latent.bounded`."""
+        return bounded(latent, self._config.clip)
 
     def gradient(self, gradient: Tensor, *key: int | str) -> Tensor:
         """Release the loss's gradient with respect to the server's features, which depends on the labels.

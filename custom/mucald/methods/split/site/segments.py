@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mucald import optimisers, randomness
-from mucald.config.job import JobConfig
 from mucald.errors import TrainingError
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.methods.split.algorithms import Part, algorithm_of
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.mixture import Mixture
 from mucald.methods.split.site.release import Release, Released
 from mucald.methods.split.wire import weight_vector as shared
@@ -45,9 +45,10 @@ class SiteSegments:
         device: where to compute.
     """
 
-    def __init__(self, config: JobConfig, site: str, n_classes: int, release: Release, device: torch.device):
+    def __init__(
+        self, config: SplitConfig, site: str, n_classes: int, release: Release, device: torch.device
+    ):
         self._config, self._site, self._release, self._device = config, site, release, device
-        self._weight = config.site(site).segmentation_weight
         backbone = backbone_of(config.network)
         backbone.check_image_size(config.data.image_size)
         # The job's seed alone would tell the server the first weights, and with them how to invert a latent.
@@ -147,7 +148,7 @@ class SiteSegments:
         segmentation = self.loss.combine(terms)
         self._check_finite(segmentation, "segmentation loss", key)
         self.optimiser.zero_grad(set_to_none=True)
-        (self._weight * segmentation).backward()
+        segmentation.backward()
         return {name: value.item() for name, value in {**terms, "segmentation": segmentation}.items()}
 
     def _logits(self, features: Tensor, skips: Sequence[Tensor]) -> list[Tensor]:

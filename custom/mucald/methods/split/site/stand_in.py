@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mucald import optimisers, randomness
-from mucald.config.job import JobConfig
+from mucald.methods.split.config import SplitConfig
 from mucald.nets import backbone_of
 from mucald.state.averages import gradient_norm
 
@@ -23,7 +23,7 @@ class StandIn:
         device: where to compute.
     """
 
-    def __init__(self, config: JobConfig, device: torch.device):
+    def __init__(self, config: SplitConfig, device: torch.device):
         with randomness.seeded_initialisation(config.seed, "middle"):
             self._network: nn.Module = backbone_of(config.network).middle().to(device)
         self._clip_norm = config.optimiser.clip_norm

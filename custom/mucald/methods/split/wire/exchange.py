@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mucald.config.job import JobConfig
 from mucald.errors import WireError
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.site.release import Released
 from mucald.methods.split.wire.link import Link
 from mucald.methods.split.wire.messages import Field, Phase
@@ -24,7 +24,7 @@ class Exchange:
         round_number: number of complete rounds before this one.
     """
 
-    def __init__(self, link: Link, config: JobConfig, round_number: int):
+    def __init__(self, link: Link, config: SplitConfig, round_number: int):
         self._link, self._round = link, round_number
         self._sends_noise = config.crdm.supervision == "epsilon"
 

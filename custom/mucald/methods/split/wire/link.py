@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mucald.config.job import JobConfig
-from mucald.config.sections import WireConfig
 from mucald.errors import WireError
+from mucald.methods.split.config import SplitConfig, WireConfig
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
 
 Send = Callable[[bytes], bytes]
@@ -63,7 +62,7 @@ class Link:
         site: name of the site.
     """
 
-    def __init__(self, send: Send, config: JobConfig, site: str):
+    def __init__(self, send: Send, config: SplitConfig, site: str):
         self._send = send
         self._types = site_payload_types(config.wire)
         self._sender = (config.seed, site)

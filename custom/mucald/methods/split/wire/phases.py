@@ -1,7 +1,7 @@
 """The order of the phases of a site's task, and those that a job has no use for."""
 
-from mucald.config.job import JobConfig
 from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.wire.messages import Message, Phase
 
 _ORDER = {
@@ -29,7 +29,7 @@ _WITH_INDICES = {
 }
 
 
-def phases_without_use(config: JobConfig) -> dict[Phase, str]:
+def phases_without_use(config: SplitConfig) -> dict[Phase, str]:
     """Return the phases that the job has no use for, and what of the job they do not fit."""
     supervision, algorithm = config.crdm.supervision, algorithm_of(config)
     wants_noise = supervision == "epsilon" and config.release.noised

@@ -2,7 +2,8 @@
 
 import math
 
-from mucald.config.job import JobConfig
+from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.wire.messages import MAX_MESSAGE_BYTES
 from mucald.methods.split.wire.weight_vector import to_vector
@@ -13,7 +14,7 @@ _REST = 1 << 20
 """Bytes for header, descriptors and counters, whose number of candidates changes from round to round."""
 
 
-def largest_request(config: JobConfig, copy: SiteCopy) -> int:
+def largest_request(config: SplitConfig, copy: SiteCopy) -> int:
     """Return how many bytes a site's request can have at most, whatever its phase and payload types.
 
     Args:
@@ -22,7 +23,7 @@ def largest_request(config: JobConfig, copy: SiteCopy) -> int:
     """
     latent = math.prod(backbone_of(config.network).latent_shape(config.data.image_size))
     # Latent and noise; level or index; proxies, and one byte of their mask for each.
-    sample = 2 * _NUMBER * latent + 2 * _NUMBER + (_NUMBER + 1) * len(copy.task.graph.nodes)
+    sample = 2 * _NUMBER * latent + 2 * _NUMBER + (_NUMBER + 1) * len(causal_task(copy.task.name).graph.nodes)
     front_end = copy.segments.front_end
     weights = 0 if front_end is None else to_vector(front_end, config.aggregation.statistics).numel()
     size = config.training.batch_size * sample + _NUMBER * weights + _REST

@@ -21,9 +21,9 @@ from tiny_job import (
     tiny_config,
 )
 
-from mucald.config.job import JobConfig
 from mucald.errors import ConfigError, WireError
 from mucald.federation.coordinator import Coordinator
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.capacity import copy_size, shared_size
 from mucald.methods.split.server.in_turn.turn_copy import TurnCopy
 from mucald.methods.split.server.in_turn.turns import PICK_UP_S, InTurn
@@ -37,7 +37,7 @@ ONCE = {"release": {"mode": "once", "pretraining_epochs": 1}}
 BATCH_NORM = {"network": {"norm": "batch"}}
 
 
-def config_of(*changes: dict[str, Any], **more: Any) -> JobConfig:
+def config_of(*changes: dict[str, Any], **more: Any) -> SplitConfig:
     return tiny_config(
         *changes, more, algorithm={"name": "splitfed_v2"}, aggregation={"rule": "local", "statistics": False}
     )
@@ -76,7 +76,7 @@ def work(federation: Federation, site: str) -> None:
     federation.coordinator.receive(site, federation.work(site, task))
 
 
-def turn_order(config: JobConfig, round_number: int) -> list[str]:
+def turn_order(config: SplitConfig, round_number: int) -> list[str]:
     return InTurn(config, SITES).order(round_number)
 
 
@@ -358,7 +358,7 @@ def test_no_choice_is_left_in_place_of_what_trains(tmp_path):
     federation = Federation(config_of(), tmp_path)
     federation.run(1)
     assert all(isinstance(copy, TurnCopy) for copy in federation.copies.values())
-    assert all(copy.choice.changes(0, {}) == {} for copy in federation.copies.values())
+    assert all(copy.candidates.changes(0, {}) == {} for copy in federation.copies.values())
 
 
 @pytest.mark.parametrize("rule", ["equal", "fedbn"])

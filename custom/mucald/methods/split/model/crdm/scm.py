@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mucald.tasks import CausalGraph
+from mucald.methods.split.causal.graphs import CausalGraph
 
 
 def _mechanism(inputs: int, hidden: int) -> nn.Sequential:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mucald.aggregation import Offer, State
-from mucald.methods.split.server.candidates import Choice
+from mucald.methods.split.server.candidates import Candidates
 from mucald.methods.split.server.in_turn.shared_networks import SharedNetworks
 from mucald.methods.split.server.segments import ServerSegments
 from mucald.methods.split.server.site_copy import SiteCopy
@@ -15,7 +15,7 @@ from mucald.state.checkpoint import with_prefix
 from mucald.tasks import Task
 
 
-class Given(Choice):
+class FixedState(Candidates):
     """No choice: a state to evaluate with, beside the one in place, which others go on training."""
 
     def __init__(self, state: State):
@@ -64,7 +64,7 @@ class TurnCopy(SiteCopy):
 
     def begin_round(self) -> None:
         """Start the site's turn; it validates what the round began with."""
-        self.choice = Given(self._shared.beginning(self._shared.round))
+        self.candidates = FixedState(self._shared.beginning(self._shared.round))
         super().begin_round()
 
     def rest(self) -> None:
@@ -92,7 +92,7 @@ class TurnCopy(SiteCopy):
         """Put the best round's weights in place, and evaluate with what is shared as it was then."""
         shared = self._best_shared() or self._shared.beginning(self._shared.round)
         self.segments.load_state_dict(self._best.load(), strict=False)
-        self.choice, self._proxy_errors = Given(shared), [self.record.proxy_error]
+        self.candidates, self._proxy_errors = FixedState(shared), [self.record.proxy_error]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that a checkpoint of this copy holds; the shared part has its own."""

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from mucald import randomness
-from mucald.config.job import JobConfig
 from mucald.federation.attendance import Attendance
 from mucald.methods.split.algorithms import Algorithm, Memory
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.capacity import check_memory
 from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.server.in_turn.shared_networks import SharedNetworks
@@ -32,7 +32,7 @@ class AtOnce:
 
     grace_s = 0.0
 
-    def __init__(self, config: JobConfig, sites: Sequence[str]):
+    def __init__(self, config: SplitConfig, sites: Sequence[str]):
         self._config, self._sites = config, list(sites)
 
     def make_copies(
@@ -62,7 +62,7 @@ class AtOnce:
     def _make_copy(self, *arguments: Any) -> SiteCopy:
         return SiteCopy(*arguments)
 
-    def _facts(self, site: str) -> tuple[str, int, JobConfig, Task]:
+    def _facts(self, site: str) -> tuple[str, int, SplitConfig, Task]:
         task = get_task(self._config.site(site).task)
         return site, list(self._config.sites).index(site), self._config, task
 
@@ -92,7 +92,7 @@ class InTurn(AtOnce):
 
     grace_s = PICK_UP_S
 
-    def __init__(self, config: JobConfig, sites: Sequence[str]):
+    def __init__(self, config: SplitConfig, sites: Sequence[str]):
         super().__init__(config, sites)
         self._shared = SharedNetworks()
         self._copies: dict[str, TurnCopy] = {}
@@ -136,6 +136,6 @@ class InTurn(AtOnce):
         self._shared.load_state(without_prefix("shared", tensors))
 
 
-def turns_of(config: JobConfig, sites: Sequence[str], algorithm: Algorithm) -> AtOnce:
+def turns_of(config: SplitConfig, sites: Sequence[str], algorithm: Algorithm) -> AtOnce:
     """Return who works when under a job's algorithm."""
     return (InTurn if algorithm.in_turn else AtOnce)(config, sites)

@@ -1,24 +1,14 @@
-"""The sections of ``mucald.json``, one frozen dataclass each, and what their values must satisfy."""
+"""The sections of ``mucald.json`` that split learning adds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from mucald.config.common import NetworkConfig, require, require_at_least
+from mucald.config.job import JobConfig
 
 PayloadType = Literal["float32", "bfloat16", "int8", "int4"]
 Supervision = Literal["sure", "ambient", "epsilon"]
-ReleaseMode = Literal["fresh", "once", "memoised"]
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise :class:`ValueError` with ``message`` unless ``condition`` holds."""
-    if not condition:
-        raise ValueError(message)
-
-
-def require_at_least(minimum: int, section: Any, *names: str) -> None:
-    """Raise :class:`ValueError` if a field of ``section`` in ``names`` is below ``minimum``."""
-    for name in names:
-        wanted = f"be at least {minimum}" if minimum else "not be negative"
-        require(getattr(section, name) >= minimum, f"{name} must {wanted}")
+ReleaseMode = Literal["fresh", "once"]
 
 
 def require_gradient_release(section: Any) -> None:
@@ -32,72 +22,11 @@ def require_gradient_release(section: Any) -> None:
 
 
 @dataclass(frozen=True)
-class SiteConfig:
-    """One site as the job sees it: its task, which decides its causal graph, and scales of its loss terms."""
-
-    task: str
-    segmentation_weight: float = 1.0
-    adversarial_scale: float = 1.0
-    proxy_scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class PhantomConfig:
-    """How many phantoms a site without data of its own draws."""
-
-    train: int
-    validation: int
-    test: int
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Side of the square images in pixels, and the embedded phantoms."""
-
-    image_size: int
-    phantoms: PhantomConfig
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The schedule: ``rounds`` of ``local_epochs`` at every site.
-
-    ``pipeline_depth``: of how many steps a site asks for the features before the first gives its gradient.
-    """
-
-    rounds: int
-    local_epochs: int
-    batch_size: int
-    pipeline_depth: int
-
-    def __post_init__(self) -> None:
-        require_at_least(1, self, "rounds", "local_epochs", "batch_size", "pipeline_depth")
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """The split network; ``cut`` encoder levels and their skips stay at the site (0: the paper's cut).
-
-    ``task_adaptation``: whether the site adapts the features to its task before its back end (FedBone).
-    ``precision``: in what the segments multiply; weights and all that goes in and out are float32.
-    """
-
-    backbone: str
-    features: tuple[int, ...]
-    cut: int
-    latent_channels: int
-    norm: Literal["instance", "group", "batch"]
-    task_adaptation: bool
-    precision: Literal["float32", "bfloat16"]
-
-
-@dataclass(frozen=True)
 class ReleaseConfig:
     """What a site does to latents, proxies and feature gradients before they leave.
 
     ``mode``: ``fresh`` noises every release anew; ``once`` trains the front end at the site alone for
-    ``pretraining_epochs``, freezes it, and releases every image one single time; ``memoised`` repeats each
-    sample's noise on a latent that moves, which shows why that protects nothing.
+    ``pretraining_epochs``, freezes it, and releases every image one single time.
     ``stand_in``: whether a middle network of the site's own stands in for the server meanwhile.
     ``gradient_noise_std`` counts in units of ``gradient_clip``, so the ratio that protects does not change
     with the clip.
@@ -220,7 +149,7 @@ class AlgorithmConfig:
     """What is done beyond split-federated averaging: a name and its arguments."""
 
     name: str
-    args: dict[str, Any]
+    args: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -231,37 +160,65 @@ class AggregationConfig:
     """
 
     rule: str
-    statistics: bool
-    args: dict[str, Any]
+    args: dict[str, Any] = field(default_factory=dict)
+    statistics: bool = False
 
 
 @dataclass(frozen=True)
 class WireConfig:
-    """Payload type per tensor that crosses."""
+    """Payload type per tensor that crosses.
+
+    ``pipeline_depth``: of how many steps a site asks for the features before the first gives its gradient.
+    """
 
     latent: PayloadType
     features: PayloadType
     feature_gradient: PayloadType
     latent_gradient: PayloadType
+    pipeline_depth: int = 1
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "pipeline_depth")
 
 
 @dataclass(frozen=True)
-class RuntimeConfig:
-    """Threads per process; seconds to wait for a step's reply, and for a site's whole task (0: for ever).
+class SplitConfig(JobConfig):
+    """A job of the family ``split``.
 
-    ``device``: where each process computes; ``auto`` is a GPU where there is one.
-    ``stall_timeout_s``: after how many seconds without a step a site is left out of the round (0: never).
-    ``record``: whether the server keeps every message of the run for the attacks.
+    Raises:
+        ConfigError: on reading, if a key is unknown, missing or of the wrong type.
     """
 
-    device: Literal["auto", "cpu", "cuda"]
-    threads: int
-    step_timeout_s: float
-    task_timeout_s: int
-    stall_timeout_s: float
-    record: bool
+    network: NetworkConfig
+    release: ReleaseConfig
+    crdm: CrdmConfig
+    daca: DacaConfig
+    losses: LossConfig
+    optimiser: OptimiserConfig
+    algorithm: AlgorithmConfig
+    aggregation: AggregationConfig
+    wire: WireConfig
+
+    def learning_rates(self) -> dict[str, float]:
+        """Return the learning rates of the networks, the causal part and the denoisers."""
+        return {name: getattr(self.optimiser, name) for name in ("segmentation", "causal", "denoiser")}
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "threads")
-        require(self.step_timeout_s > 0, "step_timeout_s must be positive")
-        require_at_least(0, self, "task_timeout_s", "stall_timeout_s")
+        super().__post_init__()
+        require(
+            0 <= self.crdm.t_split2 < self.release.timesteps,
+            f"crdm.t_split2 must lie in [0, {self.release.timesteps - 1}]",
+        )
+        require(
+            self.crdm.supervision != "ambient" or self.release.t < self.release.timesteps - 1,
+            f"supervision ambient adds noise, so release.t must be below {self.release.timesteps - 1}",
+        )
+        require(
+            self.release.mode != "once" or self.crdm.supervision != "epsilon",
+            'release.mode "once" hands no noise over, so crdm.supervision must be "sure" or "ambient"',
+        )
+        require(
+            self.release.mode == "once" or self.wire.pipeline_depth == 1,
+            f'wire.pipeline_depth above 1 needs release.mode "once"; with "{self.release.mode}" the next '
+            "release depends on the gradient that the step has yet to bring, so set it to 1",
+        )

@@ -14,6 +14,7 @@ from mucald.data.dataset import phantom_secret
 from mucald.data.site_file import SITE_FILE, noise_secret, read_site_file
 from mucald.inference.model_files import TrainedModel
 from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.site.release import Release
@@ -40,6 +41,7 @@ class TestReplay:
 
     def __init__(self, model: TrainedModel, home: Path):
         config, site, device = model.config, model.site, torch.device("cpu")
+        assert isinstance(config, SplitConfig)
         secret = phantom_secret(config.seed)
         if (home / SITE_FILE).exists():
             secret = noise_secret(read_site_file(home / SITE_FILE), home)
@@ -54,13 +56,12 @@ class TestReplay:
         server.open_round(config.training.rounds, [site])
         link = Link(partial(server.handle, site), config, site)
         self._exchange = Exchange(link, config, config.training.rounds)
-        self._round, self._step, self._images = config.training.rounds, 0, 0
+        self._round, self._step = config.training.rounds, 0
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits (B, C, S, S) for the next batch (B, 3, S, S); B is at most the job's batch size."""
-        rows = torch.arange(self._images, self._images + len(images))
-        key = self._release.key(self._round, self._step, "test", rows)
+        key = (self._round, self._step, "test")
         forward = partial(self._exchange.evaluate, Phase.TEST, self._step)
         logits, _ = self._segments.predict(images, key, forward)
-        self._step, self._images = self._step + 1, self._images + len(images)
+        self._step += 1
         return logits

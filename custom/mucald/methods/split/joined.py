@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mucald import randomness
 from mucald.inference.model_files import TrainedModel
 from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.mixture import Mixture
 from mucald.methods.split.server.segments import ServerSegments
 from mucald.methods.split.site.release import Release
@@ -33,13 +34,14 @@ class JoinedModel(nn.Module):
     def __init__(self, model: TrainedModel):
         super().__init__()
         config, site = model.config, model.site
+        assert isinstance(config, SplitConfig)
         backbone = backbone_of(config.network)
         self._noised, self._seed = config.release.noised, config.seed
         self._components = algorithm_of(config).n_components
         self.front_end = backbone.front_end()
         self.back_end = back_end_of(config.network, model.task.n_classes)
         self.mixture = Mixture(self._components) if self._components > 1 else None
-        self.server = backbone.middle() if model.pooled else ServerSegments(config, model.task)
+        self.server = ServerSegments(config, model.task)
         # No secret: it only keys noise that leaves.
         self._release = Release(config.release, "", site)
         self._load(model)
@@ -52,23 +54,17 @@ class JoinedModel(nn.Module):
 
     def _load(self, model: TrainedModel) -> None:
         parts: dict[str, nn.Module] = {"front_end": self.front_end, "back_end": self.back_end}
-        parts |= {"middle": self.server} if model.pooled else {}
         parts |= {} if self.mixture is None else {"mixture": self.mixture}
         for name, part in parts.items():
             part.load_state_dict(without_prefix(name, model.site_weights))
-        if not model.pooled:
-            self.server.load_state_dict(model.server_weights)
+        self.server.load_state_dict(model.server_weights)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, C, S, S) for images (B, 3, S, S) in [0, 1], S being the job's image size."""
         latent, skips = self.front_end(images)
         bounded = self._release.bounded(latent)
         level = self.level.expand(images.shape[0])
-        if isinstance(self.server, ServerSegments):
-            observed = self.server.schedule.noised(bounded, level, self.noise_1) if self._noised else bounded
-            run = self.server(observed, level, (self._seed,), self.noise_2)
-            features = run.second.denoised
-        else:
-            features = self.server(bounded)
+        observed = self.server.schedule.noised(bounded, level, self.noise_1) if self._noised else bounded
+        features = self.server(observed, level, (self._seed,), self.noise_2).second.denoised
         logits = [self.back_end(part, skips) for part in features.chunk(self._components, dim=1)]
         return logits[0] if self.mixture is None else self.mixture.predict(logits)

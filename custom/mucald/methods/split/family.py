@@ -1,0 +1,102 @@
+"""Split learning as a family: who takes part, either half, and what is said of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from mucald.errors import ConfigError
+from mucald.federation.method import ServerContext, ServerMethod, SiteMethod
+from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.config import SplitConfig
+from mucald.privacy.disclosure import Disclosure
+from mucald.privacy.policy import Policy
+from mucald.state.checkpoint import CheckpointStore
+
+if TYPE_CHECKING:
+    from mucald.inference.model_files import TrainedModel
+
+
+class SplitFamily:
+    """See :class:`mucald.federation.method.Family`."""
+
+    config = SplitConfig
+
+    def participants(self, config: SplitConfig) -> list[str]:
+        """Return the job's sites."""
+        return list(config.sites)
+
+    def members(self, config: SplitConfig, participant: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the participant: a site answers for itself."""
+        return (participant,)
+
+    def check(self, config: SplitConfig, participants: Sequence[str]) -> None:
+        """Check the algorithm, and that the sites' tasks can share what they share."""
+        algorithm_of(config)
+        counts = {site: len(causal_task(config.site(site).task).graph.nodes) for site in participants}
+        if config.crdm.encoder != "none" and len(set(counts.values())) > 1:
+            raise ConfigError(f"tasks that share an encoder need equally many causal variables, not {counts}")
+
+    def warnings(self, config: SplitConfig) -> list[str]:
+        """Return what the job lets the server see beyond what the method does."""
+        found = []
+        if not config.release.noised:
+            found.append("latents leave WITHOUT noise: the server can see what the front ends see")
+        if algorithm_of(config).shares_front_end:
+            found.append(
+                "front ends are SHARED: the server knows them, which helps to invert what they release"
+            )
+        return found
+
+    def takes_steps(self, config: SplitConfig) -> bool:  # noqa: ARG002
+        """Return True: every training step is a message."""
+        return True
+
+    def server(self, config: SplitConfig, sites: Sequence[str], context: ServerContext) -> ServerMethod:
+        """Build the server's half."""
+        # Imported here: a site's process has no use for it.
+        from mucald.methods.split.server.method import SplitServerMethod
+
+        return SplitServerMethod(config, sites, context)
+
+    def site(
+        self,
+        name: str,
+        config: SplitConfig,
+        home: Path,
+        policy: Policy,
+        store: CheckpointStore,
+        device: torch.device,
+    ) -> SiteMethod:
+        """Build a site, unless its policy refuses the job."""
+        from mucald.methods.split.site.build import build_site
+
+        return build_site(name, config, home, policy, store, device)
+
+    def network(self, model: "TrainedModel") -> nn.Module:
+        """Return front end, the server's part and back end as one."""
+        from mucald.methods.split.joined import JoinedModel
+
+        return JoinedModel(model)
+
+    def description(self, config: SplitConfig) -> str:
+        """Name the parts, and the noise within them."""
+        noise = "one fixed draw of the release's noise is part of the network"
+        parts = "front end, server's part and back end joined"
+        return (
+            f"split-federated {config.network.backbone}, {parts}; "
+            f"{noise if config.release.noised else 'without noise'}"
+        )
+
+    def server_keeps_models(self, config: SplitConfig) -> bool:  # noqa: ARG002
+        """Return True: the deep layers lie there."""
+        return True
+
+    def disclosures(self, config: SplitConfig) -> list[Disclosure]:
+        """Return latents, feature gradients and what else the job lets out."""
+        from mucald.methods.split.disclosures import disclosures
+
+        return disclosures(config)
