@@ -90,3 +90,16 @@ class NetworkConfig:
     norm: Literal["instance", "group", "batch"]
     task_adaptation: bool
     precision: Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class AdamWConfig:
+    """AdamW; ``clip_norm`` bounds the gradient of front and back end, and that of the middle network."""
+
+    learning_rate: float
+    weight_decay: float
+    clip_norm: float
+
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "learning_rate", "weight_decay")
+        require(self.clip_norm > 0, "clip_norm must be positive")

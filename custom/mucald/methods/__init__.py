@@ -10,7 +10,7 @@ from mucald.config.schema import closest
 from mucald.errors import ConfigError
 from mucald.federation.method import Family
 
-FAMILIES = ("split", "pooled")
+FAMILIES = ("split", "weights", "pooled")
 """Names of the packages beside this file; a job's ``method`` is one of them."""
 
 

@@ -74,9 +74,11 @@ class PooledFamily:
 
     def network(self, model: "TrainedModel") -> nn.Module:
         """Return front end, middle network and the site's back end as one."""
-        from mucald.methods.pooled.network import joined
+        from mucald.nets.whole import trained_network
 
-        return joined(model)
+        config = model.config
+        assert isinstance(config, PooledConfig)
+        return trained_network(config.network, model.task.n_classes, config.clip, model.site_weights)
 
     def description(self, config: PooledConfig) -> str:
         """Name the network."""

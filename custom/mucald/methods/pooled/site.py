@@ -14,12 +14,12 @@ from mucald.data.order import shuffled
 from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.pooled.config import PooledConfig
-from mucald.methods.pooled.network import PooledNetwork
-from mucald.methods.split.wire.link import Traffic
 from mucald.metrics.scoring import data_report, scores_of_test, scores_of_validation
 from mucald.state.averages import Averages
 from mucald.state.checkpoint import CheckpointStore
 from mucald.state.resumable import Resumable
+from mucald.training.whole_model import WholeModel
+from mucald.wire.traffic import Traffic
 
 
 class PooledSite(Resumable):
@@ -41,7 +41,7 @@ class PooledSite(Resumable):
         store: CheckpointStore,
         device: torch.device,
     ):
-        self._network = PooledNetwork(config, data, device)
+        self._network = WholeModel(config, data, device)
         self._data = data
         self._batch_size = config.training.batch_size
         self._tested: list[Tested] = []

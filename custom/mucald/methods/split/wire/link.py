@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from mucald.errors import WireError
 from mucald.methods.split.config import SplitConfig, WireConfig
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
+from mucald.wire.traffic import Traffic
 
 Send = Callable[[bytes], bytes]
 """Carries a request to the server and returns its reply; it may repeat one, for steps are idempotent."""
@@ -24,17 +24,6 @@ TRAINING = frozenset(
         Phase.TRAIN_BACKWARD_RELEASED,
     }
 )
-
-
-@dataclass
-class Traffic:
-    """Bytes and seconds on the wire, as the site sees them; ``hidden``: those in which it did not wait."""
-
-    up: int = 0
-    down: int = 0
-    training: int = 0
-    seconds: float = 0.0
-    hidden: float = 0.0
 
 
 def site_payload_types(wire: WireConfig) -> dict[Field, str]:

@@ -1,7 +1,7 @@
-"""The split network in one piece with a back end for each site: what a participant with all data trains."""
+"""A whole segmentation network that one party holds and trains, for one site or for several with one body."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +10,9 @@ from torch import Tensor, nn
 from mucald import optimisers, randomness
 from mucald.data.dataset import SiteData
 from mucald.errors import TrainingError
-from mucald.inference.model_files import TrainedModel
 from mucald.losses.segmentation import SegmentationLoss
-from mucald.methods.pooled.config import PooledConfig
-from mucald.methods.split.site.segments import StepResult
 from mucald.nets import back_end_of, backbone_of
-from mucald.nets.latent import bounded
+from mucald.nets.whole import WholeNetwork
 from mucald.state.averages import gradient_norm
 from mucald.state.checkpoint import (
     load_module_tensors,
@@ -25,51 +22,62 @@ from mucald.state.checkpoint import (
     with_prefix,
     without_prefix,
 )
+from mucald.training.config import WholeModelConfig
 
 BEST_DICE = "best_dice"
+
+Adjust = Callable[[], Mapping[str, float]]
+"""Changes the gradients before they are bounded, and returns what it adds to the losses, by name."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Mean losses of one training step, and the parts' gradient norms before they are bounded."""
+
+    losses: dict[str, float]
+    gradients: dict[str, float]
 
 
 @dataclass
 class Best:
-    """A site's best round so far: the weights of front end, middle network and its back end, and its Dice."""
+    """A site's best round so far: the weights of its network, and its Dice."""
 
     weights: dict[str, Tensor]
     dice: float = -1.0
 
 
-class PooledNetwork:
+class WholeModel:
     """One front end and one middle network for all sites, and a back end for each, with one AdamW.
 
-    For each site it is the function that split-federated learning computes without noise: the latent is
-    standardised and clamped in between. First weights, losses, learning rate, weight decay and bounds of the
-    gradient are those of a split job too; what is shared begins as at the first site in alphabetical order.
+    For each site it is the function that split-federated learning computes without noise. First weights,
+    losses, learning rate, weight decay and bounds of the gradient are those of a split job too, so that
+    families can be compared; what is shared begins as at the first site in alphabetical order.
 
     Args:
         config: the job.
-        data: the sites' data by name.
+        data: the sites' data by name; for a site that trains alone its own.
         device: where to compute.
     """
 
-    def __init__(self, config: PooledConfig, data: Mapping[str, SiteData], device: torch.device):
+    def __init__(self, config: WholeModelConfig, data: Mapping[str, SiteData], device: torch.device):
         self._config, self._device = config, device
         # Sorted, so that nothing depends on the order of the job's file.
         self.sites = sorted(data)
         backbone = backbone_of(config.network)
         backbone.check_image_size(config.data.image_size)
-        seed, first = config.seed, data[self.sites[0]]
-        with randomness.seeded_initialisation(seed, first.noise_secret, "front_end"):
-            self.front_end = backbone.front_end().to(device)
+        seed, secret = config.seed, data[self.sites[0]].noise_secret
+        with randomness.seeded_initialisation(seed, secret, "front_end"):
+            front_end = backbone.front_end()
         with randomness.seeded_initialisation(seed, "middle"):
-            self.middle = backbone.middle().to(device)
-        self.back_ends: dict[str, nn.Module] = {}
+            middle = backbone.middle()
+        self.networks: dict[str, WholeNetwork] = {}
+        self.losses: dict[str, SegmentationLoss] = {}
         for site in self.sites:
             n_classes = data[site].task.n_classes
             with randomness.seeded_initialisation(seed, data[site].noise_secret, "back_end", n_classes):
-                self.back_ends[site] = back_end_of(config.network, n_classes).to(device)
-        self.losses = {
-            site: SegmentationLoss(data[site].task.n_classes, config.cross_entropy) for site in self.sites
-        }
-        self._clip = config.clip
+                back_end = back_end_of(config.network, n_classes)
+            self.networks[site] = WholeNetwork(front_end, middle, back_end, config.clip).to(device)
+            self.losses[site] = SegmentationLoss(n_classes, config.cross_entropy)
         self.optimiser = optimisers.AdamW(
             [parameter for module in self._modules().values() for parameter in module.parameters()],
             lr=config.optimiser.learning_rate,
@@ -79,19 +87,14 @@ class PooledNetwork:
         self.best = {site: Best({}) for site in self.sites}
 
     def _modules(self) -> dict[str, nn.Module]:
+        first = self.networks[self.sites[0]]
         # Numbers rather than names, which may hold the dots that separate prefixes.
-        numbered = {f"back_end_{number}": self.back_ends[site] for number, site in enumerate(self.sites)}
-        return {"front_end": self.front_end, "middle": self.middle, **numbered}
+        back_ends = {f"back_end_{n}": self.networks[site].back_end for n, site in enumerate(self.sites)}
+        return {"front_end": first.front_end, "middle": first.middle, **back_ends}
 
-    def _parts(self, site: str) -> dict[str, nn.Module]:
-        """Return the modules that a site's images pass through."""
-        return {"front_end": self.front_end, "middle": self.middle, "back_end": self.back_ends[site]}
-
-    def _forward(self, site: str, images: Tensor) -> Tensor:
-        latent, skips = self.front_end(images.to(self._device))
-        return self.back_ends[site](self.middle(bounded(latent, self._clip)), skips)
-
-    def train_step(self, site: str, images: Tensor, labels: Tensor, step: str) -> StepResult:
+    def train_step(
+        self, site: str, images: Tensor, labels: Tensor, step: str, adjust: Adjust = dict
+    ) -> StepResult:
         """Train on a mini-batch of one site; the other sites' back ends stay as they are.
 
         Args:
@@ -99,40 +102,38 @@ class PooledNetwork:
             images: (B, 3, H, W).
             labels: class numbers (B, H, W).
             step: names the step in errors.
+            adjust: what a method does to the gradients.
 
         Raises:
             TrainingError: the loss or a gradient is not finite.
         """
-        parts = self._parts(site)
-        for module in parts.values():
-            module.train()
-        terms = self.losses[site].terms(self._forward(site, images), labels.to(self._device))
-        segmentation = self.losses[site].combine(terms)
+        network, loss, parts = self.networks[site], self.losses[site], self.networks[site].parts()
+        network.train()
+        terms = loss.terms(network(images.to(self._device)), labels.to(self._device))
+        segmentation = loss.combine(terms)
         losses = {name: value.item() for name, value in {**terms, "segmentation": segmentation}.items()}
         _check_finite(losses, "loss", site, step)
         # Without a gradient AdamW passes a back end over, weight decay included.
         self.optimiser.zero_grad(set_to_none=True)
         segmentation.backward()
+        losses |= adjust()
         gradients = {name: gradient_norm(module.parameters()) for name, module in parts.items()}
         _check_finite(gradients, "gradient of", site, step)
         # Two bounds, as in a split job: the site's networks have one, the server's has its own.
-        bound = self._config.optimiser.clip_norm
-        outer = [*parts["front_end"].parameters(), *parts["back_end"].parameters()]
-        torch.nn.utils.clip_grad_norm_(outer, bound)
-        torch.nn.utils.clip_grad_norm_(self.middle.parameters(), bound)
+        outer = [*network.front_end.parameters(), *network.back_end.parameters()]
+        for bounded in (outer, list(network.middle.parameters())):
+            torch.nn.utils.clip_grad_norm_(bounded, self._config.optimiser.clip_norm)
         self.optimiser.step()
         return StepResult(losses, gradients)
 
     @torch.no_grad()
     def predict(self, site: str, images: Tensor) -> Tensor:
         """Return logits (B, C, H, W) for images (B, 3, H, W) of a site."""
-        for module in self._parts(site).values():
-            module.eval()
-        return self._forward(site, images)
+        return self.networks[site].eval()(images.to(self._device))
 
     def weights(self, site: str) -> dict[str, Tensor]:
         """Return the present weights that a site's images pass through: ``front_end.…``, ``middle.…``, …"""
-        return module_tensors(self._parts(site))
+        return module_tensors(self.networks[site].parts())
 
     def keep_if_best(self, site: str, dice: float | None) -> bool:
         """Keep a site's weights if ``dice`` beats every earlier validation of it; return whether it did."""
@@ -146,7 +147,7 @@ class PooledNetwork:
     def load_best(self, site: str) -> None:
         """Put the weights of a site's best round in place."""
         if self.best[site].weights:
-            load_module_tensors(self._parts(site), self.best[site].weights)
+            load_module_tensors(self.networks[site].parts(), self.best[site].weights)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint holds."""
@@ -174,26 +175,3 @@ def _check_finite(values: Mapping[str, float], what: str, site: str, step: str) 
                 f"{what} '{name}' of site '{site}' is not finite at round/step {step}; "
                 "lower the learning rate or check the images"
             )
-
-
-class _Joined(nn.Module):
-    """Front end, middle network and one site's back end, in evaluation mode."""
-
-    def __init__(self, config: PooledConfig, n_classes: int):
-        super().__init__()
-        backbone = backbone_of(config.network)
-        self.front_end, self.middle = backbone.front_end(), backbone.middle()
-        self.back_end, self._clip = back_end_of(config.network, n_classes), config.clip
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, C, S, S) for images (B, 3, S, S) in [0, 1]."""
-        latent, skips = self.front_end(images)
-        return self.back_end(self.middle(bounded(latent, self._clip)), skips)
-
-
-def joined(model: TrainedModel) -> nn.Module:
-    """Return the network of one site's trained model."""
-    assert isinstance(model.config, PooledConfig)
-    network = _Joined(model.config, model.task.n_classes)
-    network.load_state_dict(model.site_weights)
-    return network.eval().requires_grad_(False)

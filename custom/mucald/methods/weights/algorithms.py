@@ -1,0 +1,19 @@
+"""The algorithms that share weights. Each is one file, and one entry of :data:`ALGORITHMS`."""
+
+from mucald.config.schema import closest, parse
+from mucald.errors import ConfigError
+from mucald.methods.weights.algorithm import Algorithm
+from mucald.methods.weights.config import AlgorithmConfig
+
+ALGORITHMS: dict[str, type[Algorithm]] = {}
+
+
+def make_algorithm(config: AlgorithmConfig) -> Algorithm:
+    """Return the algorithm that a job asks for.
+
+    Raises:
+        ConfigError: its name or an argument is unknown, missing, or of the wrong type or range.
+    """
+    if config.name not in ALGORITHMS:
+        raise ConfigError(f"unknown algorithm '{config.name}'{closest(config.name, list(ALGORITHMS))}")
+    return parse(ALGORITHMS[config.name], config.args, "algorithm.args")

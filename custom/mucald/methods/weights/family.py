@@ -1,0 +1,93 @@
+"""Sharing weights as a family: who takes part, either half, and what is said of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from mucald.federation.method import ServerContext, ServerMethod, SiteMethod
+from mucald.methods.weights.config import WeightsConfig
+from mucald.privacy.disclosure import SCORES, Disclosure, weights
+from mucald.privacy.policy import Policy, check_disclosures
+from mucald.state.checkpoint import CheckpointStore
+
+if TYPE_CHECKING:
+    from mucald.inference.model_files import TrainedModel
+
+
+class WeightsFamily:
+    """See :class:`mucald.federation.method.Family`."""
+
+    config = WeightsConfig
+
+    def participants(self, config: WeightsConfig) -> list[str]:
+        """Return the job's sites."""
+        return list(config.sites)
+
+    def members(self, config: WeightsConfig, participant: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the participant: a site answers for itself."""
+        return (participant,)
+
+    def check(self, config: WeightsConfig, participants: Sequence[str]) -> None:
+        """Check the algorithm, and that the sites' networks can share what they share."""
+        from mucald.methods.weights.algorithms import make_algorithm
+        from mucald.methods.weights.server import n_classes_of
+
+        make_algorithm(config.algorithm)
+        for site in participants:
+            config.site(site)
+        n_classes_of(config, participants)
+
+    def warnings(self, config: WeightsConfig) -> list[str]:
+        """Say that weights guarantee nothing."""
+        return [f"weights ({config.disclosed}) are SHARED without noise, which guarantees nothing"]
+
+    def takes_steps(self, config: WeightsConfig) -> bool:  # noqa: ARG002
+        """Return False: a site trains for a whole round without a message."""
+        return False
+
+    def server(self, config: WeightsConfig, sites: Sequence[str], context: ServerContext) -> ServerMethod:
+        """Build the server's half."""
+        from mucald.methods.weights.server import WeightsServer
+
+        return WeightsServer(config, sites, context)
+
+    def site(
+        self,
+        name: str,
+        config: WeightsConfig,
+        home: Path,
+        policy: Policy,
+        store: CheckpointStore,
+        device: torch.device,
+    ) -> SiteMethod:
+        """Build a site, unless its policy refuses the weights that the job shares."""
+        from mucald.data.dataset import load_for
+        from mucald.methods.weights.site import WeightsSite
+
+        disclosures = self.disclosures(config)
+        check_disclosures(policy, name, disclosures)
+        data = load_for(name, config, home, policy.tensorboard_images)
+        return WeightsSite(name, config, data, disclosures, store, device)
+
+    def network(self, model: "TrainedModel") -> nn.Module:
+        """Return the site's network."""
+        from mucald.nets.whole import trained_network
+
+        config = model.config
+        assert isinstance(config, WeightsConfig)
+        return trained_network(config.network, model.task.n_classes, config.clip, model.site_weights)
+
+    def description(self, config: WeightsConfig) -> str:
+        """Name the network and what of it was learnt together."""
+        return f"{config.network.backbone} of one site; {', '.join(config.shared)} by {config.algorithm.name}"
+
+    def server_keeps_models(self, config: WeightsConfig) -> bool:  # noqa: ARG002
+        """Return False: the site has the whole network."""
+        return False
+
+    def disclosures(self, config: WeightsConfig) -> list[Disclosure]:
+        """Return scores and weights."""
+        return [SCORES, weights(config.disclosed, "in every round")]

@@ -1,0 +1,145 @@
+"""A site that trains a whole network and shares the weights of some of its parts."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mucald.data.dataset import Batch, SiteData
+from mucald.data.order import shuffled
+from mucald.federation.method import Outcome, Send, State, Tested
+from mucald.federation.task import SiteTask
+from mucald.methods.weights.algorithms import make_algorithm
+from mucald.methods.weights.config import WeightsConfig
+from mucald.methods.weights.parts import byte_count, check_tensors, shared_tensors
+from mucald.metrics.scoring import Previews, data_report, scores_of_test, scores_of_validation
+from mucald.privacy.disclosure import Disclosure, account
+from mucald.state.averages import Averages
+from mucald.state.checkpoint import CheckpointStore
+from mucald.state.resumable import Resumable
+from mucald.training.whole_model import WholeModel
+from mucald.wire.traffic import Traffic
+
+
+class WeightsSite(Resumable):
+    """One site of a run.
+
+    Its optimiser's moments, private parts and best weights stay with it from round to round.
+
+    Args:
+        name: name of the site.
+        config: the job.
+        data: the site's images and labels.
+        disclosures: what the job lets leave.
+        store: where its checkpoints lie.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: WeightsConfig,
+        data: SiteData,
+        disclosures: list[Disclosure],
+        store: CheckpointStore,
+        device: torch.device,
+    ):
+        self._config, self._data, self._disclosures = config, data, disclosures
+        self._algorithm = make_algorithm(config.algorithm)
+        self._model = WholeModel(config, {name: data}, device)
+        self._previews: Previews | None = None
+        super().__init__(name, config.digest(), store, self._model)
+
+    def tested(self) -> list[Tested]:
+        """Return the whole network of the best round."""
+        return [Tested(self.name, self._data.task, self._model.weights(self.name), self._previews)]
+
+    def account(self) -> dict[str, Any]:
+        """Return what sharing weights can tell."""
+        return account(self._disclosures, self._data.images_per_case)
+
+    def run(self, task: SiteTask, received: State, send: Send) -> Outcome:  # noqa: ARG002 - there are no steps
+        """Take the shared weights, validate them, and train for a round or test the best round.
+
+        Raises:
+            MucaldError: see the steps; the next task then begins with the last complete round.
+        """
+        start = time.perf_counter()
+        self._restore(task.counted(self.name), task.is_new(self.name))
+        # Until the task is done, the state in memory is that of no complete round.
+        self._completed = None
+        report = data_report(self.name, self._data, task.round)
+        shared = self._take(received)
+        if task.round > 0:
+            report["validation"] = self._validate(task.round)
+        change: State = {}
+        if task.kind == "train":
+            begun = {name: tensor.detach().clone() for name, tensor in shared.items()}
+            report |= self._train(task.round, begun)
+            change = {name: (tensor.detach() - begun[name]).cpu() for name, tensor in shared.items()}
+            self._save(task.round + 1)
+        else:
+            report |= self._test()
+        up, down = byte_count(change), byte_count(received)
+        report["wire"] = asdict(Traffic(up, down, up + down if task.kind == "train" else 0))
+        report["seconds"] = time.perf_counter() - start
+        return Outcome({self.name: report}, change)
+
+    @torch.no_grad()
+    def _take(self, received: State) -> State:
+        """Put the shared weights in place, and return the network's own shared tensors."""
+        shared = shared_tensors(self._model.weights(self.name), self._config.shared)
+        check_tensors(received, shared, "the server")
+        for name, tensor in received.items():
+            shared[name].copy_(tensor)
+        return shared
+
+    def _train(self, round_number: int, begun: State) -> dict[str, Any]:
+        losses, gradients, step = Averages(), Averages(), 0
+        parameters = dict(self._model.networks[self.name].named_parameters())
+        shared = {name: parameters[name] for name in begun if name in parameters}
+        for epoch in range(self._config.training.local_epochs):
+            key = (self._config.seed, self.name, round_number, epoch, "order")
+            for rows in shuffled(len(self._data.train), self._config.training.batch_size, key):
+                batch = self._data.train.batch(rows)
+                result = self._model.train_step(
+                    self.name,
+                    batch.images,
+                    batch.masks,
+                    f"{round_number}/{step}",
+                    lambda: self._algorithm.adjust_gradients(shared, begun),
+                )
+                losses.add_all(result.losses)
+                gradients.add_all(result.gradients)
+                step += 1
+        return {"losses": losses.means(), "gradients": gradients.means(), "steps": step}
+
+    def _validate(self, round_number: int) -> dict[str, Any]:
+        """Score what the round begins with, and keep it if it is the best so far."""
+
+        def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:  # noqa: ARG001 - one signature
+            return (self._model.predict(self.name, batch.images),)
+
+        ((dice, loss),) = scores_of_validation(
+            self.name,
+            self._data.validation,
+            self._config.training.batch_size,
+            self._model.losses[self.name],
+            round_number,
+            predict,
+        )
+        best = self._model.keep_if_best(self.name, dice)
+        return {"round": round_number - 1, "dice": dice, "loss": loss, "best": best}
+
+    def _test(self) -> dict[str, Any]:
+        """Score the best round's network on the test images."""
+        self._model.load_best(self.name)
+
+        def predict(step: int, batch: Batch) -> Tensor:  # noqa: ARG001 - one signature for all methods
+            return self._model.predict(self.name, batch.images)
+
+        batch_size = self._config.training.batch_size
+        summary, dice_per_image, self._previews = scores_of_test(self._data, batch_size, predict)
+        return {"test": summary, "dice_per_image": dice_per_image, "server_contribution": None}
