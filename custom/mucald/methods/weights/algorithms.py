@@ -4,8 +4,11 @@ from mucald.config.schema import closest, parse
 from mucald.errors import ConfigError
 from mucald.methods.weights.algorithm import Algorithm
 from mucald.methods.weights.config import AlgorithmConfig
+from mucald.methods.weights.fedavg import FedAvg
 
-ALGORITHMS: dict[str, type[Algorithm]] = {}
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "fedavg": FedAvg,
+}
 
 
 def make_algorithm(config: AlgorithmConfig) -> Algorithm:
