@@ -5,9 +5,11 @@ from mucald.errors import ConfigError
 from mucald.methods.weights.algorithm import Algorithm
 from mucald.methods.weights.config import AlgorithmConfig
 from mucald.methods.weights.fedavg import FedAvg
+from mucald.methods.weights.fedprox import FedProx
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedavg": FedAvg,
+    "fedprox": FedProx,
 }
 
 

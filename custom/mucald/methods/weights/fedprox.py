@@ -1,0 +1,36 @@
+"""FedAvg whose sites are held to the weights that the round began with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mucald.config.common import require_at_least
+from mucald.methods.weights.fedavg import FedAvg
+
+
+@dataclass(frozen=True)
+class FedProx(FedAvg):
+    """FedProx (Li et al., MLSys 2020, eq. 2): every site adds ½ μ ‖w − w_round‖² to its loss.
+
+    Args:
+        mu: μ, at least 0; 0 is FedAvg.
+    """
+
+    mu: float
+
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "mu")
+
+    @torch.no_grad()
+    def adjust_gradients(
+        self, parameters: Mapping[str, nn.Parameter], start: Mapping[str, Tensor]
+    ) -> dict[str, float]:
+        """Add the term's gradient, and return its value."""
+        offsets = {name: parameter - start[name] for name, parameter in parameters.items()}
+        for name, parameter in parameters.items():
+            if self.mu and parameter.grad is not None:
+                parameter.grad.add_(offsets[name], alpha=self.mu)
+        squares = torch.stack([offset.square().sum() for offset in offsets.values()])
+        return {"proximal": 0.5 * self.mu * float(squares.sum())} if self.mu else {}
