@@ -79,8 +79,9 @@ class WeightsServer(ServerMethod):
 
     def load_state(self, tensors: State, site_parts: Mapping[str, Callable[[], Saved]]) -> None:  # noqa: ARG002
         """Restore what :meth:`state` returned."""
-        device = next(iter(self._weights.values())).device
-        self._weights = {n: tensor.to(device) for n, tensor in without_prefix("weights", tensors).items()}
+        device, weights = next(iter(self._weights.values())).device, without_prefix("weights", tensors)
+        # In the order of the network, so that sums over tensors are those of a run that was never stopped.
+        self._weights = {name: weights[name].to(device) for name in self._weights}
         self._memory = {n: tensor.to(device) for n, tensor in without_prefix("memory", tensors).items()}
 
     def models(self) -> Iterator[tuple[str, str, State]]:

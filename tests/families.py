@@ -1,0 +1,44 @@
+"""A tiny job of every kind of method: what the conformance suite runs over. A new method adds its line."""
+
+from typing import Any
+
+from tiny_job import CONTENT, PLAIN, tiny_content
+
+from mucald.config.job import JobConfig
+from mucald.methods.jobs import parse_config
+
+_COMMON = ("name", "description", "seed", "min_sites", "resume_from", "sites", "data", "training", "runtime")
+_WHOLE: dict[str, Any] = {
+    **{key: CONTENT[key] for key in _COMMON},
+    "network": CONTENT["network"],
+    "clip": 3.0,
+    "cross_entropy": 0.5,
+    "optimiser": {"learning_rate": 0.001, "weight_decay": 0.01, "clip_norm": 1.0},
+}
+_ONCE = {"release": {"mode": "once", "pretraining_epochs": 1}}
+_WEIGHTS = _WHOLE | {"method": "weights", "shared": ["front_end", "middle"]}
+
+
+def whole_content(*changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON of a tiny job whose sites train whole networks, with top-level ``changes``."""
+    content = dict(_WHOLE)
+    for change in changes:
+        content |= change
+    return content
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "split fresh": tiny_content(),
+    "split once": tiny_content(_ONCE),
+    "split in turn": tiny_content(
+        PLAIN, {"algorithm": {"name": "splitfed_v2"}, "aggregation": {"rule": "local"}}
+    ),
+    "weights fedavg": _WEIGHTS | {"algorithm": {"name": "fedavg"}},
+    "weights fedprox": _WEIGHTS | {"algorithm": {"name": "fedprox", "args": {"mu": 0.1}}},
+    "pooled": _WHOLE | {"method": "pooled", "participant": "hospital", "min_sites": 1},
+}
+
+
+def config_of(method: str, **changes: Any) -> JobConfig:
+    """Return the tiny job of a method, with top-level keys replaced."""
+    return parse_config(METHODS[method] | changes)
