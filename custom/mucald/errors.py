@@ -48,6 +48,14 @@ class CheckpointError(MucaldError):
     """A checkpoint is missing, damaged, or belongs to another run."""
 
 
+class InterruptedRunError(MucaldError):
+    """A run was stopped from outside; its message says how to go on."""
+
+
+class WorkspaceError(MucaldError):
+    """A folder that results go to is in use or cannot be written."""
+
+
 class ReportError(MucaldError):
     """Results are missing, damaged, or cannot be set side by side."""
 

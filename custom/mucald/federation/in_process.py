@@ -3,6 +3,7 @@
 The messages are the same bytes as over FLARE, so the numbers are the same too.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,7 +14,7 @@ import torch
 
 from mucald.config.job import JobConfig
 from mucald.device import choose_device, settle_threads
-from mucald.errors import MucaldError
+from mucald.errors import InterruptedRunError, MucaldError
 from mucald.federation.coordinator import Coordinator
 from mucald.federation.method import Family, Outcome, SiteMethod
 from mucald.federation.participant import create_site, save_site_outputs
@@ -43,6 +44,7 @@ def run_in_process(
 
     Raises:
         MucaldError: the job is wrong, or too few sites are left.
+        InterruptedRunError: somebody pressed Ctrl-C; sites may still be at work in their threads.
     """
     torch.set_num_threads(config.runtime.threads)
     device = choose_device(config.runtime)
@@ -58,7 +60,8 @@ def run_in_process(
             save_site_outputs(site, config, folder / name)
         return outcome
 
-    with ThreadPoolExecutor(max_workers=workers, initializer=settle_threads) as pool:
+    pool = ThreadPoolExecutor(max_workers=workers, initializer=settle_threads)
+    try:
         for task in coordinator.tasks():
             coordinator.open(task)
             for turn in coordinator.turns():
@@ -71,4 +74,11 @@ def run_in_process(
                         # One process has one log, so the person who can mend it reads the whole message.
                         coordinator.fail(name, str(error))
             coordinator.close(task)
-    return coordinator.finish()
+        return coordinator.finish()
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"stopped; to go on, give the same command with --resume-from {coordinator.run_id}"
+        ) from None
+    finally:
+        # Who is interrupted does not wait for sites at work: what counts is in their checkpoints.
+        pool.shutdown(wait=sys.exc_info()[0] is not InterruptedRunError, cancel_futures=True)

@@ -1,0 +1,125 @@
+"""Workspaces of runs in one process, and runs that are stopped from outside."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_job import PLAIN, tiny_content, write_job
+
+from mucald.__main__ import main
+from mucald.errors import WorkspaceError
+from mucald.federation.workspace import held
+from mucald.home import HOME_VARIABLE
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv(HOME_VARIABLE, raising=False)
+    return write_job(tmp_path / "job", tiny_content(PLAIN))
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_second_run_leaves_nothing_of_the_first(job, tmp_path):
+    workspace = tmp_path / "w"
+    assert main([str(job), "-w", str(workspace), "-t", "1"]) == 0
+    (workspace / "notes.txt").write_text("the user's own")
+    (workspace / "south/notes.txt").write_text("the user's own")
+    assert main([str(job), "-w", str(workspace), "-t", "1", "-c", "north,west", "--seed", "8"]) == 0
+    assert len(list((workspace / "server/tb_events").iterdir())) == 1
+    assert sorted(path.name for path in workspace.iterdir()) == [
+        ".lock",
+        "north",
+        "notes.txt",
+        "server",
+        "south",
+        "west",
+    ]
+    assert files(workspace / "south") == {"notes.txt"}
+    assert json.loads((workspace / "server/results.json").read_text())["seed"] == 8
+
+
+def test_results_are_kept_where_the_user_says_so(job, tmp_path, caplog):
+    caplog.set_level("INFO")
+    for seed in ("7", "8", "9"):
+        assert main([str(job), "-w", str(tmp_path / "w"), "-t", "1", "--seed", seed, "--keep"]) == 0
+    found = {
+        name: json.loads((tmp_path / name / "server/results.json").read_text())["seed"]
+        for name in ("w", "w.1", "w.2")
+    }
+    assert found == {"w": 9, "w.1": 7, "w.2": 8}
+    assert f"results of an earlier run are now in {tmp_path / 'w.2'}" in caplog.text
+    assert (tmp_path / "w.1/south/models/south.safetensors").exists()
+
+
+def test_a_run_that_is_resumed_deletes_nothing(job, tmp_path):
+    arguments = [str(job), "-w", str(tmp_path / "w"), "-t", "1"]
+    assert main(arguments) == 0
+    before = files(tmp_path / "w")
+    assert main([*arguments, "--resume-from", "latest"]) == 0
+    assert before <= files(tmp_path / "w")
+
+
+def test_a_workspace_in_use_is_refused_and_free_again_afterwards(job, tmp_path, caplog):
+    with held(tmp_path / "w"):
+        assert main([str(job), "-w", str(tmp_path / "w")]) == 1
+        assert f"{tmp_path / 'w'} is in use by process {os.getpid()}; wait for it" in caplog.text
+        assert not (tmp_path / "w/server").exists()
+    assert main([str(job), "-w", str(tmp_path / "w"), "-t", "1"]) == 0
+
+
+def test_a_workspace_that_cannot_be_a_folder_is_named(job, tmp_path, caplog):
+    (tmp_path / "w").write_text("a file")
+    assert main([str(job), "-w", str(tmp_path / "w")]) == 1
+    assert f"{tmp_path / 'w'} cannot be written: File exists" in caplog.text
+    with pytest.raises(WorkspaceError), held(tmp_path / "w/inside"):
+        pass
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "2.5", "two"])
+def test_a_wrong_number_of_sites_at_once_is_one_line_and_status_2(number, job, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([str(job), "-t", number])
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"argument -t/--threads: must be a whole number of at least 1, not '{number}'")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_ends_at_once_and_goes_on_where_it_was(number, tmp_path):
+    training = {"rounds": 200, "local_epochs": 1, "batch_size": 2}
+    job = write_job(tmp_path / "job", tiny_content(PLAIN, training=training))
+    command = [sys.executable, "-m", "mucald", job, "-w", tmp_path / "w", "-t", "2"]
+    environment = {name: value for name, value in os.environ.items() if name != HOME_VARIABLE}
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "round 2/200" in line:
+            break
+    process.send_signal(number)
+    begun = time.monotonic()
+    output, _ = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 5
+    assert process.returncode == 128 + number
+    assert "Traceback" not in "".join(said) + output
+    (last,) = output.strip().splitlines()[-1:]
+    run = sorted((tmp_path / "w.mucald/server/runs").iterdir())[-1].name
+    assert last == f"stopped; to go on, give the same command with --resume-from {run}"
+    rounds = sorted(path.name for path in (tmp_path / "w.mucald/server/runs" / run).glob("round-*"))
+    assert rounds[-1] >= "round-001"
