@@ -154,7 +154,8 @@ class Coordinator:
         """
         reports = check_reports(reports, site, self._members(site))
         for name, report in reports.items():
-            check_report(report, name, self._round["round"])
+            task = self._config.site(name).task
+            check_report(report, name, self._round["round"], task, self.method.report_fields)
         with self._lock:
             if site not in self._attendance.awaited:
                 log.warning("the report of site '%s' comes too late and is ignored", site)
@@ -173,8 +174,9 @@ class Coordinator:
         numbers = {name: report.get(name, {}) for name in ("losses", "gradients")}
         for name, values in notes.numbers.items():
             numbers[name] = numbers[name] | values if name in numbers else values
-        if "pretraining" in report:
-            numbers["pretraining"] = report["pretraining"]
+        for name, own in self.method.report_fields.items():
+            if own.task == "train" and name in report:
+                numbers[name] = report[name]
         self._round["sites"][site] = numbers
         log.info(self._progress.line(report))
 

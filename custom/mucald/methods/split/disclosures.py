@@ -90,7 +90,7 @@ def _latents(config: SplitConfig, images: int) -> Disclosure:
     return Disclosure(
         "latents",
         ", ".join(f"{times} × per {split} image" for split, times in releases.items()),
-        "none" if snr is None else f"Gaussian, SNR {snr:.3g} per number",
+        "none" if snr is None else f"Gaussian, SNR {snr:.3g} on each of {latent_numbers(config)} numbers",
         {
             "snr": snr,
             "mode": config.release.mode,
@@ -98,7 +98,6 @@ def _latents(config: SplitConfig, images: int) -> Disclosure:
             "cut": network.cut,
             "channels": network.latent_channels,
             "payload_type": config.wire.latent,
-            "numbers": latent_numbers(config),
         },
         bounds,
         _meaning_of_latents(snr, bounds["train"]),
