@@ -11,6 +11,7 @@ import torch
 from tiny_job import REPOSITORY, write_policy
 
 from mucald.federation.in_process import run_in_process
+from mucald.federation.progress import LOGGER
 from mucald.methods.jobs import load_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1600)]
@@ -150,7 +151,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_numbers_of_one_never_stopped(
             raise StoppedError
         return True
 
-    log = logging.getLogger("mucald.federation.coordinator")
+    log = logging.getLogger(LOGGER)
     log.addFilter(stop_at_round_2)
     log.setLevel(logging.INFO)
     with pytest.raises(StoppedError):
@@ -197,7 +198,7 @@ def test_front_ends_that_are_shared_give_the_numbers_of_one_process(tmp_path, ma
     assert done.returncode == 0, done.stdout
     found = results(tmp_path / "flare/server/simulate_job")
     assert found == results(tmp_path / "local/server")
-    assert found["privacy"]["front_end_known_to_server"]
+    assert "weights" in [disclosure["kind"] for disclosure in found["privacy"]["disclosures"]]
     weights = models(tmp_path / "local/server", *(tmp_path / "local" / site for site in sites))
     runs = [tmp_path / "flare" / name / "simulate_job" for name in ("server", *sites)]
     same = models(*runs)

@@ -189,10 +189,10 @@ def test_proxies_have_a_ratio_and_no_bound():
 
 
 def test_an_empty_guarantee_is_called_that_and_a_real_one_in_odds():
-    assert "guarantees nothing" in of_kind(tiny_config())["latents"].meaning[1]
+    assert "guarantees nothing" in of_kind(tiny_config())["latents"].sentences()[1]
     quiet = of_kind(tiny_config(release={"t": 396}, training={"rounds": 1}))["latents"]
     odds = round(50 * (1 + math.erf(quiet.bounds["train"].mu / 2 / math.sqrt(2))))
-    assert f"right at most {odds} times in 100" in quiet.meaning[1]
+    assert f"right at most {odds} times in 100" in quiet.sentences()[1]
     assert "more than guessing the mean" in quiet.meaning[0]
 
 
@@ -221,9 +221,9 @@ def test_every_job_says_all_that_a_policy_limits_and_nothing_that_is_no_number(j
         assert set(disclosure.facts) == limited, "the account shows what can be limited, and no more"
         assert disclosure.often
         assert disclosure.noise
-        assert disclosure.meaning, "in plain sentences"
+        assert disclosure.sentences(), "in plain sentences"
     of = account(found, 1)
-    assert json.loads(json.dumps(of, allow_nan=False))["meaning"] == [s for d in found for s in d.meaning]
+    assert json.loads(json.dumps(of, allow_nan=False))["meaning"] == [s for d in found for s in d.sentences()]
 
 
 def test_pooled_data_are_not_passed_over():
@@ -281,7 +281,7 @@ def test_the_command_prints_the_account_as_a_table_with_its_meaning(name, times,
     noise = of["feature gradients"].noise
     assert rows[6] == ["feature gradients, train", "12 × per image", noise, "no bound", *bound]
     assert (gradient.mu is None) is (name == "mucald_fresh")
-    assert all(sentence in printed for disclosure in of.values() for sentence in disclosure.meaning)
+    assert all(sentence in printed for disclosure in of.values() for sentence in disclosure.sentences())
     assert "of 4096 numbers" in printed
     assert f"mode {of['latents'].facts['mode']}" in printed
 
@@ -296,7 +296,7 @@ def test_the_command_has_a_row_for_all_that_any_job_discloses(name, capsys):
     assert {len(row) for row in rows} == {6}
     for disclosure in found:
         assert all(f"{fact} {shown(value)}" in printed for fact, value in disclosure.facts.items())
-        assert all(sentence in printed for sentence in disclosure.meaning)
+        assert all(sentence in printed for sentence in disclosure.sentences())
 
 
 def test_the_command_names_a_wrong_job(capsys, tmp_path):

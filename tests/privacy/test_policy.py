@@ -2,6 +2,8 @@ import dataclasses
 import json
 import logging
 import math
+import subprocess
+import sys
 import typing
 from dataclasses import dataclass
 
@@ -419,6 +421,14 @@ def test_a_policy_must_be_whole_and_json(tmp_path):
             policy = dataclasses.asdict(OPEN)
             del policy["discloses"][kind][limit]
             assert f"missing key 'discloses.{kind}.{limit}'" in wrong(tmp_path, policy)
+
+
+def test_a_policy_is_read_before_anything_that_takes_long_is_imported():
+    """FLARE's process at a site reads it at its start."""
+    program = "import sys, mucald.privacy.policy; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "mucald.privacy.disclosure" in done.stdout.split()
+    assert not {"torch", "numpy", "scipy", "monai", "nvflare"} & set(done.stdout.split())
 
 
 def test_a_bound_of_any_size_can_be_read_and_shown(tmp_path):

@@ -5,6 +5,9 @@ from typing import Any
 
 from mucald.metrics.names import names_of
 
+LOGGER = "mucald.progress"
+"""Logs what a person who follows the run reads, and nothing else; by this name others find it in a log."""
+
 
 def clock(seconds: float) -> str:
     """Return ``m:ss``, or ``h:mm:ss`` from an hour on."""

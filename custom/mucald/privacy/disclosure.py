@@ -102,7 +102,7 @@ class Disclosure:
         noise: what noise is on it, in words.
         facts: what policies limit (:func:`fact_of`); a number is None where nothing bounds it.
         bounds: what repeated releases guarantee, by data split; empty where nothing does.
-        meaning: what it tells at most, in plain sentences.
+        meaning: what it tells at most beside its bounds, in plain sentences.
     """
 
     kind: str
@@ -112,9 +112,18 @@ class Disclosure:
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     meaning: tuple[str, ...] = ()
 
+    def sentences(self) -> list[str]:
+        """Return what it tells at most, and what the weakest of its bounds guarantees."""
+        bounds = list(self.bounds.values())
+        if not bounds or any(bound.mu is None for bound in bounds):
+            return list(self.meaning)
+        weakest = max(bounds, key=lambda bound: bound.mu or 0.0)
+        return [*self.meaning, f"{self.kind.capitalize()}: {weakest.meaning}"]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the disclosure as JSON."""
-        return asdict(self) | {"meaning": list(self.meaning)}
+        bounds = {split: bound.to_dict() for split, bound in self.bounds.items()}
+        return asdict(self) | {"bounds": bounds, "meaning": self.sentences()}
 
 
 SCORES = Disclosure(
@@ -156,5 +165,5 @@ def account(disclosures: Sequence[Disclosure], images_per_case: int) -> dict[str
         "delta": DELTA,
         "images_per_case": images_per_case,
         "disclosures": [disclosure.to_dict() for disclosure in disclosures],
-        "meaning": [sentence for disclosure in disclosures for sentence in disclosure.meaning],
+        "meaning": [sentence for disclosure in disclosures for sentence in disclosure.sentences()],
     }
