@@ -198,7 +198,7 @@ def test_front_ends_that_are_shared_give_the_numbers_of_one_process(tmp_path, ma
     assert done.returncode == 0, done.stdout
     found = results(tmp_path / "flare/server/simulate_job")
     assert found == results(tmp_path / "local/server")
-    assert "weights" in [disclosure["kind"] for disclosure in found["privacy"]["disclosures"]]
+    assert found["privacy"]["front_end_known_to_server"]
     weights = models(tmp_path / "local/server", *(tmp_path / "local" / site for site in sites))
     runs = [tmp_path / "flare" / name / "simulate_job" for name in ("server", *sites)]
     same = models(*runs)
