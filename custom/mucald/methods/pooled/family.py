@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from mucald.errors import ConfigError, DataError
 from mucald.federation.method import ServerContext, ServerMethod, SiteMethod
 from mucald.methods.pooled.config import PooledConfig
 from mucald.privacy.disclosure import SCORES, Disclosure
-from mucald.privacy.policy import OPEN, Policy, read_policy
+from mucald.privacy.policy import Policy, read_policy
 from mucald.state.checkpoint import CheckpointStore
 
 if TYPE_CHECKING:
@@ -87,12 +87,7 @@ class PooledFamily:
         """Return False: the participant has the whole network."""
         return False
 
-    def disclosures(
-        self,
-        config: PooledConfig,
-        policy: Policy = OPEN,  # noqa: ARG002
-        images_per_case: int = 1,  # noqa: ARG002
-    ) -> list[Disclosure]:
+    def disclosures(self, config: PooledConfig, *_: Any, **__: Any) -> list[Disclosure]:
         """Return the reports alone, and say that the data themselves have moved before the run."""
         moved = f"The images of all sites lie at '{config.participant}', where they came before the run."
         return [replace(SCORES, meaning=(*SCORES.meaning, moved))]
