@@ -23,9 +23,12 @@ from mucald.methods.split.causal.graphs import CAUSAL_TASKS, causal_task
 from mucald.methods.split.config import Ramp, SplitConfig
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.model.crdm.supervision import SUPERVISION
+from mucald.methods.split.server.method import SplitServerMethod
 from mucald.methods.split.wire import messages
 from mucald.methods.split.wire.messages import PAYLOAD_TYPES, REPLIES, REQUESTS, Field, Kind, Phase
+from mucald.metrics.names import NAMES
 from mucald.nets import BACKBONES
+from mucald.privacy.disclosure import KINDS
 from mucald.results.table import results_table
 from mucald.tasks import TASKS
 from mucald_studies.attacks import ATTACKS
@@ -178,20 +181,28 @@ def test_site_file_table_has_every_key_with_its_default_and_no_other():
         assert (shipped == "required") if key == "task" else (json.loads(shipped) == value), key
 
 
-def test_policy_table_has_every_key_with_the_templates_value_and_no_other():
-    table = keyed_rows(section(read("docs/configuration.md"), "## `policy.json`"))
+def test_policy_table_has_every_kind_and_limit_with_the_templates_value_and_no_other():
+    text = section(read("docs/configuration.md"), "## `policy.json`")
     template = json.loads(read("workspace_templates/site/policy.json"))
-    assert {key: json.loads(cells[0].strip("`")) for key, cells in table.items()} == template
-    for key, choices in (("supervision", SUPERVISION), ("payload_types", PAYLOAD_TYPES[Field.LATENT])):
-        assert set(re.findall(r"`(\w+)`", table[key][1])) == set(choices), key
+    expected = []
+    for kind, content in KINDS.items():
+        allowed = template["discloses"].get(kind)
+        expected.append([f"`{kind}`", "not allowed" if allowed is None else "allowed", content.meaning])
+        for name, limit in content.limits.items():
+            value = "" if allowed is None else f"`{json.dumps(allowed[name])}`"
+            expected.append([f"`{kind}`, `{name}`", value, limit.meaning])
+    of_kinds, of_keys = (list(rows(part))[1:] for part in text.split("<!-- policy.json: end -->"))
+    assert of_kinds == expected
+    others = {key.strip("`"): json.loads(value.strip("`")) for key, value, _ in of_keys}
+    assert others == {key: value for key, value in template.items() if key != "discloses"}
 
 
 def test_privacy_account_of_the_shipped_job():
     command = [sys.executable, "tools/privacy_account.py", "jobs/mucald"]
     printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     documented = read("docs/privacy.md")
-    table = [line for line in printed.splitlines() if line.startswith("|")]
-    assert len(table) == 6
+    table = [line for line in printed.splitlines() if line.startswith(("|", "- "))]
+    assert len(table) == 8 + 3
     assert all(line in documented.splitlines() for line in table)
 
 
@@ -241,7 +252,16 @@ def test_message_layout():
 def test_report_fields():
     table = [row[1] for row in rows(section(read("docs/protocol.md"), "### Report"))][1:]
     documented = [set(re.findall(r"`(\w+)`", cell)) for cell in table]
-    assert documented == [report._ALWAYS, report._TRAIN, report._TEST, report._OPTIONAL]
+    names, own = NAMES["mask"], SplitServerMethod.report_fields
+    of_task = {
+        task: {name for name, field in own.items() if field.task == task} for task in ("train", "test")
+    }
+    assert documented == [
+        report._ALWAYS,
+        report._TRAIN,
+        {"test", names.per_image, *of_task["test"]},
+        report._OPTIONAL | of_task["train"],
+    ]
 
 
 def test_tasks_table():
@@ -289,7 +309,11 @@ def test_numbers_in_the_readme_are_of_the_shipped_job():
     (block,) = re.findall(r"<!-- numbers: begin.*?numbers: end -->", read("README.md"), flags=re.DOTALL)
     rounds = {int(total) for total in re.findall(r"(?m)^round \d+/(\d+)", block)}
     assert rounds == {config.training.rounds}
-    header = results_table({"sites": {}}).split()
+    site = {"task": "kvasir", "source": "phantoms", "best_round": 0, "server_contribution": 0.1}
+    scores = dict.fromkeys(NAMES["mask"].metrics, 0.5)
+    mean = {"test": scores, "server_contribution": 0.1}
+    table = results_table({"sites": {"polyp": site | {"test": scores}}, "mean": mean})
+    header = table.splitlines()[0].split()
     lines = [line.split() for line in block.splitlines()]
     start = lines.index(header) + 1
     assert [line[0] for line in lines[start : start + len(sites) + 1]] == [*sorted(sites), "mean"]

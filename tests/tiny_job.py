@@ -5,7 +5,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -338,6 +338,18 @@ def flat_numbers(value: Any) -> Iterator[float]:
             yield from flat_numbers(item)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield value
+
+
+def with_limits(policy: Policy, **kinds: dict[str, Any] | None) -> Policy:
+    """Return a policy with other limits, by kind with ``_`` for a space; None takes a kind away."""
+    discloses = copy.deepcopy(policy.discloses)
+    for name, limits in kinds.items():
+        kind = name.replace("_", " ")
+        if limits is None:
+            del discloses[kind]
+        else:
+            discloses[kind] |= limits
+    return replace(policy, discloses=discloses)
 
 
 def write_policy(home: Path, policy: Policy = OPEN, **changes: Any) -> None:

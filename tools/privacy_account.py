@@ -1,32 +1,53 @@
-"""Print what the releases of a job can tell at most, and what that means.
+"""Print what a job lets leave a site, and what that can tell at most.
 
 Usage: ``python tools/privacy_account.py jobs/mucald``; add ``--images-per-case 20`` where a patient has
-several images, such as the slices of a volume. Nothing is run: the account follows from the configuration.
+several images, such as the slices of a volume. Nothing is run: all follows from the configuration.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mucald.errors import MucaldError
+from mucald.methods import family_of
 from mucald.methods.jobs import load_job
-from mucald.privacy.accountant import DELTA, Account, Bound, account, meaning
+from mucald.privacy.disclosure import Disclosure, account, shown
+from mucald.privacy.gaussian import DELTA, Bound
+from mucald.privacy.policy import OPEN
 
-HEADER = ("what leaves", "times", "error floor", "μ", f"ε at δ = {DELTA:g}")
+HEADER = ("what leaves", "how often", "noise", "error floor", "μ", f"ε at δ = {DELTA:g}")
 NONE = "no bound"
 
 
-def table(of: Account) -> str:
-    """Return the Markdown table of an account: one row per split's latents, and one of feature gradients."""
-    rows = [HEADER, ("---", *["---:"] * (len(HEADER) - 1))]
-    rows += [_row(f"latent, {split}", bound) for split, bound in of.latents.items()]
-    rows.append(_row("feature gradient", of.feature_gradients))
+def table(disclosures: Sequence[Disclosure]) -> str:
+    """Return a Markdown table: a row for each disclosure, or for each data split that it has a bound for."""
+    rows = [HEADER, ("---", "---", "---", "---:", "---:", "---:")]
+    rows += [row for disclosure in disclosures for row in _rows(disclosure)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
-def _row(what: str, bound: Bound) -> tuple[str, ...]:
-    numbers = (bound.error_floor, bound.mu, bound.epsilon)
-    return (what, str(bound.releases), *(NONE if n is None else f"{n:.3g}" for n in numbers))
+def _rows(disclosure: Disclosure) -> Iterator[tuple[str, ...]]:
+    if not disclosure.bounds:
+        yield disclosure.kind, disclosure.often, disclosure.noise, NONE, NONE, NONE
+    for split, bound in disclosure.bounds.items():
+        often = f"{bound.releases} × per image"
+        yield f"{disclosure.kind}, {split}", often, disclosure.noise, *_numbers(bound)
+
+
+def _numbers(bound: Bound) -> Iterator[str]:
+    for number in (bound.error_floor, bound.mu, bound.epsilon):
+        yield NONE if number is None else f"{number:.3g}"
+
+
+def facts(disclosures: Sequence[Disclosure]) -> str:
+    """Return what a policy can limit of each disclosure, a line for each that has such facts."""
+    lines = []
+    for disclosure in disclosures:
+        if disclosure.facts:
+            known = (f"{name} {shown(fact)}" for name, fact in disclosure.facts.items())
+            lines.append(f"- {disclosure.kind}: {', '.join(known)}")
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,16 +62,14 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--images-per-case must be at least 1")
     try:
         config, _ = load_job(arguments.job)
-        of = account(config, arguments.images_per_case)
+        disclosures = family_of(config.method).disclosures(config, OPEN, arguments.images_per_case)
     except MucaldError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    snr = "none" if of.snr is None else f"{of.snr:.3g}"
-    print(
-        f"{config.name}: {of.numbers} numbers per latent, SNR {snr} per release, "
-        f"images per case: {of.images_per_case}\n\n{table(of)}\n"
-    )
-    print("\n".join(meaning(of)))
+    print(f"{config.name}, images per case: {arguments.images_per_case}\n\n{table(disclosures)}\n")
+    if limited := facts(disclosures):
+        print(f"What a policy can limit:\n\n{limited}\n")
+    print("\n".join(account(disclosures, arguments.images_per_case)["meaning"]))
     return 0
 
 

@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 from loopback_federation import LEAD, TEMPLATES, provision
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.workspace import Workspace
+from tiny_job import with_limits, write_policy
 
 from mucald.deploy.kit_checks import check_kit
-from mucald.deploy.kits import Kit, merge, open_kit, set_up
+from mucald.deploy.kits import CLASSES, Kit, merge, open_kit, set_up
 from mucald.errors import ConfigError
+from mucald.flare.launcher import RestartingLauncher
 from mucald.methods.jobs import load_job
 from mucald.privacy.policy import DEFAULT, read_policy
 
@@ -122,11 +128,79 @@ def test_a_site_with_images_gets_a_policy_once_and_one_with_phantoms_none(kits, 
     (tmp_path / "skin.json").write_text('{"task": "ham10k", "datalist": "x"}')
     set_up(kit, TEMPLATES, tmp_path / "skin.json")
     assert read_policy(kit.home, "skin") == DEFAULT
-    change(kit.home / "policy.json", max_releases=3)
+    changed = with_limits(DEFAULT, latents={"max_releases": 3})
+    write_policy(kit.home, changed)
     set_up(kit, TEMPLATES)
-    assert read_policy(kit.home, "skin").max_releases == 3
-    change(kit.home / "policy.json", max_relases=3)
+    assert read_policy(kit.home, "skin") == changed
+    limits = changed.discloses["latents"] | {"max_relases": 3}
+    change(kit.home / "policy.json", discloses=changed.discloses | {"latents": limits})
     assert any("policy.json" in text and "max_relases" in text for text in wrong(kit))
+
+
+EARLIER = {
+    "localhost": "mucald.flare.controller.SplitFedController",
+    "skin": "mucald.flare.executor.SplitFedExecutor",
+}
+
+
+def of_earlier_version(kits: Path, name: str) -> Kit:
+    """Return a kit as an earlier version of this package has set it up."""
+    kit = make(kits, name)
+    needed = CLASSES[kit.kind]
+    allowed = [EARLIER[name] if n == needed else n for n in kit.resources()["class_allow_list"]]
+    change(kit.folder / "local/resources.json", class_allow_list=allowed)
+    if name == "skin":
+        (kit.home / "site.json").write_text('{"task": "ham10k", "datalist": "x"}')
+        content = {"require_noise": True, "max_snr": 0.05, "tensorboard_images": True, "recording": False}
+        (kit.home / "policy.json").write_text(json.dumps(content))
+    return kit
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_the_check_tells_what_is_of_an_earlier_version_and_setting_up_mends_it(kits, name):
+    kit = of_earlier_version(kits, name)
+    found = wrong(kit)
+    resources, needed = kit.folder / "local/resources.json", CLASSES[kit.kind]
+    assert any(
+        f"{resources} is of an earlier version: class_allow_list names {EARLIER[name]}" in text
+        and f"jobs name {needed}; run 'python tools/site_setup.py {kit.folder}'" in text
+        for text in found
+    )
+    set_up(kit, TEMPLATES)
+    assert [n for n in kit.resources()["class_allow_list"] if n.startswith("mucald")] == [needed]
+    left = wrong(kit)
+    assert not any("class_allow_list" in text for text in left)
+    # What people edited is theirs to mend.
+    assert any("start from workspace_templates/site/policy.json" in text for text in left) is (name == "skin")
+
+
+def bootstrap(kit: Kit) -> list[str]:
+    """Return the errors that FLARE's process at a site logs at its start."""
+    told: list[str] = []
+    launcher, context = RestartingLauncher(restarts=3), FLContext()
+    context.set_prop(FLContextKey.WORKSPACE_OBJECT, Workspace(str(kit.folder)), private=True)
+    launcher.log_error = lambda _, text: told.append(text)
+    launcher.handle_event(EventType.SYSTEM_BOOTSTRAP, context)
+    return told
+
+
+def test_a_site_says_at_its_start_what_is_of_an_earlier_version(kits):
+    told = bootstrap(of_earlier_version(kits, "skin"))
+    assert len(told) == 2
+    assert f"names {EARLIER['skin']}, but jobs name {CLASSES['site']}" in told[0]
+    assert "policy.json" in told[1]
+    assert "has to be written anew" in told[1]
+
+
+def test_a_site_that_can_take_part_says_nothing_at_its_start(kits):
+    assert bootstrap(make(kits, "skin")) == []
+
+
+def test_a_site_that_cannot_read_its_own_kit_says_so_at_its_start(kits):
+    kit = make(kits, "skin")
+    (kit.folder / "local/resources.json").write_text("{")
+    (text,) = bootstrap(kit)
+    assert "resources.json is not valid JSON" in text
 
 
 def test_a_container_s_launcher_is_not_replaced():

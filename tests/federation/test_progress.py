@@ -2,6 +2,7 @@ import pytest
 
 from mucald.federation import progress
 from mucald.federation.progress import Progress, clock
+from mucald.tasks import TASKS, Task
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def time(monkeypatch) -> Time:
 
 
 def train(round_number: int, dice: float | None = None) -> dict:
-    report = {"site": "north", "round": round_number, "losses": {"segmentation": 1.2345}}
+    report = {"site": "north", "task": "kvasir", "round": round_number, "losses": {"segmentation": 1.2345}}
     return report if round_number == 0 else report | {"validation": {"dice": dice}}
 
 
@@ -52,7 +53,7 @@ def test_a_line_names_site_round_loss_dice_and_times(time):
 def test_the_last_line_tells_the_test_dice_and_that_nothing_is_left(time):
     lines = Progress(rounds=2, sites=1, completed=2)
     time.now += 65
-    line = lines.line({"site": "north", "round": 2, "test": {"dice": 0.75}})
+    line = lines.line({"site": "north", "task": "kvasir", "round": 2, "test": {"dice": 0.75}})
     assert line.startswith("test      north")
     assert "test Dice 0.750" in line
     assert line.endswith("| 1:05 passed, about 0:00 left")
@@ -62,3 +63,15 @@ def test_a_resumed_run_counts_only_what_is_left(time):
     lines = Progress(rounds=4, sites=1, completed=2)
     time.now += 10
     assert lines.line(train(2, 0.1)).endswith("about 0:20 left")
+
+
+def test_a_site_that_classifies_tells_its_own_loss_and_score(time, monkeypatch):
+    task = Task("ward", "Ward", ("ill", "well"), target="class")
+    monkeypatch.setitem(TASKS, task.name, task)
+    lines = Progress(rounds=2, sites=1, completed=0)
+    time.now += 1
+    report = {"site": "north", "task": "ward", "round": 1, "losses": {"classification": 0.5}}
+    line = lines.line(report | {"validation": {"balanced_accuracy": 0.75}})
+    assert "loss 0.500  validation Balanced accuracy 0.750" in line
+    line = lines.line({"site": "north", "task": "ward", "round": 2, "test": {"balanced_accuracy": None}})
+    assert "test Balanced accuracy -" in line

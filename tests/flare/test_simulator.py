@@ -11,6 +11,7 @@ import torch
 from tiny_job import REPOSITORY, write_policy
 
 from mucald.federation.in_process import run_in_process
+from mucald.federation.progress import LOGGER
 from mucald.methods.jobs import load_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1600)]
@@ -150,7 +151,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_numbers_of_one_never_stopped(
             raise StoppedError
         return True
 
-    log = logging.getLogger("mucald.federation.coordinator")
+    log = logging.getLogger(LOGGER)
     log.addFilter(stop_at_round_2)
     log.setLevel(logging.INFO)
     with pytest.raises(StoppedError):

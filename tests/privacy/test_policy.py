@@ -1,76 +1,60 @@
+"""What a policy allows and refuses of what jobs disclose."""
+
 import dataclasses
-import json
-import logging
+import math
+import typing
 from dataclasses import dataclass
 
 import pytest
-import torch
-from recording import record_run
-from tiny_job import EXACT_WIRE, PLAIN, REPOSITORY, Federation, run_job, tiny_config, write_policy
+from refusals import check, refusal
+from tiny_job import REPOSITORY, tiny_config, with_limits
 
-from mucald.config.schema import parse
-from mucald.errors import PolicyError, TrainingError
+from mucald.errors import PolicyError
 from mucald.methods.jobs import load_job
 from mucald.methods.split import algorithms
 from mucald.methods.split.algorithms import SplitFed
-from mucald.methods.split.wire.messages import Field, Phase, decode
-from mucald.privacy.policy import DEFAULT, OPEN, check_job, read_policy
+from mucald.methods.split.config import PayloadType, ReleaseMode
+from mucald.privacy.disclosure import KINDS, SCORES, WEIGHT_PARTS, Disclosure, fact_of, weights
+from mucald.privacy.policy import DEFAULT, OPEN, Policy, check_disclosures
 
-STRICT = dataclasses.replace(
-    DEFAULT, min_cut=1, max_snr=0.2, max_releases=12, release_modes=("fresh", "once")
-)
-"""The default, but for the tiny job's cut and releases."""
+JOBS = sorted(path.parent.name for path in REPOSITORY.glob("jobs/*/meta.json"))
 
 
-def policy(**changes):
-    return dataclasses.replace(OPEN, **changes)
-
-
-def refusal(of, config) -> str:
+def refusal_of(of: Policy, *disclosures: Disclosure) -> str:
     with pytest.raises(PolicyError) as caught:
-        check_job(of, "polyp", config)
-    assert caught.value.public == str(caught.value), "the server reads it all"
+        check_disclosures(of, "polyp", disclosures, recorded=False)
     return str(caught.value)
 
 
-def test_the_template_is_the_default():
-    template = json.loads((REPOSITORY / "workspace_templates/site/policy.json").read_text())
-    assert parse(type(DEFAULT), template) == DEFAULT
-    assert list(template) == [field.name for field in dataclasses.fields(DEFAULT)]
+def shipped(name: str):
+    return load_job(REPOSITORY / "jobs" / name)[0]
 
 
 @pytest.mark.parametrize("name", ["mucald", "mucald_unet3plus", "mucald_swin_unet"])
 def test_the_default_allows_the_full_method(name):
-    check_job(DEFAULT, "polyp", load_job(REPOSITORY / "jobs" / name)[0])
+    check(DEFAULT, shipped(name))
 
 
 def test_the_default_refuses_repeated_releases_clean_latents_the_papers_cut_and_the_papers_supervision():
-    repeated = (
-        "policy release_modes once, job releases fresh; policy max_releases 1, job releases an image 12 times"
+    repeated = "policy latents.mode once, job fresh; policy latents.max_releases 1, job 12"
+    assert refusal(DEFAULT, shipped("mucald_fresh")) == (
+        f"site 'polyp' refuses: policy latents.max_snr 0.05, job 0.164883; {repeated}"
     )
-    assert refusal(DEFAULT, load_job(REPOSITORY / "jobs/mucald_fresh")[0]) == (
-        f"site 'polyp' refuses: policy max_snr 0.05, job releases at SNR 0.165; {repeated}"
+    assert refusal(DEFAULT, shipped("ablation_no_forward_noise")) == (
+        f"site 'polyp' refuses: policy latents.max_snr 0.05, job without bound; {repeated}"
     )
-    assert refusal(DEFAULT, load_job(REPOSITORY / "jobs/ablation_no_forward_noise")[0]) == (
-        f"site 'polyp' refuses: policy require_noise true, job releases without noise; {repeated}"
+    assert refusal(DEFAULT, shipped("mucald_paper")) == (
+        f"site 'polyp' refuses: policy latents.max_snr 0.05, job 0.960583; {repeated}; "
+        "policy latents.min_cut 2, job 0; policy latents.max_channels 16, job 32"
     )
-    assert refusal(DEFAULT, load_job(REPOSITORY / "jobs/mucald_paper")[0]) == (
-        f"site 'polyp' refuses: policy max_snr 0.05, job releases at SNR 0.961; {repeated}; "
-        "policy min_cut 2, job cuts at 0; policy max_latent_channels 16, job releases 32"
-    )
-    config, _ = load_job(REPOSITORY / "jobs/mucald_fresh")
+    config = shipped("mucald_fresh")
     epsilon = dataclasses.replace(config, crdm=dataclasses.replace(config.crdm, supervision="epsilon"))
-    assert "policy supervision sure, ambient, job asks for epsilon" in refusal(DEFAULT, epsilon)
+    assert "the job discloses latent noise, which the policy does not name" in refusal(DEFAULT, epsilon)
 
 
-def test_the_default_refuses_noise_that_cancels():
-    memoised = tiny_config(release={"mode": "memoised"})
-    assert "policy release_modes fresh, once, job releases memoised" in refusal(STRICT, memoised)
-
-
-@pytest.mark.parametrize("job", sorted(path.parent.name for path in REPOSITORY.glob("jobs/*/meta.json")))
+@pytest.mark.parametrize("job", JOBS)
 def test_the_open_policy_allows_every_shipped_job(job):
-    check_job(OPEN, "polyp", load_job(REPOSITORY / "jobs" / job)[0])
+    check(OPEN, shipped(job))
 
 
 @pytest.mark.parametrize(
@@ -78,80 +62,172 @@ def test_the_open_policy_allows_every_shipped_job(job):
     [
         (
             {"release": {"t": 301}},
-            {"max_snr": 0.164, "require_noise": True},
+            {"latents": {"max_snr": 0.164}},
             {"release": {"t": 300}},
-            "policy max_snr 0.164, job releases at SNR 0.165",
+            "policy latents.max_snr 0.164, job 0.164883",
         ),
-        ({}, {"require_noise": True}, {"release": {"noised": False}}, "policy require_noise true, job"),
+        # Any bound asks for noise.
+        (
+            {"release": {"t": 0}},
+            {"latents": {"max_snr": 1e9}},
+            {"release": {"noised": False}},
+            "policy latents.max_snr 1e+09, job without bound",
+        ),
         (
             {"release": {"mode": "once"}},
-            {"release_modes": ("once",)},
+            {"latents": {"mode": ["once"]}},
             {"release": {"mode": "fresh"}},
-            "policy release_modes once, job releases fresh",
+            "policy latents.mode once, job fresh",
         ),
         (
             {"release": {"mode": "once"}, "training": {"rounds": 9}},
-            {"max_releases": 1},
+            {"latents": {"max_releases": 1}},
             {"training": {"rounds": 2}},
-            "policy max_releases 1, job releases an image 2 times",
+            "policy latents.max_releases 1, job 2",
         ),
-        ({}, {"supervision": ("sure",)}, {"crdm": {"supervision": "ambient"}}, "sure, job asks for ambient"),
+        (
+            {"crdm": {"supervision": "ambient"}},
+            {"latent_noise": None},
+            {"crdm": {"supervision": "epsilon"}},
+            "the job discloses latent noise, which the policy does not name",
+        ),
         (
             {"training": {"rounds": 3}},
-            {"max_releases": 6},
+            {"latents": {"max_releases": 6}},
             {"training": {"rounds": 3, "local_epochs": 3}},
-            "policy max_releases 6, job releases an image 9 times",
+            "policy latents.max_releases 6, job 9",
         ),
-        ({"network": {"cut": 1}}, {"min_cut": 1}, {"network": {"cut": 0}}, "policy min_cut 1, job cuts at 0"),
+        (
+            {"network": {"cut": 1}},
+            {"latents": {"min_cut": 1}},
+            {"network": {"cut": 0}},
+            "policy latents.min_cut 1, job 0",
+        ),
         (
             {"network": {"latent_channels": 4}},
-            {"max_latent_channels": 4},
+            {"latents": {"max_channels": 4}},
             {"network": {"latent_channels": 5}},
-            "policy max_latent_channels 4, job releases 5",
+            "policy latents.max_channels 4, job 5",
         ),
         (
             {"wire": {"feature_gradient": "int8"}},
-            {"payload_types": ("int8",)},
+            {"feature_gradients": {"payload_type": ["int8"]}},
             {"wire": {"feature_gradient": "bfloat16"}},
-            "policy payload_types int8, job sends the feature_gradient as bfloat16",
+            "policy feature gradients.payload_type int8, job bfloat16",
         ),
         (
             {"wire": {"latent": "int4"}},
-            {"payload_types": ("int4", "bfloat16")},
+            {"latents": {"payload_type": ["int4", "bfloat16"]}},
             {"wire": {"latent": "int8"}},
-            "policy payload_types int4, bfloat16, job sends the latent as int8",
+            "policy latents.payload_type int4, bfloat16, job int8",
         ),
         (
             {"wire": {"latent": "bfloat16"}},
-            {"payload_types": ("bfloat16",)},
+            {"latents": {"payload_type": ["bfloat16"]}},
             {"wire": {"latent": "float32"}},
-            "policy payload_types bfloat16, job sends the latent as float32",
+            "policy latents.payload_type bfloat16, job float32",
         ),
         (
             {"release": {"proxy_noise_std": 0.5}},
-            {"min_proxy_noise_std": 0.5},
+            {"proxies": {"min_noise": 0.5}},
             {"release": {"proxy_noise_std": 0.49}},
-            "policy min_proxy_noise_std 0.5, job noises with 0.49",
+            "policy proxies.min_noise 0.5, job 0.49",
+        ),
+        (
+            {"crdm": {"encoder": "none"}},
+            {"proxies": None},
+            {},
+            "the job discloses proxies, which the policy does not name",
         ),
     ],
 )
 def test_each_rule_allows_its_bound_and_refuses_beyond_it_with_both_values(allowed, rule, asked, text):
-    if allowed:
-        check_job(policy(**rule), "polyp", tiny_config(allowed))
-    assert text in refusal(policy(**rule), tiny_config(asked))
-    check_job(OPEN, "polyp", tiny_config(asked))
+    check(with_limits(OPEN, **rule), tiny_config(allowed))
+    assert text in refusal(with_limits(OPEN, **rule), tiny_config(asked))
+    check(OPEN, tiny_config(asked))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_that_the_policy_does_not_name_is_refused_whatever_its_facts(kind):
+    facts = {
+        fact_of(name): 1.0 if limit.values is None else limit.values[0]
+        for name, limit in KINDS[kind].limits.items()
+    }
+    disclosure = Disclosure(kind, "once", "none", facts)
+    check_disclosures(OPEN, "polyp", [disclosure], recorded=False)
+    without = with_limits(OPEN, **{kind.replace(" ", "_"): None})
+    said = f"site 'polyp' refuses: the job discloses {kind}, which the policy does not name"
+    assert refusal_of(without, disclosure) == said
+
+
+def test_no_policy_can_allow_a_kind_that_nobody_has_judged():
+    new = Disclosure("thumbnails", "in every round", "none")
+    for policy in (OPEN, DEFAULT):
+        assert refusal_of(policy, SCORES, new) == (
+            "site 'polyp' refuses: the job discloses thumbnails, which the policy does not name"
+        )
+
+
+@pytest.mark.parametrize(
+    ("fact", "shown"),
+    [
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        ("low", "low"),
+        (True, "True"),
+        (None, "without bound"),
+    ],
+)
+def test_a_fact_that_is_no_number_keeps_no_bound(fact, shown):
+    highest = with_limits(OPEN, weights={"max_epsilon": 5.0})
+    facts = {"part": "encoder", "epsilon": fact}
+    said = f"policy weights.max_epsilon 5, job {shown}"
+    assert said in refusal_of(highest, Disclosure("weights", "once", "none", facts))
+    least = with_limits(OPEN, proxies={"min_noise": 0.5})
+    assert f"job {shown}" in refusal_of(least, Disclosure("proxies", "once", "none", {"noise": fact}))
+
+
+@pytest.mark.parametrize("policy", [OPEN, DEFAULT], ids=["open", "default"])
+@pytest.mark.parametrize(
+    ("kind", "limit"), [(kind, limit) for kind, content in KINDS.items() for limit in content.limits]
+)
+def test_a_method_that_does_not_say_what_a_policy_limits_is_refused(policy, kind, limit):
+    facts = {fact_of(name): None for name in KINDS[kind].limits if name != limit}
+    if kind in policy.discloses:
+        said = refusal_of(policy, Disclosure(kind, "once", "none", facts))
+        assert f"policy {kind}.{limit} " in said
+        assert "job does not say (its method declares too little)" in said
+
+
+def test_both_sides_of_a_limit_look_different_when_they_are():
+    """A hospital copies the rounded number that a tool prints."""
+    for limit, fact in ((0.00644, 0.006441), (0.0128757, 0.01287573)):
+        facts = {"part": "encoder", "epsilon": fact}
+        policy = with_limits(OPEN, weights={"max_epsilon": limit})
+        said = f"policy weights.max_epsilon {limit}, job {fact}"
+        assert said in refusal_of(policy, Disclosure("weights", "once", "none", facts))
+
+
+def test_the_template_refuses_weights_without_noise_and_names_them():
+    for part in WEIGHT_PARTS:
+        said = refusal_of(DEFAULT, weights(part, "in every round"))
+        assert "policy weights.max_epsilon 1, job without bound" in said
+        assert (f"policy weights.part decoder under DP, job {part}" in said) is (part != "decoder under DP")
+    private = {"part": "decoder under DP", "epsilon": 1.0}
+    check_disclosures(DEFAULT, "polyp", [Disclosure("weights", "once", "Gaussian", private)], recorded=False)
 
 
 def test_rules_of_what_the_job_does_not_send_do_not_bind():
     without_proxies = tiny_config(crdm={"encoder": "none"}, release={"proxy_noise_std": 0.0})
-    check_job(policy(min_proxy_noise_std=1.0), "polyp", without_proxies)
+    check(with_limits(OPEN, proxies={"min_noise": 1.0}), without_proxies)
     clean = tiny_config(release={"noised": False}, crdm={"supervision": "epsilon"})
-    check_job(policy(supervision=("sure",)), "polyp", clean)
+    check(with_limits(OPEN, latent_noise=None), clean)
 
 
 def test_the_noise_is_not_handed_out_even_where_no_denoiser_learns_from_it():
     config = tiny_config(crdm={"supervision": "epsilon", "denoiser": False})
-    assert "job asks for epsilon" in refusal(policy(supervision=("sure",)), config)
+    assert "the job discloses latent noise" in refusal(with_limits(OPEN, latent_noise=None), config)
 
 
 def test_an_algorithm_that_shares_the_front_end_needs_leave(monkeypatch):
@@ -161,126 +237,16 @@ def test_an_algorithm_that_shares_the_front_end_needs_leave(monkeypatch):
 
     monkeypatch.setitem(algorithms.ALGORITHMS, "sharing", Sharing)
     config = tiny_config(algorithm={"name": "sharing"})
-    check_job(OPEN, "polyp", config)
-    assert "policy share_front_end false, job shares it (sharing)" in refusal(
-        policy(share_front_end=False), config
-    )
+    check(OPEN, config)
+    others = [part for part in WEIGHT_PARTS if part != "front end"]
+    refused = refusal(with_limits(OPEN, weights={"part": others}), config)
+    assert f"policy weights.part {', '.join(others)}, job front end" in refused
+    refused = refusal(with_limits(OPEN, weights=None), config)
+    assert "the job discloses weights, which the policy does not name" in refused
 
 
-def test_phantoms_are_open_own_images_have_the_default_and_the_file_wins(tmp_path):
-    assert read_policy(tmp_path, "polyp") == OPEN
-    assert read_policy(tmp_path / "none", "polyp") == OPEN
-    (tmp_path / "site.json").write_text("{}")
-    assert read_policy(tmp_path, "polyp") == DEFAULT
-    write_policy(tmp_path, max_releases=3)
-    assert read_policy(tmp_path, "polyp") == policy(max_releases=3)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"max_snrs": 1}, "unknown key 'max_snrs'; did you mean 'max_snr'"),
-        ({"max_snr": 0}, "max_snr must be positive"),
-        ({"max_snr": "low"}, "'max_snr' must be of type float"),
-        ({"max_snr": 0.2}, "max_snr bounds what leaves without noise too, so require_noise must be true"),
-        ({"supervision": ["shure"]}, "did you mean 'sure'"),
-        ({"supervision": []}, "supervision must allow at least one"),
-        ({"payload_types": []}, "payload_types must allow at least one"),
-        ({"max_releases": 0}, "max_releases must be at least 1"),
-        ({"max_latent_channels": 0}, "max_latent_channels must be at least 1"),
-        ({"min_cut": -1}, "min_cut must not be negative"),
-        ({"min_proxy_noise_std": -0.1}, "min_proxy_noise_std must not be negative"),
-        ({"gradient_clip": 0}, "gradient_clip must be positive"),
-        ({"gradient_noise_std": -1}, "gradient_noise_std must not be negative"),
-        ({"gradient_noise_std": 1}, "gradient_noise_std counts in units of gradient_clip"),
-        ({"require_noise": 1}, "'require_noise' must be of type bool"),
-    ],
-)
-def test_a_wrong_policy_is_named_to_the_site_and_not_to_the_server(change, message, tmp_path):
-    write_policy(tmp_path, **change)
-    with pytest.raises(PolicyError, match=message) as caught:
-        read_policy(tmp_path, "polyp")
-    assert str(tmp_path / "policy.json") in str(caught.value)
-    assert caught.value.public == "site 'polyp' cannot start: its policy.json is wrong, see its log"
-
-
-def test_a_policy_must_be_whole_and_json(tmp_path):
-    content = dataclasses.asdict(OPEN)
-    del content["recording"]
-    (tmp_path / "policy.json").write_text(json.dumps(content))
-    with pytest.raises(PolicyError, match="missing key 'recording'"):
-        read_policy(tmp_path, "polyp")
-    (tmp_path / "policy.json").write_text("{")
-    with pytest.raises(PolicyError, match="not valid JSON"):
-        read_policy(tmp_path, "polyp")
-
-
-@pytest.mark.parametrize(
-    ("own", "job", "expected"),
-    [
-        ((None, 0.0), (None, 0.0), (None, 0.0)),
-        ((1.0, 0.5), (None, 0.0), (1.0, 0.5)),
-        ((None, 0.0), (2.0, 0.1), (2.0, 0.1)),
-        ((1.0, 0.0), (2.0, 0.1), (1.0, 0.1)),
-        ((3.0, 0.5), (2.0, 0.1), (2.0, 0.5)),
-    ],
-)
-def test_of_two_bounds_on_the_gradient_the_stricter_wins(own, job, expected):
-    asked = tiny_config(release={"gradient_clip": job[0], "gradient_noise_std": job[1]}).release
-    release = policy(gradient_clip=own[0], gradient_noise_std=own[1]).tightened(asked)
-    assert (release.gradient_clip, release.gradient_noise_std) == expected
-    assert dataclasses.replace(release, gradient_clip=job[0], gradient_noise_std=job[1]) == asked
-
-
-def test_a_refused_site_sends_nothing_and_the_others_go_on(tmp_path, caplog):
-    caplog.set_level(logging.ERROR)
-    write_policy(tmp_path / "home/south", STRICT)
-    recording = record_run(tiny_config(PLAIN), tmp_path)
-    assert {site for site, _, _ in recording.messages} == {"north", "west"}
-    assert {report["site"] for report in recording.reports} == {"north", "west"}
-    results = recording.run.results
-    reason = "site 'south' refuses: policy require_noise true, job releases without noise"
-    assert results["failures"] == [{"site": "south", "round": n, "reason": reason} for n in range(3)]
-    assert reason in caplog.text
-    assert sorted(results["sites"]) == ["north", "west"]
-    assert not list((tmp_path / "home/south").glob("runs/*")), "not even a checkpoint was begun"
-
-
-def test_too_many_refusals_end_the_run(tmp_path):
-    for site in ("north", "south"):
-        write_policy(tmp_path / "home" / site, STRICT)
-    with pytest.raises(TrainingError, match="1 sites finished round 1, but min_sites is 2"):
-        run_job(tiny_config(PLAIN), tmp_path)
-
-
-def test_a_site_with_a_wrong_policy_does_not_start(tmp_path):
-    write_policy(tmp_path / "home/south", max_snr=-1)
-    recording = record_run(tiny_config(PLAIN), tmp_path)
-    assert "south" not in {site for site, _, _ in recording.messages}
-    assert "max_snr must be positive" in recording.run.results["failures"][0]["reason"]
-
-
-def test_a_job_that_the_policy_allows_gives_the_numbers_of_one_without_policy(tmp_path, full):
-    write_policy(tmp_path / "home/south", STRICT)
-    assert run_job(tiny_config(), tmp_path).numbers() == full.run.numbers()
-
-
-def test_a_sites_own_bound_holds_for_its_gradients_whatever_the_job_says(tmp_path):
-    clip = 1e-4
-    norms: dict[str, list[torch.Tensor]] = {}
-
-    def carrier(name, send):
-        def listening(data: bytes) -> bytes:
-            message = decode(data)
-            if message.phase is Phase.TRAIN_BACKWARD:
-                gradient = message.fields[Field.FEATURE_GRADIENT]
-                norms.setdefault(name, []).append(torch.linalg.vector_norm(gradient, dim=(1, 2, 3)))
-            return send(data)
-
-        return listening
-
-    write_policy(tmp_path / "home/south", gradient_clip=clip)
-    Federation(tiny_config(wire=EXACT_WIRE), tmp_path, carrier=carrier).run(1)
-    south, north = torch.cat(norms["south"]), torch.cat(norms["north"])
-    torch.testing.assert_close(south, torch.full_like(south, clip))
-    assert float(north.min()) > 2 * clip
+def test_the_values_that_a_policy_may_list_are_those_that_a_job_may_have():
+    latents, gradients = KINDS["latents"].limits, KINDS["feature gradients"].limits
+    assert latents["mode"].values == typing.get_args(ReleaseMode)
+    for limits in (latents, gradients):
+        assert limits["payload_type"].values == typing.get_args(PayloadType)

@@ -5,12 +5,17 @@ import pytest
 from tiny_job import flat_numbers, run_job, tiny_config
 
 from mucald import __version__
+from mucald.methods.split.disclosures import disclosures
 from mucald.methods.split.wire.messages import Phase, decode
+from mucald.metrics.names import NAMES
+from mucald.privacy.disclosure import account
 from mucald.results.history import History
-from mucald.results.results import METRICS, build_results
+from mucald.results.results import build_results
 from mucald.results.table import results_table
+from mucald.tasks import TASKS, Task
 
 SITES = ("north", "south", "west")
+METRICS = NAMES["mask"].metrics
 CAUSAL = {f"{name}_{split}" for name in ("proxy", "kl_exogenous", "kl_causal") for split in (1, 2)}
 DIFFUSION, ADVERSARIAL = {"diffusion_1", "diffusion_2"}, {"adversarial_1", "adversarial_2"}
 AT_THE_SITE = {"dice", "cross_entropy", "segmentation"}
@@ -24,7 +29,7 @@ def results(full):
 
 def test_the_results_are_json_and_name_the_run(results):
     assert json.loads(json.dumps(results, allow_nan=False)) == results
-    assert (results["schema"], results["job"], results["seed"]) == (1, "tiny", 7)
+    assert (results["schema"], results["job"], results["seed"]) == (2, "tiny", 7)
     assert results["version"] == __version__
     assert results["run_id"].startswith("tiny-")
     assert tiny_config(results["config"]) == tiny_config()
@@ -136,50 +141,72 @@ def cosine_snr(t: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    ("change", "kind", "expected"),
     [
-        ({}, {"supervision": "sure", "latent_recoverable_by_server": False, "t_release": 300}),
+        ({}, "latents", {"mode": "fresh", "releases": 2, "cut": 1, "channels": 4, "payload_type": "int8"}),
+        ({"release": {"noised": False}}, "latents", {"snr": None}),
         (
-            {"crdm": {"supervision": "ambient"}},
-            {"supervision": "ambient", "latent_recoverable_by_server": False},
+            {"release": {"mode": "once"}, "training": {"rounds": 9}},
+            "latents",
+            {"mode": "once", "releases": 1},
         ),
-        (
-            {"crdm": {"supervision": "epsilon"}},
-            {"supervision": "epsilon", "latent_recoverable_by_server": True},
-        ),
-        ({"crdm": {"denoiser": False}}, {"supervision": None, "latent_recoverable_by_server": False}),
-        (
-            {"release": {"noised": False}},
-            {
-                "noised": False,
-                "supervision": None,
-                "latent_recoverable_by_server": True,
-                "t_release": None,
-                "snr": None,
-            },
-        ),
-        ({"crdm": {"encoder": "none"}}, {"proxy_noise_std": None}),
-        ({}, {"front_end_known_to_server": False, "release_mode": "fresh"}),
-        ({"release": {"mode": "memoised"}}, {"release_mode": "memoised"}),
-        ({"algorithm": {"name": "fedper"}}, {"front_end_known_to_server": True}),
+        ({"crdm": {"supervision": "ambient"}}, "latent noise", None),
+        ({"crdm": {"supervision": "epsilon"}}, "latent noise", {}),
+        ({"crdm": {"supervision": "epsilon"}, "release": {"noised": False}}, "latent noise", None),
+        ({}, "latent noise", None),
+        ({}, "feature gradients", {"clip": None, "noise": 0.0, "payload_type": "bfloat16"}),
+        ({}, "proxies", {"noise": 0.5}),
+        ({"crdm": {"encoder": "none"}}, "proxies", None),
+        ({}, "weights", None),
+        ({"algorithm": {"name": "fedper"}}, "weights", {"part": "front end", "epsilon": None}),
+        ({}, "scores", {}),
     ],
 )
-def test_the_privacy_section_says_what_the_job_does(change, expected):
-    privacy = build_results(tiny_config(change), "run", History())["privacy"]
-    assert {key: privacy[key] for key in expected} == expected
-    assert privacy["releases_per_sample"] == {"train": 2, "validation": 2, "test": 1}
+def test_the_privacy_section_says_what_the_job_does(change, kind, expected):
+    config = tiny_config(change)
+    privacy = build_results(config, "run", History(), account(disclosures(config), 1))["privacy"]
+    found = [disclosure["facts"] for disclosure in privacy["disclosures"] if disclosure["kind"] == kind]
+    assert len(found) == (expected is not None)
+    if expected:
+        assert {key: found[0][key] for key in expected} == expected
 
 
-def test_a_job_that_releases_once_says_so():
+def bounds(privacy: dict) -> dict:
+    (latents,) = (d for d in privacy["disclosures"] if d["kind"] == "latents")
+    return {split: bound["releases"] for split, bound in latents["bounds"].items()}
+
+
+def test_a_job_that_releases_once_says_so(results):
+    assert bounds(results["privacy"]) == {"train": 2, "validation": 2, "test": 1}
     once = tiny_config(release={"mode": "once"}, training={"rounds": 9})
-    privacy = build_results(once, "run", History())["privacy"]
-    assert privacy["release_mode"] == "once"
-    assert privacy["releases_per_sample"] == {"train": 1, "validation": 1, "test": 1}
+    privacy = build_results(once, "run", History(), account(disclosures(once), 1))["privacy"]
+    assert bounds(privacy) == {"train": 1, "validation": 1, "test": 1}
 
 
 def test_the_signal_to_noise_ratio_is_that_of_the_released_level(results):
-    assert results["privacy"]["snr"] == pytest.approx(cosine_snr(300), rel=1e-4)
-    assert results["privacy"]["proxy_noise_std"] == 0.5
+    (latents,) = (d for d in results["privacy"]["disclosures"] if d["kind"] == "latents")
+    assert latents["facts"]["snr"] == pytest.approx(cosine_snr(300), rel=1e-4)
+
+
+def test_a_site_that_classifies_has_the_scores_of_its_target_beside_those_of_others(monkeypatch):
+    monkeypatch.setitem(TASKS, "ward", Task("ward", "Ward", ("ill", "well"), target="class"))
+    sites = {"north": {"task": "ward"}, "south": {"task": "ham10k"}}
+    history = History()
+    for site, task, metrics in (("north", "ward", NAMES["class"].metrics), ("south", "ham10k", METRICS)):
+        report = {"site": site, "task": task, "source": "pairs", "round": 1, "seconds": 1.0}
+        report |= {"n_train": 2, "n_validation": 1, "n_test": 1, "test": dict.fromkeys(metrics, 0.5)}
+        report["wire"] = dict.fromkeys(("up", "down", "training", "seconds", "hidden"), 0)
+        history.add_report(report | {f"{metrics[0]}_per_image": [0.5], "drift": 0.25}, 0.0, 1)
+    results = build_results(tiny_config(sites=sites), "run", history, {})
+    assert list(results["mean"]["test"]) == [*NAMES["class"].metrics, *METRICS]
+    assert set(results["mean"]["test"].values()) == {0.5}
+    assert results["sites"]["north"]["balanced_accuracy_per_image"] == [0.5]
+    assert "dice_per_image" not in results["sites"]["north"]
+    assert results["sites"]["south"]["drift"] == 0.25, "a method's own"
+    _, north, south, mean = (line.split() for line in results_table(results).splitlines())
+    assert north[4:] == ["0.500"] * len(NAMES["class"].metrics) + ["-"] * len(METRICS)
+    assert south[4:] == ["-"] * len(NAMES["class"].metrics) + ["0.500"] * 5 + ["0.5", "0.5"]
+    assert len(mean) == 1 + len(results["mean"]["test"])
 
 
 def test_a_history_survives_json():
@@ -208,6 +235,20 @@ def test_a_site_that_was_never_tested_is_in_the_results_but_not_in_the_table(res
     for name in SITES:
         untested["sites"][name]["test"] = None
     assert len(results_table(untested).splitlines()) == 1
+
+
+def test_what_the_server_adds_has_a_column_only_where_a_site_knows_it(results):
+    assert results_table(results).splitlines()[0].endswith("  server adds")
+    alone = json.loads(json.dumps(results))
+    alone["sites"]["north"]["server_contribution"] = None
+    assert results_table(alone).splitlines()[0].endswith("  server adds")
+    for site in alone["sites"].values():
+        site["server_contribution"] = None
+    alone["mean"]["server_contribution"] = None
+    lines = results_table(alone).splitlines()
+    assert lines[0].split()[-1] == METRICS[-1]
+    assert [len(line.split()) for line in lines[1:-1]] == [4 + len(METRICS)] * 3
+    assert len({len(line) for line in lines}) == 1, "the columns are aligned"
 
 
 def test_a_score_that_is_not_known_is_a_dash(results):

@@ -7,9 +7,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_job import run_job, tiny_config, write_policy
 
 from mucald.data.images.phantoms import PHANTOMS
+from mucald.metrics.names import NAMES
 from mucald.metrics.scoring import Previews
 from mucald.results.history import History
-from mucald.results.results import METRICS
 from mucald.results.tensorboard import ScalarWriter, write_previews
 
 
@@ -39,13 +39,13 @@ def expected_scalars(results: dict) -> dict[str, list[tuple[int, float]]]:
             for name, value in entry["gradients"].items():
                 curves.setdefault(f"gradient_norm_{name}/{site}", []).append((step, value))
         for name, value in record["discriminators"].items():
-            curves.setdefault(f"discriminator/{name}", []).append((step, value))
+            curves.setdefault(f"discriminators/{name}", []).append((step, value))
         for name in ("segmentation", "causal", "denoiser"):
             rate = results["config"]["optimiser"][name]
             curves.setdefault(f"learning_rate/{name}", []).append((step, rate))
     for site, entry in results["sites"].items():
         curves[f"dice_validation/{site}"] = [(v["round"] + 1, v["dice"]) for v in entry["validation"]]
-        for metric in METRICS:
+        for metric in NAMES["mask"].metrics:
             curves[f"test_{metric}/{site}"] = [(0, entry["test"][metric])]
     return curves
 

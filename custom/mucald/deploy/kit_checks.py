@@ -15,7 +15,7 @@ from cryptography import x509
 from mucald.data.images.readers import read_record
 from mucald.data.layouts import find_records
 from mucald.data.site_file import SITE_FILE, read_site_file
-from mucald.deploy.kits import ALLOW_LIST, AUTHORIZATION, Kit
+from mucald.deploy.kits import ALLOW_LIST, AUTHORIZATION, CLASSES, Kit, left_by_earlier_version
 from mucald.errors import MucaldError
 from mucald.privacy.policy import read_policy
 from mucald.tasks import get_task
@@ -32,10 +32,6 @@ PACKAGES = (
     "safetensors",
     "PIL",
 )
-CLASSES = {
-    "server": "mucald.flare.controller.FederationController",
-    "site": "mucald.flare.executor.MethodExecutor",
-}
 SHORTEST_VALIDITY = datetime.timedelta(days=30)
 LEAST_SPACE_GIB = 2
 _MENDED = "; run this without --check"
@@ -110,6 +106,7 @@ def _resources(kit: Kit) -> Iterator[Finding]:
     except MucaldError as error:
         yield Finding(f"{kit.folder / 'local'}: {error}")
         return
+    yield from map(Finding, left_by_earlier_version(kit))
     needed = CLASSES[kit.kind]
     prefixes = resources.get(ALLOW_LIST, [])
     if not any(p == "*" or needed == p or needed.startswith(p.rstrip(".") + ".") for p in prefixes):

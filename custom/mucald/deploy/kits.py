@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from mucald.config.schema import read_json
 from mucald.data.site_file import SITE_FILE
-from mucald.errors import ConfigError
+from mucald.errors import ConfigError, MucaldError
 from mucald.home import PROVISIONED_HOME, participant_home
-from mucald.privacy.policy import POLICY_FILE
+from mucald.privacy.policy import POLICY_FILE, read_policy
 from mucald.state.files import write_atomically
 
 Kind = Literal["server", "site", "admin"]
@@ -19,6 +19,15 @@ Kind = Literal["server", "site", "admin"]
 RESOURCES = "resources.json"
 AUTHORIZATION = "authorization.json"
 ALLOW_LIST = "class_allow_list"
+CLASSES: dict[Kind, str] = {
+    "server": "mucald.flare.controller.FederationController",
+    "site": "mucald.flare.executor.MethodExecutor",
+}
+"""What a job names, by whose process it runs in."""
+
+_EARLIER_CLASSES = frozenset(
+    {"mucald.flare.controller.SplitFedController", "mucald.flare.executor.SplitFedExecutor"}
+)
 _STARTUP: dict[str, Kind] = {
     "fed_server.json": "server",
     "fed_client.json": "site",
@@ -101,11 +110,43 @@ def open_kit(folder: Path) -> Kit:
     )
 
 
+def left_by_earlier_version(kit: Kit) -> Iterator[str]:
+    """Yield what an earlier version of this package has laid into a kit and this one cannot use.
+
+    Raises:
+        ConfigError: the kit's resources are damaged.
+    """
+    if kit.kind == "admin":
+        return
+    for name in sorted(_EARLIER_CLASSES & set(kit.resources().get(ALLOW_LIST, []))):
+        yield (
+            f"{kit.folder / 'local' / RESOURCES} is of an earlier version: {ALLOW_LIST} names {name}, but "
+            f"jobs name {CLASSES[kit.kind]}; run 'python tools/site_setup.py {kit.folder}' and start again"
+        )
+
+
+def faults_at_start(folder: Path) -> list[str]:
+    """Return what keeps a site from taking part in any job, as far as it can be told without an image.
+
+    Args:
+        folder: its start-up kit.
+    """
+    found: list[str] = []
+    try:
+        kit = open_kit(folder)
+        found += left_by_earlier_version(kit)
+        read_policy(kit.home, kit.name)
+    except MucaldError as error:
+        found.append(str(error))
+    return found
+
+
 def set_up(kit: Kit, templates: Path, site_file: Path | None = None) -> list[str]:
     """Lay the templates into a kit; a second call changes nothing.
 
-    What the templates' ``resources.json`` says is merged into the kit's, all else there stays. Files that
-    people edit (``authorization.json``, ``policy.json``) are written only where they are absent.
+    What the templates' ``resources.json`` says is merged into the kit's; all else there stays, but for the
+    classes of an earlier version, which no job names any more. Files that people edit
+    (``authorization.json``, ``policy.json``) are written only where they are absent.
 
     Args:
         kit: the kit.
@@ -125,7 +166,9 @@ def set_up(kit: Kit, templates: Path, site_file: Path | None = None) -> list[str
     # The path as JSON writes it, without its quotation marks.
     workspace = json.dumps(str(kit.workspace))[1:-1]
     changes = json.loads(json.dumps(read_json(source / RESOURCES)).replace("{kit}", workspace))
-    written += _write(kit.folder / "local" / RESOURCES, merge(kit.resources(), changes))
+    resources = merge(kit.resources(), changes)
+    resources[ALLOW_LIST] = [name for name in resources[ALLOW_LIST] if name not in _EARLIER_CLASSES]
+    written += _write(kit.folder / "local" / RESOURCES, resources)
     if (source / AUTHORIZATION).exists():
         written += _copy(source / AUTHORIZATION, kit.folder / "local" / AUTHORIZATION)
     if kit.kind == "site":

@@ -1,10 +1,10 @@
 """Submitting a job to a running federation, following it, and fetching its results."""
 
+import json
 import math
-import re
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +24,7 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 from mucald.deploy.kits import open_kit
 from mucald.errors import MucaldError
+from mucald.federation.progress import LOGGER
 
 POLL_S = 2.0
 LOST = "LOST"
@@ -32,8 +33,8 @@ _LOGIN_TIMEOUT_S = 15.0
 _REFUSALS = (AuthenticationError, InvalidJobDefinition, JobNotFound, InternalError)
 # A server that is starting listens before it can answer a login: FLCommunicationError, "no callback".
 _DISCONNECTIONS = (NoConnection, SessionClosed, ConnectionError, FLCommunicationError)
-# What the coordinator logs of a run: its name, each site's round, and the table of results.
-_PROGRESS = re.compile(r"(?:^|- )((?:run [\w.-]+;|round \d+/|test  |site '|going on with run).*)$")
+_LOG = "log.json"
+"""FLARE's log of a job with an object of JSON in every line."""
 
 
 class SubmissionError(MucaldError):
@@ -148,14 +149,14 @@ class Federation:
             time.sleep(POLL_S)
 
     def progress(self, job_id: str) -> list[str]:
-        """Return what the server's log tells of a job's progress, a line per site and round.
+        """Return what the coordinator tells of a job: the run's name, each site's rounds, who is left out.
 
         Raises:
             SubmissionError: the server cannot be reached or shows this user no log.
         """
-        logs = self._ask(lambda session: session.get_job_logs(job_id))["logs"]
-        lines = str(logs.get("server", "")).splitlines()
-        return [match[1] for line in lines if (match := _PROGRESS.search(line))]
+        logs = self._ask(lambda session: session.get_job_logs(job_id, log_file_name=_LOG))["logs"]
+        entries = _entries(str(logs.get("server", "")))
+        return [str(entry["message"]) for entry in entries if entry.get("fullName") == LOGGER]
 
     def follow(self, job_id: str, tell: Callable[[str], None], timeout_s: float | None = None) -> str:
         """Wait until a job has ended, telling each new line of its progress; return its status.
@@ -218,3 +219,14 @@ class Federation:
             raise NotAllowed(f"this user may not do that: {error}") from None
         except _REFUSALS as error:
             raise SubmissionError(f"the server refuses: {error}") from None
+
+
+def _entries(log: str) -> Iterator[dict[str, Any]]:
+    """Yield the entries of a log; FLARE may cut off its beginning, and the end may not be written yet."""
+    for line in log.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            yield entry

@@ -16,7 +16,7 @@ from mucald.errors import CheckpointError, TrainingError
 from mucald.federation.admission import check_participants
 from mucald.federation.attendance import Attendance
 from mucald.federation.method import Contributor, Family, Notes, Saved, ServerContext, State
-from mucald.federation.progress import Progress
+from mucald.federation.progress import LOGGER, Progress
 from mucald.federation.report import check_report, check_reports
 from mucald.federation.runs import difference, new_run, run_to_resume
 from mucald.federation.task import SiteTask
@@ -35,6 +35,7 @@ from mucald.state.checkpoint import (
 from mucald.state.files import write_atomically
 
 log = logging.getLogger(__name__)
+told = logging.getLogger(LOGGER)
 
 KEPT_ROUNDS = 2
 FORMAT = 2
@@ -90,7 +91,7 @@ class Coordinator:
         self._writer = ScalarWriter(run_folder / "tb_events", config, self._history)
         if self._completed == 0:
             self._save()
-        log.info("run %s; to go on with it after a stop, set resume_from to %r", self.run_id, self.run_id)
+        told.info("run %s; to go on with it after a stop, set resume_from to %r", self.run_id, self.run_id)
         for warning in family.warnings(config):
             log.warning("%s", warning)
 
@@ -154,7 +155,8 @@ class Coordinator:
         """
         reports = check_reports(reports, site, self._members(site))
         for name, report in reports.items():
-            check_report(report, name, self._round["round"])
+            task = self._config.site(name).task
+            check_report(report, name, self._round["round"], task, self.method.report_fields)
         with self._lock:
             if site not in self._attendance.awaited:
                 log.warning("the report of site '%s' comes too late and is ignored", site)
@@ -173,10 +175,11 @@ class Coordinator:
         numbers = {name: report.get(name, {}) for name in ("losses", "gradients")}
         for name, values in notes.numbers.items():
             numbers[name] = numbers[name] | values if name in numbers else values
-        if "pretraining" in report:
-            numbers["pretraining"] = report["pretraining"]
+        for name, own in self.method.report_fields.items():
+            if own.task == "train" and name in report:
+                numbers[name] = report[name]
         self._round["sites"][site] = numbers
-        log.info(self._progress.line(report))
+        told.info(self._progress.line(report))
 
     def fail(self, site: str, reason: str) -> None:
         """Leave a site out of the open task: the server's part of it goes back to where the round began.
@@ -189,7 +192,7 @@ class Coordinator:
                 return
             self._history.failures.append({"site": site, "round": round_number, "reason": reason})
             self._progress.skip()
-        log.error("site '%s' is left out of round %d: %s", site, round_number + 1, reason)
+        told.error("site '%s' is left out of round %d: %s", site, round_number + 1, reason)
         trained = round_number < self._config.training.rounds
         self.method.rewind(site, self._saved(site) if trained else None)
 
@@ -205,7 +208,7 @@ class Coordinator:
         self._attendance.step(site)
         if site not in self.awaited:
             return
-        log.warning("site '%s' was started again and does its task anew", site)
+        told.warning("site '%s' was started again and does its task anew", site)
         self.method.restart(site, self._saved(site))
 
     def _saved(self, site: str) -> Saved | None:
@@ -292,7 +295,7 @@ class Coordinator:
             for site in self.method.site_parts()
         }
         self.method.load_state(without_prefix(_METHOD, tensors), parts)
-        log.info("going on with run %s after %d complete rounds", self.run_id, self._completed)
+        told.info("going on with run %s after %d complete rounds", self.run_id, self._completed)
 
     def _check_resumed(self, state: Mapping[str, Any]) -> None:
         """Check that a checkpoint is one of this job.

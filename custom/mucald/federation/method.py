@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from mucald.config.job import JobConfig
 from mucald.errors import WireError
 from mucald.federation.attendance import Attendance
+from mucald.federation.report import ReportField
 from mucald.federation.schedule import AtOnce, Schedule
 from mucald.federation.task import SiteTask
 from mucald.metrics.scoring import Previews
 from mucald.privacy.disclosure import Disclosure
-from mucald.privacy.policy import Policy
+from mucald.privacy.policy import OPEN, Policy
 from mucald.state.checkpoint import CheckpointStore
 from mucald.tasks import Task
 
@@ -124,6 +125,8 @@ class ServerMethod:
     """
 
     schedule: Schedule = AtOnce()
+    report_fields: ClassVar[Mapping[str, ReportField]] = {}
+    """What the sites' reports hold beside what those of every method do."""
 
     def begin_round(self, round_number: int) -> None:
         """Begin a task; no site may work on it yet."""
@@ -251,12 +254,12 @@ class Family(Protocol):
     def site(
         self, name: str, config: Any, home: Path, policy: Policy, store: CheckpointStore, device: torch.device
     ) -> SiteMethod:
-        """Build a participant's half, unless ``policy`` refuses what the job discloses.
+        """Build a participant's half; its ``policy`` allows all that the job discloses.
 
         Raises:
             DataError: a data file or an image is wrong.
             ConfigError: the job does not fit the site's task or its data.
-            PolicyError: the site's policy refuses the job.
+            PolicyError: the policy of a site that the participant answers for is wrong.
         """
 
     def network(self, model: "TrainedModel") -> nn.Module:
@@ -268,5 +271,13 @@ class Family(Protocol):
     def server_keeps_models(self, config: Any) -> bool:
         """Return whether a site's model has a part that only the server has."""
 
-    def disclosures(self, config: Any) -> list[Disclosure]:
-        """Return all that a job lets leave a site."""
+    def disclosures(self, config: Any, policy: Policy = OPEN, images_per_case: int = 1) -> list[Disclosure]:
+        """Return all that a job lets leave a site; nothing else may.
+
+        The engine holds it against the site's policy before it builds the site.
+
+        Args:
+            config: the job.
+            policy: of the site; some bounds the site keeps by itself, whatever the job asks.
+            images_per_case: most images of a patient; 1 where that is not known.
+        """

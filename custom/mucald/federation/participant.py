@@ -8,7 +8,7 @@ import torch
 
 from mucald.config.job import JobConfig
 from mucald.federation.method import Family, SiteMethod
-from mucald.privacy.policy import read_policy
+from mucald.privacy.policy import Policy, check_disclosures, read_policy
 from mucald.results.tensorboard import write_previews
 from mucald.state.checkpoint import CheckpointStore, save_checkpoint
 from mucald.state.files import write_atomically
@@ -21,14 +21,14 @@ ACCOUNT_FILE = "privacy_account.json"
 def create_site(
     family: Family, name: str, config: JobConfig, home: Path, run_id: str, device: torch.device
 ) -> SiteMethod:
-    """Build a site, or a participant that answers for several.
+    """Build a site, or a participant that answers for several, unless a policy of theirs refuses the job.
 
     Args:
         family: the job's family of methods.
         name: name of the participant.
         config: the job.
         home: its own folder; its ``site.json`` names its images, and without one it draws phantoms; its
-            ``policy.json`` says what may leave.
+            ``policy.json`` says what may leave. One that answers for several has a folder of each in it.
         run_id: names the run; its checkpoints lie in ``home/runs/<run_id>``.
         device: where to compute.
 
@@ -37,8 +37,16 @@ def create_site(
         ConfigError: the job does not fit the site's task or image size.
         PolicyError: the site's policy is wrong, or refuses the job.
     """
-    store = CheckpointStore(home / "runs" / run_id)
-    return family.site(name, config, home, read_policy(home, name), store, device)
+    policy = read_policy(home, name)
+    _check(family, name, config, policy)
+    for member in family.members(config, name):
+        if member != name:
+            _check(family, member, config, read_policy(home / member, member))
+    return family.site(name, config, home, policy, CheckpointStore(home / "runs" / run_id), device)
+
+
+def _check(family: Family, site: str, config: JobConfig, policy: Policy) -> None:
+    check_disclosures(policy, site, family.disclosures(config, policy), config.runtime.record)
 
 
 def save_site_outputs(site: SiteMethod, config: JobConfig, folder: Path) -> None:

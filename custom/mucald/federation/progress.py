@@ -3,6 +3,11 @@
 import time
 from typing import Any
 
+from mucald.metrics.names import names_of
+
+LOGGER = "mucald.progress"
+"""Logs what a person who follows the run reads, and nothing else; by this name others find it in a log."""
+
 
 def clock(seconds: float) -> str:
     """Return ``m:ss``, or ``h:mm:ss`` from an hour on."""
@@ -34,15 +39,16 @@ class Progress:
     def line(self, report: dict[str, Any]) -> str:
         """Count a task that is done and describe it."""
         self.skip()
-        elapsed = time.monotonic() - self._start
+        elapsed, names = time.monotonic() - self._start, names_of(report["task"])
+        title = names.primary.replace("_", " ").capitalize()
         if "test" in report:
-            dice = report["test"]["dice"]
-            what = f"test      {report['site']:<12} {'':<11} test Dice {_number(dice)}"
+            score = _number(report["test"][names.primary])
+            what = f"test      {report['site']:<12} {'':<11} test {title} {score}"
         else:
-            validation = report.get("validation")
-            dice = f"validation Dice {_number(validation['dice'])}" if validation else "first round"
-            number = f"round {report['round'] + 1}/{self._rounds}"
-            what = f"{number:<9} {report['site']:<12} loss {report['losses']['segmentation']:.3f}  {dice}"
+            number, score = f"round {report['round'] + 1}/{self._rounds}", "first round"
+            if validation := report.get("validation"):
+                score = f"validation {title} {_number(validation[names.primary])}"
+            what = f"{number:<9} {report['site']:<12} loss {report['losses'][names.loss]:.3f}  {score}"
         left = elapsed / self._done * self._left
         return f"{what:<58} | {clock(elapsed)} passed, about {clock(left)} left"
 

@@ -1,18 +1,31 @@
 """A site's report of one task: an allow-list of plain numbers, which the server checks before use."""
 
 import math
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from mucald.errors import WireError
-from mucald.results.results import METRICS
+from mucald.metrics.names import names_of
 
 _ALWAYS = {"site", "task", "source", "round", "n_train", "n_validation", "n_test", "wire", "seconds"}
 _TRAIN = {"losses", "gradients", "steps"}
-_TEST = {"test", "dice_per_image", "server_contribution"}
-_OPTIONAL = {"validation", "pretraining"}
+_OPTIONAL = {"validation"}
 _NO_NUMBERS = {"best", "per_class"}
 _MAX_TEXT = 100
+
+
+@dataclass(frozen=True)
+class ReportField:
+    """A field of a method's own in its sites' reports: a number, null, or an object of such.
+
+    Args:
+        task: in whose report it comes.
+        needed: whether it has to be there.
+    """
+
+    task: Literal["train", "test"]
+    needed: bool = True
 
 
 def check_reports(reports: Any, participant: str, sites: Collection[str]) -> dict[str, Any]:
@@ -26,18 +39,31 @@ def check_reports(reports: Any, participant: str, sites: Collection[str]) -> dic
     return {site: reports[site] for site in sites}
 
 
-def check_report(report: Any, site: str, round_number: int) -> None:
+def check_report(
+    report: Any, site: str, round_number: int, task: str, own: Mapping[str, ReportField]
+) -> None:
     """Check that a report is complete, of this site and round, and holds nothing but numbers and short names.
+
+    Args:
+        report: what came.
+        site: whose it must be.
+        round_number: of which round.
+        task: name of the site's task.
+        own: the fields that the job's method adds.
 
     Raises:
         WireError: naming what is wrong.
     """
     if not isinstance(report, dict):
         raise WireError(f"site '{site}' sent no report")
-    kind = _TEST if "test" in report else _TRAIN
-    if unknown := set(report) - _ALWAYS - kind - _OPTIONAL:
+    names = names_of(task)
+    kind = "test" if "test" in report else "train"
+    of_method = {name for name, field in own.items() if field.task == kind}
+    needed = _ALWAYS | (_TRAIN if kind == "train" else {"test", names.per_image})
+    needed |= {name for name in of_method if own[name].needed}
+    if unknown := set(report) - needed - of_method - _OPTIONAL:
         raise WireError(f"the report of site '{site}' has an unknown field '{min(map(str, unknown))}'")
-    if missing := (_ALWAYS | kind) - set(report):
+    if missing := needed - set(report):
         raise WireError(f"the report of site '{site}' lacks '{min(missing)}'")
     if report["site"] != site or report["round"] != round_number:
         raise WireError(f"site '{site}' sent a report of another site or round")
@@ -46,18 +72,24 @@ def check_report(report: Any, site: str, round_number: int) -> None:
     if not _is_number(report["seconds"]):
         raise WireError(f"'seconds' in the report of site '{site}' is not a number")
     _check_part(report, site, "wire", {"up", "down", "training", "seconds", "hidden"})
-    if kind is _TRAIN:
-        _check_part(report, site, "losses", {"segmentation"})
+    if kind == "train":
+        _check_part(report, site, "losses", {names.loss})
         _check_part(report, site, "gradients", set())
     else:
-        _check_part(report, site, "test", set(METRICS), unknown=set(METRICS))
-    if "pretraining" in report:
-        _check_part(report, site, "pretraining", set())
+        _check_part(report, site, "test", set(names.metrics), unknown=names.metrics)
     if "validation" in report:
-        _check_part(report, site, "validation", {"round", "dice", "loss", "best"}, unknown={"dice"})
+        known = {"round", names.primary, "loss", "best"}
+        _check_part(report, site, "validation", known, unknown={names.primary})
         if report["validation"]["loss"] < 0:
             raise WireError(f"'validation.loss' in the report of site '{site}' is negative")
+    for name in of_method & set(report):
+        if isinstance(report[name], dict):
+            _check_part(report, site, name, set())
+        elif report[name] is not None and not _is_number(report[name]):
+            raise WireError(f"'{name}' in the report of site '{site}' is not a number")
     _check_values(report, site)
+    if report["task"] != task:
+        raise WireError(f"site '{site}' reports on '{report['task']}', but the job gives it '{task}'")
 
 
 def _check_part(

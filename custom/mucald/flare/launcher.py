@@ -8,12 +8,17 @@ is repeatable, so the process is started anew and does the open round again from
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_launcher_spec import JobHandleSpec, JobReturnCode
 from nvflare.app_common.job_launcher.client_process_launcher import ClientProcessJobLauncher
 from nvflare.app_common.job_launcher.process_launcher import ProcessHandle
+
+from mucald.deploy.kits import faults_at_start
 
 CRASHES = frozenset(
     {signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
@@ -31,6 +36,14 @@ class RestartingLauncher(ClientProcessJobLauncher):
     def __init__(self, restarts: int):
         super().__init__()
         self._restarts = restarts
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Say at the site's start what would keep it from taking part in every job."""
+        if event_type == EventType.SYSTEM_BOOTSTRAP:
+            workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
+            for fault in faults_at_start(Path(workspace.get_root_dir())):
+                self.log_error(fl_ctx, fault)
+        super().handle_event(event_type, fl_ctx)
 
     def launch_job(self, job_meta: dict[str, Any], fl_ctx: FLContext) -> JobHandleSpec:
         """Start the job's process."""

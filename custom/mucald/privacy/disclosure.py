@@ -1,6 +1,6 @@
 """What leaves a site: every method declares it, and policy, account, results and docs read nothing else."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,36 +10,86 @@ Fact = float | int | str | None
 
 
 @dataclass(frozen=True)
+class Limit:
+    """What a policy says of one fact: ``max_x`` and ``min_x`` of the number ``x``, other names of a name.
+
+    Args:
+        meaning: what it limits, in a few words.
+        values: the names that the fact can have, of which a policy lists those that it allows; None where the
+            fact is a number, of which a policy gives a bound, or null for none.
+        unit: the limit in whose units it counts, which must then be given too.
+    """
+
+    meaning: str
+    values: tuple[str, ...] | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True)
 class Kind:
     """A kind of thing that can leave.
 
     Args:
         meaning: what it is, in a few words.
-        limits: what a policy that allows it has to say. ``max_x`` and ``min_x`` bound the fact ``x`` by a
-            number, null for no bound; any other name lists the values that this fact may have.
+        limits: what a policy that allows it has to say of it, by name.
     """
 
     meaning: str
-    limits: tuple[str, ...] = ()
+    limits: Mapping[str, Limit] = field(default_factory=dict)
 
+
+WEIGHT_PARTS = ("front end", "encoder", "whole network", "decoder under DP")
+_PAYLOAD_TYPE = Limit("number formats in which they may leave", ("float32", "bfloat16", "int8", "int4"))
 
 KINDS: dict[str, Kind] = {
-    "scores": Kind("losses, scores and counts of samples, in every report"),
+    "scores": Kind("losses, scores, numbers of images and times, in every report"),
     "latents": Kind(
         "numbers that the front end makes of an image",
-        ("max_snr", "mode", "max_releases", "min_cut", "max_channels", "payload_type"),
+        {
+            "max_snr": Limit("signal-to-noise ratio of one release, per number; any bound asks for noise"),
+            "mode": Limit("whether an image is released anew in every step, or once", ("fresh", "once")),
+            "max_releases": Limit("how often one image is released in a run"),
+            "min_cut": Limit("encoder levels that stay at the site"),
+            "max_channels": Limit("channels of a latent"),
+            "payload_type": _PAYLOAD_TYPE,
+        },
     ),
     "latent noise": Kind("the noise on latents, with which the server subtracts it"),
     "feature gradients": Kind(
         "the loss's gradient with respect to the server's features; depends on the labels",
-        ("max_clip", "min_noise", "payload_type"),
+        {
+            "max_clip": Limit("L2 norm of a sample's gradient; the site itself clips it"),
+            "min_noise": Limit("noise on it, in units of the clip; the site itself adds it", unit="max_clip"),
+            "payload_type": _PAYLOAD_TYPE,
+        },
     ),
-    "proxies": Kind("numbers computed from image and mask, such as the lesion's size", ("min_noise",)),
-    "weights": Kind("parameters trained on the site's images", ("part", "max_epsilon")),
+    "proxies": Kind(
+        "numbers computed from image and mask, such as the lesion's size",
+        {"min_noise": Limit("noise on them, in standard deviations of the proxy")},
+    ),
+    "weights": Kind(
+        "parameters trained on the site's images",
+        {
+            "part": Limit("of which network", WEIGHT_PARTS),
+            "max_epsilon": Limit(f"ε at δ = {DELTA:g}; any bound refuses weights without noise"),
+        },
+    ),
 }
 """Everything that can leave; what has no entry here no policy can allow."""
 
-WEIGHT_PARTS = ("front end", "encoder", "whole network", "decoder under DP")
+
+def fact_of(limit: str) -> str:
+    """Return the name of the fact that a limit is about."""
+    return limit.removeprefix("max_").removeprefix("min_")
+
+
+def shown(value: Any) -> str:
+    """Return a fact, or what a policy says of one, as a person reads it."""
+    if value is None:
+        return "without bound"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -50,9 +100,9 @@ class Disclosure:
         kind: of :data:`KINDS`, or a new one, which every policy refuses.
         often: how often, in words.
         noise: what noise is on it, in words.
-        facts: what a policy bounds.
-        bounds: what repeated releases guarantee, by what is released; empty where nothing does.
-        meaning: what it tells at most, in plain sentences.
+        facts: what policies limit (:func:`fact_of`); a number is None where nothing bounds it.
+        bounds: what repeated releases guarantee, by data split; empty where nothing does.
+        meaning: what it tells at most beside its bounds, in plain sentences.
     """
 
     kind: str
@@ -62,9 +112,18 @@ class Disclosure:
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     meaning: tuple[str, ...] = ()
 
+    def sentences(self) -> list[str]:
+        """Return what it tells at most, and what the weakest of its bounds guarantees."""
+        bounds = list(self.bounds.values())
+        if not bounds or any(bound.mu is None for bound in bounds):
+            return list(self.meaning)
+        weakest = max(bounds, key=lambda bound: bound.mu or 0.0)
+        return [*self.meaning, f"{self.kind.capitalize()}: {weakest.meaning}"]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the disclosure as JSON."""
-        return asdict(self) | {"meaning": list(self.meaning)}
+        bounds = {split: bound.to_dict() for split, bound in self.bounds.items()}
+        return asdict(self) | {"bounds": bounds, "meaning": self.sentences()}
 
 
 SCORES = Disclosure(
@@ -106,10 +165,5 @@ def account(disclosures: Sequence[Disclosure], images_per_case: int) -> dict[str
         "delta": DELTA,
         "images_per_case": images_per_case,
         "disclosures": [disclosure.to_dict() for disclosure in disclosures],
-        "meaning": [sentence for disclosure in disclosures for sentence in disclosure.meaning],
+        "meaning": [sentence for disclosure in disclosures for sentence in disclosure.sentences()],
     }
-
-
-def kinds_of(disclosures: Collection[Disclosure]) -> list[str]:
-    """Return the kinds that occur, each once, in their order."""
-    return list(dict.fromkeys(disclosure.kind for disclosure in disclosures))

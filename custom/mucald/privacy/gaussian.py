@@ -1,10 +1,8 @@
 """Gaussian differential privacy: what repeated Gaussian releases guarantee (Dong, Roth & Su, 2022)."""
 
 import math
-from dataclasses import dataclass
-
-from scipy.optimize import brentq
-from scipy.special import erfcx, ndtr
+from dataclasses import asdict, dataclass
+from typing import Any
 
 DELTA = 1e-5
 VACUOUS_EPSILON = 10.0
@@ -24,12 +22,17 @@ def epsilon(mu: float, delta: float = DELTA) -> float:
     """
     if mu == 0 or _delta(mu / 2, mu) <= delta:
         return 0.0
+    # Imported where it is used: it takes half a second, and a site that judges a job needs no ε.
+    from scipy.optimize import brentq
+
     lowest = -40.0  # Φ(−40) is 0 in float64
     a = brentq(lambda a: _delta(a, mu) - delta, lowest, mu / 2, xtol=1e-13, rtol=1e-14)
     return mu * (mu / 2 - a)
 
 
 def _delta(a: float, mu: float) -> float:
+    from scipy.special import erfcx, ndtr
+
     return float(ndtr(a) - math.exp(-(a**2) / 2) * erfcx((mu - a) / math.sqrt(2)) / 2)
 
 
@@ -43,21 +46,30 @@ class Bound:
             Rao), in units of the standardised latent's variance; 0 without noise, None where scores are not
             of a known scale.
         mu: μ of Gaussian differential privacy when all images of a patient are replaced.
-        epsilon: ε at δ = 1e-5 for that.
     """
 
     releases: int
     error_floor: float | None = None
     mu: float | None = None
-    epsilon: float | None = None
+
+    @property
+    def epsilon(self) -> float | None:
+        """ε at δ = 1e-5 for ``mu``."""
+        return None if self.mu is None else epsilon(self.mu)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the bound as JSON, with its ε."""
+        return asdict(self) | {"epsilon": self.epsilon}
 
     @property
     def meaning(self) -> str:
-        """What ``mu`` and ``epsilon`` mean, in a sentence."""
-        if self.mu is None or self.epsilon is None:
+        """What ``mu`` means, in a sentence."""
+        if self.mu is None:
             return "no noise bounds what it tells."
-        value = f"ε = {self.epsilon:.2g} at δ = {DELTA:g}"
-        if self.epsilon >= VACUOUS_EPSILON:
+        from scipy.special import ndtr
+
+        value = f"ε = {epsilon(self.mu):.2g} at δ = {DELTA:g}"
+        if epsilon(self.mu) >= VACUOUS_EPSILON:
             return f"{value} guarantees nothing in the worst case; what attackers achieve has to be measured."
         odds = 100 * float(ndtr(self.mu / 2))
         return (

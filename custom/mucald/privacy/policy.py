@@ -4,6 +4,7 @@ The hospital writes it, and the site reads it before it touches an image. It is 
 anything that the policy does not name, or more than it allows, is refused before anything leaves.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from mucald.config.common import require
 from mucald.config.schema import closest, parse, read_json
 from mucald.data.site_file import SITE_FILE
 from mucald.errors import ConfigError, PolicyError
-from mucald.privacy.disclosure import KINDS, WEIGHT_PARTS, Disclosure, Fact
+from mucald.privacy.disclosure import KINDS, Disclosure, Fact, Limit, fact_of, shown
 
 POLICY_FILE = "policy.json"
 
@@ -28,7 +29,7 @@ class Policy:
         discloses: what may leave, by kind of disclosure, with all limits that the kind has
             (:data:`mucald.privacy.disclosure.KINDS`). A kind that is not named may not leave.
         tensorboard_images: allow pictures in the site's own run folder, if ``site.json`` wants them too.
-        recording: allow that the site's own messages are recorded.
+        recording: allow jobs in which the server keeps the site's messages (``runtime.record``).
 
     Raises:
         ValueError: a kind or limit is unknown or missing, or has an impossible value.
@@ -40,7 +41,11 @@ class Policy:
 
     def __post_init__(self) -> None:
         for kind, limits in self.discloses.items():
-            require(kind in KINDS, f"'discloses' names the unknown kind '{kind}'{closest(kind, list(KINDS))}")
+            require(
+                kind in KINDS,
+                f"'discloses' names the unknown kind '{kind}'{closest(kind, list(KINDS))} "
+                f"(known: {', '.join(KINDS)})",
+            )
             _check_limits(kind, limits)
 
     def limit(self, kind: str, name: str) -> Any:
@@ -48,49 +53,56 @@ class Policy:
         return self.discloses.get(kind, {}).get(name)
 
 
-def _check_limits(kind: str, limits: Any) -> None:
+def _check_limits(kind: str, limits: Limits) -> None:
     where, known = f"discloses.{kind}", KINDS[kind].limits
-    require(isinstance(limits, dict), f"'{where}' must be an object of its limits")
     for name in limits:
         require(name in known, f"unknown key '{where}.{name}'{closest(name, list(known))}")
-    for name in known:
+    for name, limit in known.items():
         require(name in limits, f"missing key '{where}.{name}'")
         value = limits[name]
-        if name.startswith(("max_", "min_")):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            require(
-                value is None or (number and value >= 0),
-                f"'{where}.{name}' must be a number that is not negative, or null for no bound",
-            )
-        else:
-            require(
-                isinstance(value, list) and all(isinstance(one, str) for one in value),
-                f"'{where}.{name}' must list the values that are allowed",
-            )
+        if limit.values is not None:
+            _check_names(f"{where}.{name}", value, limit.values)
+            continue
+        _check_number(f"{where}.{name}", value, may_be_zero=name.startswith("min_"))
+        require(
+            not value or limit.unit is None or limits.get(limit.unit) is not None,
+            f"'{where}.{name}' counts in units of {limit.unit}, so give that too",
+        )
 
 
-_PAYLOAD_TYPES = ["float32", "bfloat16", "int8", "int4"]
+def _check_names(key: str, value: Any, known: Sequence[str]) -> None:
+    wanted = f"'{key}' must list some of {', '.join(known)}"
+    require(isinstance(value, list) and len(value) > 0, f"{wanted}; leave out the whole kind to forbid it")
+    for name in value:
+        require(name in known, f"{wanted}, not {shown(name)}{closest(str(name), list(known))}")
+
+
+def _check_number(key: str, value: Any, may_be_zero: bool) -> None:
+    wanted = "not be negative" if may_be_zero else "be positive"
+    fits = value is None or (_is_number(value) and (value > 0 or (may_be_zero and value == 0)))
+    require(fits, f"'{key}' must {wanted}, or null for no bound, not {shown(value)}")
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a finite number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def _widest(limit: Limit) -> list[str] | None:
+    return None if limit.values is None else list(limit.values)
+
 
 OPEN = Policy(
     discloses={
-        "scores": {},
-        "latents": {
-            "max_snr": None,
-            "mode": ["fresh", "once"],
-            "max_releases": None,
-            "min_cut": None,
-            "max_channels": None,
-            "payload_type": _PAYLOAD_TYPES,
-        },
-        "latent noise": {},
-        "feature gradients": {"max_clip": None, "min_noise": None, "payload_type": _PAYLOAD_TYPES},
-        "proxies": {"min_noise": None},
-        "weights": {"part": list(WEIGHT_PARTS), "max_epsilon": None},
+        kind: {name: _widest(limit) for name, limit in content.limits.items()}
+        for kind, content in KINDS.items()
     },
     tensorboard_images=True,
     recording=True,
 )
 """Allows all that is known to leave in some job. It holds for phantoms, which are nobody's."""
+
+_PAYLOAD_TYPES = OPEN.limit("latents", "payload_type")
 
 DEFAULT = Policy(
     discloses={
@@ -124,10 +136,11 @@ def read_policy(home: Path, site: str) -> Policy:
         return DEFAULT if (home / SITE_FILE).exists() else OPEN
     try:
         content = read_json(path)
-        if "require_noise" in content:
+        if "discloses" not in content:
             raise ConfigError(
-                "this is the policy of an earlier version, which governed latents alone; write it anew from "
-                "workspace_templates/site/policy.json, whose 'discloses' names all that may leave"
+                "it lacks 'discloses', which names all that may leave. A policy of an earlier version, which "
+                "governed latents alone, has to be written anew; start from "
+                "workspace_templates/site/policy.json"
             )
         return parse(Policy, content)
     except ConfigError as error:
@@ -136,14 +149,22 @@ def read_policy(home: Path, site: str) -> Policy:
         ) from None
 
 
-def check_disclosures(policy: Policy, site: str, disclosures: Sequence[Disclosure]) -> None:
+def check_disclosures(policy: Policy, site: str, disclosures: Sequence[Disclosure], recorded: bool) -> None:
     """Check that nothing leaves which the policy forbids.
+
+    Args:
+        policy: of the site.
+        site: its name.
+        disclosures: all that the job lets leave the site.
+        recorded: whether the server keeps what it gets.
 
     Raises:
         PolicyError: naming every rule that the job breaks, what is allowed and what is asked; public as a
             whole.
     """
     broken = [rule for disclosure in disclosures for rule in _broken(policy, disclosure)]
+    if recorded and not policy.recording:
+        broken.append("policy recording false, job records (runtime.record)")
     if broken:
         message = f"site '{site}' refuses: {'; '.join(broken)}"
         raise PolicyError(message, public=message)
@@ -155,22 +176,20 @@ def _broken(policy: Policy, disclosure: Disclosure) -> Iterator[str]:
         yield f"the job discloses {kind}, which the policy does not name"
         return
     for name, limit in policy.discloses[kind].items():
-        if name.startswith(("max_", "min_")):
-            fact = disclosure.facts[name[4:]]
-            if limit is not None and not _within(name, limit, fact):
-                yield f"policy {kind}.{name} {limit:g}, job {_shown(fact)}"
-        elif (fact := disclosure.facts[name]) not in limit:
-            yield f"policy {kind}.{name} {', '.join(limit) or 'none'}, job {_shown(fact)}"
+        if fact_of(name) not in disclosure.facts:
+            yield f"policy {kind}.{name} {shown(limit)}, job does not say (its method declares too little)"
+        elif not _within(name, limit, fact := disclosure.facts[fact_of(name)]):
+            # Rounded numbers may look alike, above all where one was copied from what a tool has printed.
+            write = repr if shown(limit) == shown(fact) else shown
+            yield f"policy {kind}.{name} {write(limit)}, job {write(fact)}"
 
 
-def _within(name: str, limit: float, fact: Fact) -> bool:
-    """Return whether a fact keeps a bound; one that is None is without any bound of its own."""
-    if not isinstance(fact, int | float):
+def _within(name: str, limit: Any, fact: Fact) -> bool:
+    """Return whether a fact keeps a limit; a number that nothing bounds keeps only the one that is none."""
+    if isinstance(limit, list):
+        return fact in limit
+    if limit is None or fact is None:
+        return limit is None
+    if not isinstance(fact, int | float) or not _is_number(fact):
         return False
     return fact <= limit if name.startswith("max_") else fact >= limit
-
-
-def _shown(fact: Fact) -> str:
-    if fact is None:
-        return "without any"
-    return f"{fact:.3g}" if isinstance(fact, float) else str(fact)

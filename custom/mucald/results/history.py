@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 DATA = ("task", "source", "n_train", "n_validation", "n_test")
-TEST = ("test", "dice_per_image", "server_contribution")
-_KEPT = (*DATA, *TEST)
+_PER_TASK = {"site", "round", "validation", "wire", "seconds"}
 SECONDS = ("task", "requests", "hidden", "server")
 
 
@@ -15,7 +14,7 @@ class History:
     """Everything that has been reported so far, as plain JSON, so that a checkpoint can hold it.
 
     Args:
-        rounds: one entry per round: losses and gradient norms per site, discriminators, failures.
+        rounds: one entry per round: losses and gradient norms per site, and numbers of the method's own.
         validation: by site, one entry per validated round.
         aggregation: by site, what its validation chose of the states offered to it, one entry per choice.
         reports: by site, what it said of its data and its test.
@@ -43,8 +42,9 @@ class History:
 
     def add_report(self, report: dict[str, Any], server_seconds: float, epochs: int) -> None:
         """Add a site's report of one task to the totals."""
-        site = report["site"]
-        self.reports.setdefault(site, {}).update({key: report[key] for key in _KEPT if key in report})
+        site, trained = report["site"], "losses" in report
+        kept = DATA if trained else report.keys() - _PER_TASK
+        self.reports.setdefault(site, {}).update({key: report[key] for key in kept})
         if "validation" in report:
             self.validation.setdefault(site, []).append(report["validation"])
         wire = self.wire.setdefault(site, {"up": 0, "down": 0, "training": 0})
@@ -55,7 +55,7 @@ class History:
         seconds["requests"] += report["wire"]["seconds"]
         seconds["hidden"] += report["wire"]["hidden"]
         seconds["server"] += server_seconds
-        if "losses" in report:
+        if trained:
             self.images[site] = self.images.get(site, 0) + epochs * report["n_train"]
 
     def note_first_step(self, moment: float | None, start: float) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 from mucald import __version__
 from mucald.config.job import JobConfig
-from mucald.results.history import DATA, SECONDS, TEST, History
+from mucald.metrics.names import names_of
+from mucald.results.history import DATA, SECONDS, History
 
-SCHEMA = 1
-METRICS = ("dice", "iou", "iou_with_background", "precision", "recall", "hd95", "assd")
+SCHEMA = 2
+"""Of the file; readers refuse another. Since 2 ``privacy`` is the account of what the job discloses."""
 
 
 def build_results(
@@ -39,7 +40,7 @@ def build_results(
         "config": config.to_dict(),
         "sites": sites,
         "mean": {
-            "test": {name: _mean(test[name] for test in tests) for name in METRICS},
+            "test": {name: _mean(test.get(name) for test in tests) for name in _metrics(config)},
             "server_contribution": _mean(site["server_contribution"] for site in sites.values()),
         },
         "rounds": history.rounds,
@@ -62,8 +63,16 @@ def build_results(
     }
 
 
+def _metrics(config: JobConfig) -> list[str]:
+    """Return the names of the scores that the job's tasks have, each once."""
+    names = [name for site in config.sites.values() for name in names_of(site.task).metrics]
+    return list(dict.fromkeys(names))
+
+
 def _site_results(site: str, history: History) -> dict[str, Any]:
     report = history.reports[site]
+    # What a site that was never tested cannot tell, and what only some methods have.
+    tested = {"test": None, names_of(report["task"]).per_image: None, "server_contribution": None}
     validation = history.validation.get(site, [])
     best = [entry["round"] for entry in validation if entry["best"]]
     return {
@@ -71,7 +80,7 @@ def _site_results(site: str, history: History) -> dict[str, Any]:
         "validation": validation,
         "best_round": best[-1] if best else None,
         "aggregation": history.aggregation.get(site, []),
-        **{key: report.get(key) for key in TEST},
+        **tested | {key: value for key, value in report.items() if key not in DATA},
         "wire": history.wire[site],
     }
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mucald.config.job import JobConfig
+from mucald.metrics.names import names_of
 from mucald.results.history import History
-from mucald.results.results import METRICS
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -65,15 +65,15 @@ class ScalarWriter:
     def close(self, results: dict[str, Any]) -> None:
         """Write validation and test scores and the factors of aggregation, and end the file."""
         for site, entry in results["sites"].items():
+            names = names_of(entry["task"])
             for validation in entry["validation"]:
-                if validation["dice"] is not None:
-                    self._writer.add_scalar(
-                        f"dice_validation/{site}", validation["dice"], validation["round"] + 1
-                    )
+                score, step = validation[names.primary], validation["round"] + 1
+                if score is not None:
+                    self._writer.add_scalar(f"{names.primary}_validation/{site}", score, step)
             for choice in entry["aggregation"]:
                 for block, factor in choice["factors"].items():
                     self._writer.add_scalar(f"factor_{block}/{site}", factor, choice["round"] + 1)
-            for metric in METRICS:
+            for metric in names.metrics:
                 if entry["test"] is not None and entry["test"][metric] is not None:
                     self._writer.add_scalar(f"test_{metric}/{site}", entry["test"][metric], 0)
         self._writer.close()

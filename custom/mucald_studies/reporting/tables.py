@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mucald.results.results import METRICS
+from mucald.metrics.names import NAMES
 from mucald_studies.reporting.comparison import MEAN, Comparisons
 from mucald_studies.reporting.document import Cell, Table
 from mucald_studies.reporting.runs import Method
@@ -21,6 +21,7 @@ HEADERS = {
     "hd95": "HD95 [px]",
     "assd": "ASSD [px]",
 }
+METRICS = NAMES["mask"].metrics
 _IN_PIXELS = ("hd95", "assd")
 _MEGA = 1e6
 _KILO = 1e3

@@ -1,8 +1,9 @@
 """Training on pooled data as a family: one participant answers for all sites."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -88,9 +89,10 @@ class PooledFamily:
         """Return False: the participant has the whole network."""
         return False
 
-    def disclosures(self, config: PooledConfig) -> list[Disclosure]:  # noqa: ARG002
-        """Return the reports alone: the data themselves have moved before the run."""
-        return [SCORES]
+    def disclosures(self, config: PooledConfig, *_: Any, **__: Any) -> list[Disclosure]:
+        """Return the reports alone, and say that the data themselves have moved before the run."""
+        moved = f"The images of all sites lie at '{config.participant}', where they came before the run."
+        return [replace(SCORES, meaning=(*SCORES.meaning, moved))]
 
 
 def _check_files(name: str, config: PooledConfig, home: Path) -> None:

@@ -150,4 +150,4 @@ class PooledSite(Resumable):
         summary, dice_per_image, previews = scores_of_test(data, self._batch_size, predict)
         weights = {name: tensor.clone() for name, tensor in self._network.weights(site).items()}
         self._tested.append(Tested(site, data.task, weights, previews))
-        return {"test": summary, "dice_per_image": dice_per_image, "server_contribution": None}
+        return {"test": summary, "dice_per_image": dice_per_image}

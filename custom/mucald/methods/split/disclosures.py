@@ -18,7 +18,7 @@ from mucald.methods.split.config import ReleaseConfig, SplitConfig
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.nets import backbone_of
 from mucald.privacy.disclosure import SCORES, Disclosure, weights
-from mucald.privacy.gaussian import Bound, epsilon
+from mucald.privacy.gaussian import Bound
 from mucald.privacy.policy import Policy
 
 
@@ -90,7 +90,7 @@ def _latents(config: SplitConfig, images: int) -> Disclosure:
     return Disclosure(
         "latents",
         ", ".join(f"{times} × per {split} image" for split, times in releases.items()),
-        "none" if snr is None else f"Gaussian, SNR {snr:.3g} per number",
+        "none" if snr is None else f"Gaussian, SNR {snr:.3g} on each of {latent_numbers(config)} numbers",
         {
             "snr": snr,
             "mode": config.release.mode,
@@ -98,7 +98,6 @@ def _latents(config: SplitConfig, images: int) -> Disclosure:
             "cut": network.cut,
             "channels": network.latent_channels,
             "payload_type": config.wire.latent,
-            "numbers": latent_numbers(config),
         },
         bounds,
         _meaning_of_latents(snr, bounds["train"]),
@@ -109,7 +108,7 @@ def _latent_bound(config: SplitConfig, snr: float | None, releases: int, images:
     if snr is None:
         return Bound(releases, 0.0)
     mu = 2 * min(config.release.clip, 1.0) * math.sqrt(latent_numbers(config) * snr * releases * images)
-    return Bound(releases, 1 / (releases * snr), mu, epsilon(mu))
+    return Bound(releases, 1 / (releases * snr), mu)
 
 
 def _meaning_of_latents(snr: float | None, train: Bound) -> tuple[str, ...]:
@@ -124,7 +123,7 @@ def _meaning_of_latents(snr: float | None, train: Bound) -> tuple[str, ...]:
     )
     if train.error_floor >= 1:
         floor += ", more than guessing the mean does"
-    return (f"{floor}. Knowledge of typical images lowers that.", f"Latents: {train.meaning}")
+    return (f"{floor}. Knowledge of typical images lowers that.",)
 
 
 def _gradients(config: SplitConfig, images: int) -> Disclosure:
@@ -133,7 +132,7 @@ def _gradients(config: SplitConfig, images: int) -> Disclosure:
     bound = Bound(steps)
     if release.gradient_noise_std:
         mu = 2 * math.sqrt(config.training.batch_size * steps * images) / release.gradient_noise_std
-        bound = Bound(steps, None, mu, epsilon(mu))
+        bound = Bound(steps, None, mu)
     noised = f"Gaussian, {release.gradient_noise_std:g} of the clip {release.gradient_clip or 0:g}"
     return Disclosure(
         "feature gradients",
@@ -145,11 +144,9 @@ def _gradients(config: SplitConfig, images: int) -> Disclosure:
             "payload_type": config.wire.feature_gradient,
         },
         {"train": bound},
-        (
-            f"Feature gradients: {bound.meaning}"
-            if bound.mu is not None
-            else "Feature gradients leave without noise: what they tell of the labels is not bounded.",
-        ),
+        ()
+        if bound.mu
+        else ("Feature gradients leave without noise: what they tell of the labels is not bounded.",),
     )
 
 

@@ -13,7 +13,7 @@ from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.causal.graphs import causal_task
 from mucald.methods.split.config import SplitConfig
 from mucald.privacy.disclosure import Disclosure
-from mucald.privacy.policy import Policy
+from mucald.privacy.policy import OPEN, Policy
 from mucald.state.checkpoint import CheckpointStore
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class SplitFamily:
         store: CheckpointStore,
         device: torch.device,
     ) -> SiteMethod:
-        """Build a site, unless its policy refuses the job."""
+        """Build a site."""
         from mucald.methods.split.site.build import build_site
 
         return build_site(name, config, home, policy, store, device)
@@ -95,8 +95,10 @@ class SplitFamily:
         """Return True: the deep layers lie there."""
         return True
 
-    def disclosures(self, config: SplitConfig) -> list[Disclosure]:
+    def disclosures(
+        self, config: SplitConfig, policy: Policy = OPEN, images_per_case: int = 1
+    ) -> list[Disclosure]:
         """Return latents, feature gradients and what else the job lets out."""
-        from mucald.methods.split.disclosures import disclosures
+        from mucald.methods.split.disclosures import disclosures, under
 
-        return disclosures(config)
+        return disclosures(under(policy, config), images_per_case)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from torch import nn
 from mucald.federation.method import ServerContext, ServerMethod, SiteMethod
 from mucald.methods.weights.config import WeightsConfig
 from mucald.privacy.disclosure import SCORES, Disclosure, weights
-from mucald.privacy.policy import Policy, check_disclosures
+from mucald.privacy.policy import Policy
 from mucald.state.checkpoint import CheckpointStore
 
 if TYPE_CHECKING:
@@ -63,14 +63,12 @@ class WeightsFamily:
         store: CheckpointStore,
         device: torch.device,
     ) -> SiteMethod:
-        """Build a site, unless its policy refuses the weights that the job shares."""
+        """Build a site."""
         from mucald.data.dataset import load_for
         from mucald.methods.weights.site import WeightsSite
 
-        disclosures = self.disclosures(config)
-        check_disclosures(policy, name, disclosures)
         data = load_for(name, config, home, policy.tensorboard_images)
-        return WeightsSite(name, config, data, disclosures, store, device)
+        return WeightsSite(name, config, data, self.disclosures(config), store, device)
 
     def network(self, model: "TrainedModel") -> nn.Module:
         """Return the site's network."""
@@ -88,6 +86,6 @@ class WeightsFamily:
         """Return False: the site has the whole network."""
         return False
 
-    def disclosures(self, config: WeightsConfig) -> list[Disclosure]:
+    def disclosures(self, config: WeightsConfig, *_: Any, **__: Any) -> list[Disclosure]:
         """Return scores and weights."""
         return [SCORES, weights(config.disclosed, "in every round")]

@@ -142,4 +142,4 @@ class WeightsSite(Resumable):
 
         batch_size = self._config.training.batch_size
         summary, dice_per_image, self._previews = scores_of_test(self._data, batch_size, predict)
-        return {"test": summary, "dice_per_image": dice_per_image, "server_contribution": None}
+        return {"test": summary, "dice_per_image": dice_per_image}

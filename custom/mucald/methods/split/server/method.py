@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from mucald.federation.method import Contributor, Notes, Saved, ServerContext, ServerMethod, State
+from mucald.federation.report import ReportField
 from mucald.federation.schedule import AtOnce, InTurn
 from mucald.methods.split.algorithms import Memory, algorithm_of
 from mucald.methods.split.config import SplitConfig
@@ -32,6 +33,11 @@ class SplitServerMethod(ServerMethod):
     Raises:
         ConfigError: the machine's memory does not suffice, or parts of the job do not fit each other.
     """
+
+    report_fields: ClassVar[Mapping[str, ReportField]] = {
+        "server_contribution": ReportField("test"),
+        "pretraining": ReportField("train", needed=False),
+    }
 
     def __init__(self, config: SplitConfig, sites: Sequence[str], context: ServerContext):
         self._config, self._device = config, context.device

@@ -7,10 +7,9 @@ import torch
 from mucald.data.dataset import Measures, load_for
 from mucald.methods.split.causal.graphs import causal_task
 from mucald.methods.split.config import SplitConfig
-from mucald.methods.split.disclosures import disclosures, under
 from mucald.methods.split.site.method import SplitSite
 from mucald.methods.split.site.once import OnceSite
-from mucald.privacy.policy import Policy, check_disclosures
+from mucald.privacy.policy import Policy
 from mucald.state.checkpoint import CheckpointStore
 
 
@@ -23,8 +22,6 @@ def build_site(
     name: str, config: SplitConfig, home: Path, policy: Policy, store: CheckpointStore, device: torch.device
 ) -> SplitSite:
     """Build a site; arguments and errors are those of :meth:`mucald.federation.method.Family.site`."""
-    carried_out = under(policy, config)
-    check_disclosures(policy, name, disclosures(carried_out))
     kind = OnceSite if config.release.mode == "once" else SplitSite
     data = load_for(name, config, home, policy.tensorboard_images, measures_of)
     return kind(name, config, data, policy, store, device)

@@ -1,0 +1,46 @@
+"""What is reported of a model, by what is told of a task's samples. A kind of target is one entry here."""
+
+from dataclasses import dataclass
+
+from mucald.tasks import Target, get_task
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names that reports, results and tables have.
+
+    Args:
+        loss: of the training loss that progress shows.
+        metrics: of the scores of a test. The first also scores the validation of every round, whose best is
+            the site's, and every test image.
+    """
+
+    loss: str
+    metrics: tuple[str, ...]
+
+    @property
+    def primary(self) -> str:
+        """The score that decides which round is best."""
+        return self.metrics[0]
+
+    @property
+    def per_image(self) -> str:
+        """The field that lists the first score of every test image."""
+        return f"{self.primary}_per_image"
+
+
+NAMES: dict[Target, Names] = {
+    "mask": Names(
+        "segmentation", ("dice", "iou", "iou_with_background", "precision", "recall", "hd95", "assd")
+    ),
+    "class": Names("classification", ("balanced_accuracy", "accuracy", "f1", "auroc")),
+}
+
+
+def names_of(task: str) -> Names:
+    """Return the names for a task.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    return NAMES[get_task(task).target]
