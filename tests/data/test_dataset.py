@@ -11,7 +11,7 @@ from image_files import write_pair
 from PIL import Image
 
 from mucald.config.common import PhantomConfig
-from mucald.data.dataset import SiteData, load_site_data, training_statistics
+from mucald.data.dataset import Measures, SiteData, load_site_data, training_statistics
 from mucald.data.images.phantoms import PHANTOMS
 from mucald.errors import ConfigError, DataError
 from mucald.methods.split.causal.graphs import causal_task
@@ -21,14 +21,18 @@ COUNTS = PhantomConfig(train=6, validation=2, test=3)
 SPLITS = ("train", "validation", "test")
 
 
+def proxies_of(task: str) -> Measures:
+    return causal_task(task).measures
+
+
 def phantoms(
     site: str = "embryo", task: str | None = "blastocyst", seed: int = 7, home: Path | None = None
 ) -> SiteData:
-    return load_site_data(site, task, 16, COUNTS, seed, home)
+    return load_site_data(site, task, 16, COUNTS, seed, home, proxies_of)
 
 
 def own(home: Path, size: int = 16, seed: int = 7) -> SiteData:
-    return load_site_data("hospital", None, size, COUNTS, seed, home)
+    return load_site_data("hospital", None, size, COUNTS, seed, home, proxies_of)
 
 
 def test_phantom_site() -> None:
@@ -60,13 +64,7 @@ def test_proxies_are_scored_with_the_training_statistics() -> None:
     raw = {
         name: np.array(
             [
-                [
-                    proxy(p.permute(1, 2, 0).numpy(), m.numpy())
-                    for proxy in (
-                        causal_task(data.task.name).proxies[n]
-                        for n in causal_task(data.task.name).graph.nodes
-                    )
-                ]
+                [proxy(p.permute(1, 2, 0).numpy(), m.numpy()) for proxy in proxies_of("ham10k").functions]
                 for p, m in zip(getattr(data, name).pixels, getattr(data, name).labels, strict=True)
             ]
         )
@@ -74,7 +72,7 @@ def test_proxies_are_scored_with_the_training_statistics() -> None:
     }
     mean, deviation = raw["train"].mean(axis=0), raw["train"].std(axis=0, ddof=1)
     for name in SPLITS:
-        assert np.allclose(getattr(data, name).proxies, (raw[name] - mean) / deviation, atol=1e-4)
+        assert np.allclose(getattr(data, name).measures, (raw[name] - mean) / deviation, atol=1e-4)
 
 
 def test_statistics_skip_undefined_values_and_zero_constant_columns() -> None:
@@ -163,7 +161,7 @@ def test_volume_gives_one_sample_per_slice_in_one_split(site: Callable[..., Path
     data = own(site(task="mosmed", root=str(tmp_path), layout="nnunet"))
     assert sum(len(getattr(data, name)) for name in SPLITS) == 1 + 2 + 3 + 4 + 5
     empty = sum(int((getattr(data, name).labels.flatten(1).sum(1) == 0).sum()) for name in SPLITS)
-    undefined = sum(int(getattr(data, name).proxies.isnan().all(dim=1).sum()) for name in SPLITS)
+    undefined = sum(int(getattr(data, name).measures.isnan().all(dim=1).sum()) for name in SPLITS)
     assert empty == undefined == 5
 
 
@@ -196,7 +194,7 @@ def test_cache_is_used_and_private(
     monkeypatch.setattr("mucald.data.dataset.read_record", None)
     again = own(home)
     for name in SPLITS:
-        for array in ("pixels", "labels", "proxies"):
+        for array in ("pixels", "labels", "measures"):
             ours, theirs = getattr(getattr(fresh, name), array), getattr(getattr(again, name), array)
             assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
 
