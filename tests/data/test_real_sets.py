@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mucald.config.common import PhantomConfig
-from mucald.data.dataset import SiteData, load_site_data
+from mucald.config.common import DataConfig, PhantomConfig
 from mucald.data.layouts import find_records
+from mucald.data.loading import load_site_data
+from mucald.data.site_data import SiteData
 from mucald.data.site_file import read_site_file
 from mucald.data.splits import split_records
 
@@ -35,7 +36,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(home: Path) -> SiteData:
-    return load_site_data(home.name, None, 64, PhantomConfig(1, 1, 1), 7, home)
+    return load_site_data(home.name, None, DataConfig(64, PhantomConfig(1, 1, 1)), 7, home)
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -11,7 +11,8 @@ from tiny_job import PLAIN, Run, run_job, tiny_content
 from torch import Tensor
 
 from mucald.config.job import JobConfig
-from mucald.data.dataset import Split, load_site_data
+from mucald.data.loading import load_site_data
+from mucald.data.site_data import DataSplit
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
 from mucald.methods.jobs import load_base, parse_config
 
@@ -57,12 +58,12 @@ class Trained:
         return load_model(*self.files(kind))
 
 
-def images_of(config: JobConfig) -> Split:
+def images_of(config: JobConfig) -> DataSplit:
     task = config.site(SITE).task
-    return load_site_data(SITE, task, config.data.image_size, config.data.phantoms, config.seed, None).test
+    return load_site_data(SITE, task, config.data, config.seed, None).test
 
 
-def write_pictures(split: Split, folder: Path) -> list[Path]:
+def write_pictures(split: DataSplit, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index:02}.png" for index in range(len(split))]
     for path, pixels in zip(paths, split.pixels, strict=True):

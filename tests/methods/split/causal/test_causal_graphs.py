@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from tiny_job import PLAIN, run_job, tiny_config
 
 from mucald.errors import ConfigError
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS, CausalGraph, CausalTask, causal_task
@@ -58,6 +61,14 @@ def test_registry_is_consistent(name: str) -> None:
 def test_a_task_without_a_graph_is_named() -> None:
     with pytest.raises(ConfigError, match=r"'chest' has no causal graph.*blastocyst.*fetal_head"):
         causal_task("chest")
+
+
+def test_only_a_job_with_proxies_needs_a_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(CAUSAL_TASKS, "kvasir")
+    plain = tiny_config(PLAIN, training={"rounds": 1})
+    assert not run_job(plain, tmp_path / "plain").results["failures"]
+    with pytest.raises(ConfigError, match=r"'kvasir' has no causal graph"):
+        run_job(tiny_config(), tmp_path / "causal")
 
 
 @pytest.mark.parametrize("name", CAUSAL_TASKS)

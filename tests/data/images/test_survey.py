@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mucald.data.images.survey import survey
 from mucald.data.site_file import read_site_file
-from mucald.data.survey import survey
 from mucald.methods.split.causal.graphs import causal_task
 from mucald_studies.reporting.data_page import STAYS, data_document
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
 from check_data import main
 
 
