@@ -17,7 +17,7 @@ from mucald.methods.split.site import method as site
 from mucald.methods.split.site import once as once_site
 
 # What looks at finished runs, and takes the sites' part in it, does so on the CPU.
-EXAMINES = ("inference/", "privacy/attacks/")
+EXAMINES = ("inference/", "methods/split/as_tested.py")
 
 
 def chosen(name: str) -> str:

@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mucald.data.images.survey import survey
 from mucald.data.site_file import read_site_file
-from mucald.data.survey import survey
 from mucald.errors import MucaldError
 from mucald.methods.split.site.build import measures_of
 from mucald_studies.reporting.data_page import data_document

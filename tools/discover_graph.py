@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mucald.config.common import PhantomConfig
-from mucald.data.dataset import load_site_data
+from mucald.config.common import DataConfig, PhantomConfig
+from mucald.data.loading import load_site_data
 from mucald.data.site_file import SITE_FILE
 from mucald.errors import ConfigError, DataError, MucaldError
 from mucald.federation.progress import clock
-from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.causal.graphs import causal_task, measures_of
 from mucald.tasks import Task
 from mucald_studies.discovery.bootstrap import bootstrap, learn
 from mucald_studies.discovery.drawing import svg
@@ -45,8 +45,8 @@ def training_rows(options: argparse.Namespace) -> tuple[Task, Rows, str]:
     elif not (options.home / SITE_FILE).exists():
         raise DataError(f"{options.home} has no {SITE_FILE}; give the folder of one site, HOME/<site>")
     site = options.home.name if options.home else options.task
-    phantoms = PhantomConfig(train=options.phantoms, validation=1, test=1)
-    data = load_site_data(site, options.task, options.image_size, phantoms, options.seed, options.home)
+    config = DataConfig(options.image_size, PhantomConfig(train=options.phantoms, validation=1, test=1))
+    data = load_site_data(site, options.task, config, options.seed, options.home, measures_of)
     rows = complete_rows(
         causal_task(data.task.name).graph.nodes, data.train.measures.numpy().astype(np.float64)
     )

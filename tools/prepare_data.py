@@ -13,7 +13,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from mucald.data.datalist import build_datalist, check_copies
+from mucald.data.datalist import build_datalist
+from mucald.data.images.survey import check_copies
 from mucald.data.layouts import Record, find_records
 from mucald.data.patients import read_patients, with_patients
 from mucald.data.site_file import SiteFile, read_site_file

@@ -45,11 +45,11 @@ def nnunet(root: Path, labels: dict[str, Any], ending: str = ".nii.gz") -> None:
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".png"])
-def test_nnunet_takes_three_channels_and_the_file_ending(tmp_path: Path, ending: str) -> None:
+def test_nnunet_takes_all_channels_and_the_file_ending(tmp_path: Path, ending: str) -> None:
     nnunet(tmp_path, {"background": 0, "infection": 1}, ending)
     (record,) = find(tmp_path, "nnunet", "mosmed")
     assert record.case == "c1"
-    assert [path.name for path in record.images] == [f"c1_{c:04}{ending}" for c in range(3)]
+    assert [path.name for path in record.images] == [f"c1_{c:04}{ending}" for c in range(4)]
     assert record.mask == tmp_path / f"labelsTr/c1{ending}"
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from mucald.config.common import PhantomConfig
-from mucald.data.dataset import SiteData, load_site_data
+from mucald.config.common import DataConfig, PhantomConfig
 from mucald.data.layouts import find_records
+from mucald.data.loading import load_site_data
+from mucald.data.site_data import SiteData
 from mucald.data.site_file import read_site_file
 from mucald.data.splits import split_records
+from mucald.methods.split.site.build import measures_of
 
 REPOSITORY = Path(__file__).parents[2]
 REAL = REPOSITORY.parent / "shared" / "data" / "real"
@@ -35,7 +37,8 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(home: Path) -> SiteData:
-    return load_site_data(home.name, None, 64, PhantomConfig(1, 1, 1), 7, home)
+    data = DataConfig(64, PhantomConfig(1, 1, 1))
+    return load_site_data(home.name, None, data, 7, home, measures_of)
 
 
 @pytest.mark.parametrize("name", SETS)

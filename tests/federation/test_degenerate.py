@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_job import PLAIN, Run, equal_models, equal_tensors, run_job, tiny_config
 
-from mucald.data.dataset import load_site_data
+from mucald.data.loading import load_site_data
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.nets import build_backbone
 from mucald.state.checkpoint import load_checkpoint, without_prefix
@@ -37,7 +37,7 @@ def test_with_everything_off_a_step_is_that_of_a_plain_network(cut, tmp_path):
     network = {"network": {"cut": cut, "latent_channels": 4}, "release": {"clip": 1.5}}
     config = tiny_config(PLAIN, ONE_STEP, network, optimiser={"clip_norm": 1e9})
     run = run_job(config, tmp_path, sites=["north"])
-    data = load_site_data("north", "kvasir", 16, config.data.phantoms, config.seed, None)
+    data = load_site_data("north", "kvasir", config.data, config.seed, None)
     plan = build_backbone("unet", features=(8, 16, 32), cut=cut, latent_channels=4, norm="instance")
     parts = {"front_end": plan.front_end(), "middle": plan.middle(), "back_end": plan.back_end(2)}
     server, site = saved(run, "north", 0)

@@ -17,7 +17,6 @@ from mucald.inference.export import check_export, export
 from mucald.inference.images import find_inputs
 from mucald.inference.model_files import find_model_files, load_model
 from mucald.inference.predict import Segmenter, predict_images
-from mucald.methods.split.joined import JoinedModel
 
 BACKBONES = {
     "unet3plus": {"backbone": "unet3plus"},
@@ -29,9 +28,9 @@ BACKBONES = {
 def test_every_kind_of_job_is_exported(kind, trained, tmp_path):
     model = trained.model(kind)
     assert export(model, tmp_path).keys() == {"torchscript", "bundle"}
-    images = images_of(config_of(kind)).images
+    images = images_of(config_of(kind)).whole().images
     script = torch.jit.load(tmp_path / "models/model.ts")
-    torch.testing.assert_close(script(images), JoinedModel(model)(images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(script(images), model.network()(images), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -44,7 +43,7 @@ def test_every_backbone_is_exported(backbone, tmp_path):
 
 def test_an_export_of_other_weights_is_refused(trained, tmp_path):
     export(trained.model("no noise"), tmp_path)
-    other = JoinedModel(trained.model("mucald"))
+    other = trained.model("mucald").network()
     with pytest.raises(ModelError, match="differs from the model"):
         check_export(other, tmp_path, 16)
 
@@ -66,7 +65,7 @@ def test_the_bundle_alone_gives_the_masks_of_the_tool(trained, tmp_path):
     )
     workflow.initialize()
     workflow.run()
-    segmenter = Segmenter(JoinedModel(model), 16, 1)
+    segmenter = Segmenter(model.network(), 16, 1)
     predict_images(find_inputs([tmp_path / "images"], False), segmenter, model.task, tmp_path / "expected")
     expected = sorted((tmp_path / "expected").glob("*.png"))
     assert len(expected) == 6

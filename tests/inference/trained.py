@@ -7,31 +7,36 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tiny_job import PLAIN, Run, run_job, tiny_config
+from tiny_job import PLAIN, Run, run_job, tiny_content
 from torch import Tensor
 
-from mucald.data.dataset import Split, load_site_data
+from mucald.config.job import JobConfig
+from mucald.data.loading import load_site_data
+from mucald.data.site_data import DataSplit
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
-from mucald.methods.split.config import SplitConfig
+from mucald.methods.jobs import load_base, parse_config
 
 KINDS: dict[str, list[dict[str, Any]]] = {
     "mucald": [],
     "no denoiser": [{"crdm": {"denoiser": False}}],
     "single releases": [{"release": {"mode": "once", "pretraining_epochs": 1}}],
-    "repeated noise": [{"release": {"mode": "memoised"}}],
     "no noise": [PLAIN],
     "shared front end": [PLAIN, {"algorithm": {"name": "fedper"}}],
     "mixture": [PLAIN, {"algorithm": {"name": "fedem", "args": {"components": 2}}}],
     "task adaptation": [PLAIN, {"network": {"task_adaptation": True}}],
     "batch norm": [PLAIN, {"network": {"norm": "batch"}}],
     "bfloat16": [PLAIN, {"network": {"precision": "bfloat16"}}],
-    "pooled": [PLAIN, {"algorithm": {"name": "centralized", "args": {"site": "pooled"}}, "min_sites": 1}],
+    "pooled": [],
 }
 SITE = "south"
 
 
-def config_of(kind: str) -> SplitConfig:
-    return tiny_config(*KINDS[kind], data={"phantoms": {"test": 5}})
+def config_of(kind: str) -> JobConfig:
+    content = tiny_content(*KINDS[kind], data={"phantoms": {"test": 5}})
+    if kind == "pooled":
+        base = load_base("pooled/centralized").to_dict()
+        content = base | {key: content[key] for key in ("sites", "data", "training", "network", "runtime")}
+    return parse_config(content)
 
 
 class Trained:
@@ -53,12 +58,12 @@ class Trained:
         return load_model(*self.files(kind))
 
 
-def images_of(config: SplitConfig) -> Split:
+def images_of(config: JobConfig) -> DataSplit:
     task = config.site(SITE).task
-    return load_site_data(SITE, task, config.data.image_size, config.data.phantoms, config.seed, None).test
+    return load_site_data(SITE, task, config.data, config.seed, None).test
 
 
-def write_pictures(split: Split, folder: Path) -> list[Path]:
+def write_pictures(split: DataSplit, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index:02}.png" for index in range(len(split))]
     for path, pixels in zip(paths, split.pixels, strict=True):

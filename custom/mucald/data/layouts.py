@@ -16,7 +16,6 @@ from mucald.tasks import get_task
 
 SPLITS = ("train", "validation", "test")
 DATALIST_SECTIONS = {"training": "train", "validation": "validation", "test": "test", "testing": "test"}
-RGB_CHANNELS = 3
 
 _PICTURE = r"(?:png|jpe?g|bmp|tiff?|nii|nii\.gz)"
 _PUBLIC = "the site's image set does not have the layout that site.json names"
@@ -89,8 +88,7 @@ def _hc18(root: Path, _site_file: SiteFile) -> list[Record]:
 def _nnunet(root: Path, site_file: SiteFile) -> list[Record]:
     """nnU-Net raw: ``imagesTr/<case>_<channel>``, ``labelsTr/<case>``.
 
-    ``dataset.json`` tells the labels and the files' ending. Of several channels the first three become red,
-    green and blue.
+    ``dataset.json`` tells the labels and the files' ending.
     """
     description = _json(root / "dataset.json")
     ending = re.escape(str(description.get("file_ending", ".nii.gz")))
@@ -100,7 +98,7 @@ def _nnunet(root: Path, site_file: SiteFile) -> list[Record]:
     channels: dict[str, list[Path]] = {}
     for name in sorted(files):
         channels.setdefault(name[: -len("_0000")], []).append(files[name])
-    images = {case: tuple(paths[:RGB_CHANNELS]) for case, paths in channels.items()}
+    images = {case: tuple(paths) for case, paths in channels.items()}
     return _paired(images, _files(root / "labelsTr", rf"([^.].*){ending}"))
 
 
@@ -128,7 +126,7 @@ def _datalist(path: Path) -> list[Record]:
                     f"{where} must have 'image' and 'label'; leave out what is unlabelled", public=_PUBLIC
                 )
             names = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-            images = tuple(path.parent / str(name) for name in names[:RGB_CHANNELS])
+            images = tuple(path.parent / str(name) for name in names)
             mask = path.parent / str(entry["label"])
             for file in (*images, mask):
                 if not file.is_file():

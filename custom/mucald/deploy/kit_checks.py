@@ -12,8 +12,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from mucald.data.images.readers import read_record
-from mucald.data.layouts import find_records
+from mucald.data.loading import loader_of
 from mucald.data.site_file import SITE_FILE, read_site_file
 from mucald.deploy.kits import ALLOW_LIST, AUTHORIZATION, CLASSES, Kit, left_by_earlier_version
 from mucald.errors import MucaldError
@@ -166,13 +165,12 @@ def _images(kit: Kit) -> Iterator[Finding]:
         return
     try:
         site_file = read_site_file(path)
-        records = find_records(site_file)
-        for record in records:
-            read_record(record, get_task(site_file.task), site_file.value_map)
+        task = get_task(site_file.task)
+        count = loader_of(task).check(site_file, task)
     except MucaldError as error:
         yield Finding(str(error))
         return
-    yield Finding(f"{len(records)} images with masks can be read", hinders=False)
+    yield Finding(f"{count} images with masks can be read", hinders=False)
 
 
 def _server_reachable(kit: Kit) -> Iterator[Finding]:

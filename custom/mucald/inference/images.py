@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mucald.data.images.geometry import is_nifti
-from mucald.data.layouts import RGB_CHANNELS
 from mucald.errors import DataError
 
 _FILE = re.compile(r"([^.].*?)(\.(?:png|jpe?g|bmp|tiff?|nii|nii\.gz))", re.IGNORECASE)
@@ -44,7 +43,7 @@ def find_inputs(paths: Iterable[Path], channels: bool) -> list[Input]:
     Args:
         paths: files, and folders whose files with the ending of an image are taken.
         channels: files called ``<name>_0000``, ``<name>_0001``, … are the channels of one image, as in
-            nnU-Net; the first three are read.
+            nnU-Net; the first three count.
 
     Raises:
         DataError: a path does not exist, is no image, two images would have one mask, or nothing was found.
@@ -62,7 +61,7 @@ def find_inputs(paths: Iterable[Path], channels: bool) -> list[Input]:
             if channel is None:
                 raise DataError(f"{path}: {found[key].files[0]} would have the same mask; rename one")
             files = (*found[key].files, path)
-        found[key] = Input(key, files[:RGB_CHANNELS], ending if is_nifti(path) else ".png")
+        found[key] = Input(key, files, ending if is_nifti(path) else ".png")
     if not found:
         raise DataError("no images found; give files or folders of PNG, JPEG, BMP, TIFF or NIfTI files")
     return list(found.values())

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mucald.data.dataset import resize
 from mucald.data.images.geometry import spacing_mm
 from mucald.data.images.readers import read_image
+from mucald.data.images.squares import resize
 from mucald.errors import DataError
 from mucald.inference.images import Input, write_mask
 from mucald.tasks import Task

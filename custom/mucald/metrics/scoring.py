@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mucald.data.dataset import Batch, SiteData, Split
+from mucald.data.site_data import Batch, DataSplit, SiteData
 from mucald.errors import TrainingError
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.metrics import segmentation as metrics
@@ -51,14 +51,19 @@ def data_report(site: str, data: SiteData, round_number: int) -> dict[str, Any]:
     }
 
 
-def in_order(split: Split, batch_size: int) -> Iterator[tuple[int, Tensor, Batch]]:
+def in_order(split: DataSplit, batch_size: int) -> Iterator[tuple[int, Tensor, Batch]]:
     """Yield number, rows and content of every mini-batch of a split, in the order of its images."""
     for step, rows in enumerate(torch.arange(len(split)).split(batch_size)):
         yield step, rows, split.batch(rows)
 
 
 def scores_of_validation(
-    site: str, split: Split, batch_size: int, loss: SegmentationLoss, round_number: int, predict: PredictEach
+    site: str,
+    split: DataSplit,
+    batch_size: int,
+    loss: SegmentationLoss,
+    round_number: int,
+    predict: PredictEach,
 ) -> list[tuple[float | None, float]]:
     """Return mean Dice (None where no class counts) and mean loss on a site's validation images, per model.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mucald import optimisers, randomness
-from mucald.data.dataset import SiteData
+from mucald.data.site_data import SiteData
 from mucald.errors import TrainingError
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.nets import back_end_of, backbone_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mucald.data.dataset import SiteData
+from mucald.data.site_data import SiteData
 from mucald.errors import AttackError
 from mucald.federation.task import SiteTask
 from mucald.methods.split.config import ReleaseConfig, SplitConfig

@@ -27,7 +27,7 @@ from mucald.errors import ConfigError
 from mucald.federation.coordinator import Coordinator
 from mucald.federation.task import SiteTask
 from mucald.methods.split import FAMILY
-from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.causal.graphs import n_proxies
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.aggregator import Aggregator
 from mucald.methods.split.server.discriminators import Discriminators
@@ -67,13 +67,14 @@ class _Site:
     def __init__(self, name: str, number: int, config: SplitConfig):
         self.name, self._config = name, config
         draws = torch.Generator().manual_seed(number)
-        batch, nodes = config.training.batch_size, len(causal_task(config.site(name).task).graph.nodes)
+        batch = config.training.batch_size
+        nodes = n_proxies(config.crdm.encoder, config.site(name).task)
         shape = (batch, *backbone_of(config.network).latent_shape(config.data.image_size))
         level = torch.full((batch,), config.release.t, dtype=torch.int32)
         self._released = Released(torch.randn(shape, generator=draws), level, None)
         self._gradient = 1e-3 * torch.randn(shape, generator=draws)
         self._proxies: NoisedProxies | None = None
-        if config.crdm.encoder != "none":
+        if nodes:
             present = torch.ones((batch, nodes), dtype=torch.uint8)
             self._proxies = torch.randn((batch, nodes), generator=draws), present
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mucald.data.dataset import training_statistics
+from mucald.data.measures import training_statistics
 from mucald.errors import DataError
 
 Matrix = NDArray[np.float64]

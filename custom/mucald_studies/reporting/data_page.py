@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
+from mucald.data.images.survey import ImageFacts, Survey
 from mucald.data.layouts import SPLITS
-from mucald.data.survey import ImageFacts, Survey
 from mucald_studies.reporting.document import (
     Bullets,
     Cell,

@@ -38,9 +38,7 @@ def test_the_scene_does_not_depend_on_the_size(task: Task) -> None:
 @ALL_TASKS
 def test_proxies_are_defined_and_vary(task: Task) -> None:
     samples = [PHANTOMS[task.name](generator("phantom", index), 48) for index in range(30)]
-    values = np.array(
-        [[proxy(*sample) for proxy in causal_task(task.name).proxies.values()] for sample in samples]
-    )
+    values = np.array([causal_task(task.name).measures.of(*sample) for sample in samples])
     assert np.isfinite(values).all()
     assert (values.std(axis=0) > 0.005 * np.abs(values.mean(axis=0))).all()
 

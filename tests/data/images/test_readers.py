@@ -91,6 +91,13 @@ def test_channels_become_red_green_blue(tmp_path: Path) -> None:
     assert not image[..., 2].any()
 
 
+def test_of_more_than_three_channels_the_first_three_count(tmp_path: Path) -> None:
+    channels = [np.roll(np.arange(64, dtype=np.int16), i).reshape(8, 8) for i in range(4)]
+    paths = tuple(save_nifti(tmp_path / f"c_{i}.nii", channel) for i, channel in enumerate(channels))
+    assert np.array_equal(read_image(paths), read_image(paths[:3]))
+    assert not np.array_equal(read_image(paths), read_image(paths[1:]))
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "P"])
 def test_masks_hold_class_ids_in_any_mode(tmp_path: Path, mode: str) -> None:
     mask = read_mask(save_mask(tmp_path / "m.png", 1, 2, mode=mode), THREE, {})

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from mucald.methods.pooled.network import PooledNetwork
 from test_resume import RESUMED, run_until
 from tiny_job import CPU, PLAIN, Federation, Run, equal_models, equal_tensors, run_job, tiny_config
 
-from mucald.data.dataset import load_site_data
+from mucald.data.loading import load_site_data
 from mucald.errors import TrainingError
 from mucald.federation.participant import create_site
-from mucald.methods.pooled.network import PooledNetwork
 from mucald.methods.pooled.site import PooledSite
 from mucald.metrics import segmentation as metrics
 from mucald.state.checkpoint import load_checkpoint
@@ -60,10 +60,7 @@ def test_with_one_site_it_is_a_split_run_without_noise(clip_norm, tmp_path):
 
 def test_a_step_leaves_the_back_ends_of_other_sites_alone():
     """Even where AdamW remembers an earlier gradient."""
-    data = {
-        site: load_site_data(site, CONFIG.site(site).task, 16, CONFIG.data.phantoms, 7, None)
-        for site in SITES
-    }
+    data = {site: load_site_data(site, CONFIG.site(site).task, CONFIG.data, 7, None) for site in SITES}
     network = PooledNetwork(CONFIG, data, CPU)
     batch = data["north"].train.batch([0, 1])
     network.train_step("north", batch.images, batch.masks, "0/0")
@@ -90,7 +87,7 @@ def test_an_image_reaches_its_own_sites_back_end_and_no_other(tmp_path, monkeypa
         name: {
             image.numpy().tobytes()
             for split in ("train", "validation", "test")
-            for image in getattr(data, split).images
+            for image in getattr(data, split).whole().images
         }
         for name, data in site._data.items()
     }

@@ -5,7 +5,7 @@ import torch
 from attacked import evaluation_of, heard_run
 from tiny_job import EXACT_WIRE, tiny_config
 
-from mucald.data.dataset import load_site_data
+from mucald.data.loading import load_site_data
 from mucald.errors import AttackError
 from mucald.federation.participant import create_site
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
@@ -59,7 +59,7 @@ def test_what_never_crosses_is_named(noised):
 def test_the_ground_truth_is_that_of_the_run(noised):
     subject = evaluation_of(noised)._subjects["north"]
     config = tiny_config()
-    data = load_site_data("north", "kvasir", 16, config.data.phantoms, config.seed, None)
+    data = load_site_data("north", "kvasir", config.data, config.seed, None)
     assert torch.equal(subject.data.train.pixels, data.train.pixels)
     # The sites run in turn, so the first messages are the first site's.
     expected = torch.cat(noised.clean[:2]).detach()
@@ -76,7 +76,7 @@ def test_releases_of_a_front_end_at_rest_average_out_as_theory_says(tmp_path):
     schedule = CosineSchedule(400)
     sent = traffic.training(read_recording(heard.run.folder), "north", Field.LATENT)
     rows = torch.arange(4)
-    clean = subject.clean(subject.segments, subject.data.train.images)
+    clean = subject.clean(subject.segments, subject.data.train.whole().images)
     signal, snr = float(schedule.alpha_bar(200)) ** 0.5, float(schedule.snr(200))
     errors = []
     for epochs in (1, 6):

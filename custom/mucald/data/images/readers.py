@@ -14,13 +14,14 @@ from PIL import Image
 from scipy import ndimage
 
 from mucald.data.images.geometry import is_nifti
-from mucald.data.layouts import RGB_CHANNELS, Record
+from mucald.data.layouts import Record
 from mucald.errors import DataError
 from mucald.tasks import Task
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 
+RGB_CHANNELS = 3
 WINDOW_PERCENTILES = (0.5, 99.5)
 BINARY_FOREGROUND = 255
 LOSSY_ENDINGS = (".jpg", ".jpeg")
@@ -63,11 +64,13 @@ def read_record(record: Record, task: Task, value_map: dict[int, int]) -> tuple[
 
 
 def read_image(paths: tuple[Path, ...]) -> Pixels:
-    """Read one file, or up to three single-channel files as red, green and blue (uint8, slices x H x W x 3).
+    """Read one file, or single-channel files as red, green and blue (uint8, slices x H x W x 3).
 
-    Whatever is not 8 bit (NIfTI, 16 bit pictures) is windowed from its 0.5 to its 99.5 percentile, taken over
-    the whole volume. A single channel becomes grey, a missing third channel black.
+    Of more than three files the first three count. Whatever is not 8 bit (NIfTI, 16 bit pictures) is windowed
+    from its 0.5 to its 99.5 percentile, taken over the whole volume. A single channel becomes grey, a missing
+    third channel black.
     """
+    paths = paths[:RGB_CHANNELS]
     channels = [_read_pixels(path) for path in paths]
     for path, channel in zip(paths, channels, strict=True):
         if channel.shape != channels[0].shape:

@@ -63,7 +63,7 @@ class PooledFamily:
         device: torch.device,
     ) -> SiteMethod:
         """Build the participant; it has a folder ``home/<site>`` with the files of each site."""
-        from mucald.data.dataset import load_for
+        from mucald.data.loading import load_for
         from mucald.methods.pooled.site import PooledSite
 
         _check_files(name, config, home)

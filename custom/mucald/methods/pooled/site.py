@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mucald import randomness
-from mucald.data.dataset import Batch, SiteData
 from mucald.data.order import shuffled
+from mucald.data.site_data import Batch, SiteData
 from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.pooled.config import PooledConfig

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mucald.data.dataset import phantom_secret
+from mucald.data.loading import phantom_secret
 from mucald.data.site_file import SITE_FILE, noise_secret, read_site_file
 from mucald.inference.model_files import TrainedModel
 from mucald.methods.split.algorithms import algorithm_of

@@ -10,7 +10,7 @@ from torch import nn
 from mucald.errors import ConfigError
 from mucald.federation.method import ServerContext, ServerMethod, SiteMethod
 from mucald.methods.split.algorithms import algorithm_of
-from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.causal.graphs import n_proxies
 from mucald.methods.split.config import SplitConfig
 from mucald.privacy.disclosure import Disclosure
 from mucald.privacy.policy import OPEN, Policy
@@ -36,8 +36,8 @@ class SplitFamily:
     def check(self, config: SplitConfig, participants: Sequence[str]) -> None:
         """Check the algorithm, and that the sites' tasks can share what they share."""
         algorithm_of(config)
-        counts = {site: len(causal_task(config.site(site).task).graph.nodes) for site in participants}
-        if config.crdm.encoder != "none" and len(set(counts.values())) > 1:
+        counts = {site: n_proxies(config.crdm.encoder, config.site(site).task) for site in participants}
+        if len(set(counts.values())) > 1:
             raise ConfigError(f"tasks that share an encoder need equally many causal variables, not {counts}")
 
     def warnings(self, config: SplitConfig) -> list[str]:

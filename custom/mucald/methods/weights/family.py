@@ -64,7 +64,7 @@ class WeightsFamily:
         device: torch.device,
     ) -> SiteMethod:
         """Build a site."""
-        from mucald.data.dataset import load_for
+        from mucald.data.loading import load_for
         from mucald.methods.weights.site import WeightsSite
 
         data = load_for(name, config, home, policy.tensorboard_images)

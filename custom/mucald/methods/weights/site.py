@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mucald.data.dataset import Batch, SiteData
 from mucald.data.order import shuffled
+from mucald.data.site_data import Batch, SiteData
 from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.weights.algorithms import make_algorithm

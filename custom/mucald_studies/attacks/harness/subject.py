@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from mucald import randomness
-from mucald.data.dataset import SiteData, load_site_data
 from mucald.data.images.phantoms import PHANTOMS
+from mucald.data.loading import load_site_data
+from mucald.data.site_data import SiteData
 from mucald.data.site_file import read_site_file
 from mucald.errors import AttackError, CheckpointError, RecordingError
 from mucald.methods.split.disclosures import under
@@ -69,9 +70,7 @@ class Subject:
     def data(self) -> SiteData:
         """The site's images, verified against the recorded test releases."""
         config = self.config
-        return load_site_data(
-            self.site, self.task.name, config.data.image_size, config.data.phantoms, config.seed, self._home
-        )
+        return load_site_data(self.site, self.task.name, config.data, config.seed, self._home)
 
     @cached_property
     def policy(self) -> Policy:
@@ -156,8 +155,8 @@ class Subject:
         """Images that the attacker may have: of the site's kind, not trained on, not :attr:`attackable`."""
         if self._auxiliary_home is not None:
             return self._folder(self._auxiliary_home)
-        held, test = self.data.validation, self.data.test
-        half = len(test) // 2
+        held, test = self.data.validation.whole(), self.data.test.whole()
+        half = len(self.data.test) // 2
         return Images(
             torch.cat([held.images, test.images[:half]]), torch.cat([held.masks, test.masks[:half]])
         )
@@ -190,28 +189,26 @@ class Subject:
 
     def candidates(self, seed: int) -> tuple[Images, Tensor]:
         """Return training images among others in a drawn order, and which of them (N,) were trained on."""
-        members = self.data.train
+        members = self.data.train.whole()
         if self.draws_phantoms:
             others = self.drawn("non-members", seed, NON_MEMBERS)
         else:
             test = self.data.test.batch(self.attackable)
             others = Images(test.images, test.masks)
-        count = len(members) + len(others)
+        count = len(self.data.train) + len(others)
         draws = randomness.generator("attack", "candidates", seed, self.site)
         order = torch.from_numpy(draws.permutation(count))
         images = torch.cat([members.images, others.images])[order]
         masks = torch.cat([members.masks, others.masks])[order]
-        return Images(images, masks), order < len(members)
+        return Images(images, masks), order < len(self.data.train)
 
     def _folder(self, home: Path) -> Images:
         theirs = read_site_file(home / "site.json")
         if theirs.task != self.task.name:
             raise AttackError(f"{home} holds images of task '{theirs.task}', not of '{self.task.name}'")
         config = self.config
-        data = load_site_data(
-            f"{self.site} auxiliary", None, config.data.image_size, config.data.phantoms, config.seed, home
-        )
-        parts = (data.train, data.validation, data.test)
+        data = load_site_data(f"{self.site} auxiliary", None, config.data, config.seed, home)
+        parts = [split.whole() for split in (data.train, data.validation, data.test)]
         return Images(torch.cat([part.images for part in parts]), torch.cat([part.masks for part in parts]))
 
     def clean_releases(self, rounds: int = 1) -> Tensor:

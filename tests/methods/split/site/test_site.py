@@ -6,9 +6,10 @@ import pytest
 import torch
 from tiny_job import PLAIN, Federation, equal_tensors, tiny_config
 
-from mucald.data.dataset import load_site_data
+from mucald.data.loading import load_site_data
 from mucald.errors import CheckpointError, WireError
 from mucald.federation.task import SiteTask
+from mucald.methods.split.causal.graphs import measures_of
 from mucald.methods.split.site.method import SplitSite
 from mucald.methods.split.wire.link import Link
 from mucald.methods.split.wire.messages import Field, Kind, Phase, decode
@@ -35,7 +36,7 @@ def listen(heard):
 
 def orders(messages, site: str, task: str, config) -> list[list[int]]:
     """Return in which order each epoch showed the training images, which their proxies tell apart."""
-    clean = load_site_data(site, task, 16, config.data.phantoms, config.seed, None).train.proxies
+    clean = load_site_data(site, task, config.data, config.seed, None, measures_of).train.measures
     forwards = [request for request, _ in messages if request.phase is Phase.TRAIN_FORWARD]
     sent = torch.cat([message.fields[Field.PROXIES] for message in forwards])
     rows = (sent[:, None] == clean[None]).all(dim=2).int()
@@ -103,7 +104,7 @@ def test_validation_scores_the_predictions_on_the_validation_images(tmp_path):
     federation.coordinator.open(task)
     segments = federation.sites["south"]._segments
     copy = federation.copies["south"]
-    data = load_site_data("south", "ham10k", 16, config.data.phantoms, config.seed, None)
+    data = load_site_data("south", "ham10k", config.data, config.seed, None)
     scores, losses = [], []
     for step, rows in enumerate(([0, 1], [2, 3], [4])):
         batch = data.validation.batch(rows)
@@ -257,9 +258,7 @@ def test_the_servers_contribution_is_the_dice_less_that_with_its_features_zeroed
         reply.fields[Field.FEATURES] for request, reply in heard["south"] if request.phase is Phase.TEST
     ]
     segments = federation.sites["south"]._segments
-    batch = load_site_data("south", "ham10k", 16, config.data.phantoms, config.seed, None).test.batch(
-        range(2)
-    )
+    batch = load_site_data("south", "ham10k", config.data, config.seed, None).test.batch(range(2))
 
     def dice(x: torch.Tensor) -> float | None:
         logits, _ = segments.predict(batch.images, (2, 0, "test"), lambda _: x)
@@ -309,7 +308,7 @@ def test_previews_are_the_best_median_and_worst_test_images_with_their_labels(tm
     assert dice[best] == max(dice)
     assert dice[worst] == min(dice)
     assert dice[median] == sorted(dice)[2]
-    data = load_site_data("south", "ham10k", 16, federation.config.data.phantoms, 7, None)
+    data = load_site_data("south", "ham10k", federation.config.data, 7, None)
     assert torch.equal(previews.images, data.test.batch(telling).images)
     assert torch.equal(previews.labels, data.test.batch(telling).masks)
     assert previews.predictions.shape == previews.labels.shape

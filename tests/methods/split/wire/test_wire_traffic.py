@@ -11,8 +11,9 @@ from PIL import Image
 from recording import Recording, record_run
 from tiny_job import EXACT_WIRE, flat_numbers, tiny_config, write_policy
 
-from mucald.data.dataset import load_site_data
 from mucald.data.images.phantoms import PHANTOMS
+from mucald.data.loading import load_site_data
+from mucald.methods.split.causal.graphs import measures_of
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
 from mucald.privacy.policy import DEFAULT
@@ -144,7 +145,7 @@ def private_chunks(recording: Recording) -> list[bytes]:
             chunks.append(FORMATS[name].encode(tensor)[-48:])
     for site, task in (("north", "kvasir"), ("south", "ham10k")):
         home = recording.run.folder / "home" / site
-        data = load_site_data(site, task, 16, tiny_config().data.phantoms, 7, home)
+        data = load_site_data(site, task, tiny_config().data, 7, home)
         for split in (data.train, data.validation, data.test):
             for index in range(len(split)):
                 labels = split.labels[index]
@@ -188,9 +189,8 @@ def test_what_crosses_as_proxies_is_what_was_released(recording):
 
 
 def test_proxies_cross_noised_and_the_same_every_time(recording):
-    data = load_site_data(
-        "north", "kvasir", 16, tiny_config().data.phantoms, 7, recording.run.folder / "home/north"
-    )
+    home = recording.run.folder / "home/north"
+    data = load_site_data("north", "kvasir", tiny_config().data, 7, home, measures_of)
     rows = defaultdict(list)
     for site, request, _ in decoded(recording):
         if site == "north" and request.phase is Phase.TRAIN_FORWARD:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mucald.data.dataset import Measures
+from mucald.data.measures import Measures
 from mucald.errors import ConfigError
 from mucald.methods.split.causal import proxies
 
@@ -177,6 +177,16 @@ CAUSAL_TASKS: dict[str, CausalTask] = {
         proxies=_head_proxies(1),
     ),
 }
+
+
+def n_proxies(encoder: str, name: str) -> int:
+    """Return how many proxies a job uses of samples of a task: none without an encoder (``crdm.encoder``)."""
+    return 0 if encoder == "none" else len(causal_task(name).graph.nodes)
+
+
+def measures_of(name: str) -> Measures:
+    """Return the proxies of the task called ``name``, see :func:`causal_task`."""
+    return causal_task(name).measures
 
 
 def causal_task(name: str) -> CausalTask:

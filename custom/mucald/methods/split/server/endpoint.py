@@ -18,7 +18,7 @@ from torch import Tensor
 from mucald.device import steps_at_once
 from mucald.errors import MucaldError, WireError
 from mucald.federation.attendance import Attendance
-from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.causal.graphs import n_proxies
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator
 from mucald.methods.split.server.released_samples import Samples
@@ -194,7 +194,7 @@ class SplitServer:
         elif (indices := fields.get(Field.INDICES)) is not None:
             batch = min(indices.shape[0], batch)
         image = (batch, *self._latent_shape)
-        proxies = (batch, len(causal_task(copy.task.name).graph.nodes))
+        proxies = (batch, n_proxies(self._config.crdm.encoder, copy.task.name))
         expected: dict[Field, tuple[int, ...]] = {
             Field.LATENT: image,
             Field.NOISE: image,

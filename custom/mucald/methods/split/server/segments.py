@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from mucald import randomness
 from mucald.methods.split.algorithms import algorithm_of
-from mucald.methods.split.causal.graphs import CausalGraph, causal_task
+from mucald.methods.split.causal.graphs import CausalGraph, causal_task, n_proxies
 from mucald.methods.split.config import CrdmConfig, SplitConfig
 from mucald.methods.split.model.crdm.causal_losses import kl_causal, kl_exogenous, proxy_loss
 from mucald.methods.split.model.crdm.denoiser import ConditionalDenoiser
@@ -85,8 +85,7 @@ class ServerSegments(nn.Module):
         self.crdm2 = _build_crdm(config, task, self.schedule, split=2)
         self.prior: CausalPrior | None = None
         self.posterior: CausalPosterior | None = None
-        if config.crdm.encoder != "none":
-            nodes = len(causal_task(task.name).graph.nodes)
+        if nodes := n_proxies(config.crdm.encoder, task.name):
             with randomness.seeded_initialisation(config.seed, "prior", task.name):
                 self.prior, self.posterior = CausalPrior(nodes), CausalPosterior(nodes)
 
@@ -239,13 +238,13 @@ def _build_middle(config: SplitConfig, backbone: Backbone, components: int) -> n
 
 def _build_crdm(config: SplitConfig, task: Task, schedule: CosineSchedule, split: int) -> CRDM:
     crdm, channels, seed = config.crdm, config.network.latent_channels, config.seed
-    nodes = len(causal_task(task.name).graph.nodes) if crdm.encoder != "none" else 0
-    encoder = denoiser = None
+    nodes = n_proxies(crdm.encoder, task.name)
+    encoder = causal = denoiser = None
     if nodes:
         with randomness.seeded_initialisation(seed, "encoder", split, nodes):
             encoder = ExogenousEncoder(channels, nodes, crdm.encoder_width)
-    with randomness.seeded_initialisation(seed, "causal", split, task.name):
-        causal = _build_causal(crdm, causal_task(task.name).graph)
+        with randomness.seeded_initialisation(seed, "causal", split, task.name):
+            causal = _build_causal(crdm, causal_task(task.name).graph)
     if crdm.denoiser:
         with randomness.seeded_initialisation(seed, "denoiser", split, nodes):
             denoiser = ConditionalDenoiser(
@@ -254,9 +253,7 @@ def _build_crdm(config: SplitConfig, task: Task, schedule: CosineSchedule, split
     return CRDM(encoder, causal, denoiser)
 
 
-def _build_causal(crdm: CrdmConfig, graph: CausalGraph) -> NeuralSCM | PlainEncoder | None:
+def _build_causal(crdm: CrdmConfig, graph: CausalGraph) -> NeuralSCM | PlainEncoder:
     if crdm.encoder == "scm":
         return NeuralSCM(graph, hidden=crdm.causal_hidden)
-    if crdm.encoder == "plain":
-        return PlainEncoder(len(graph.nodes), hidden=crdm.causal_hidden)
-    return None
+    return PlainEncoder(len(graph.nodes), hidden=crdm.causal_hidden)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from mucald.data.dataset import Measures, load_for
-from mucald.methods.split.causal.graphs import causal_task
+from mucald.data.loading import load_for
+from mucald.data.measures import no_measures
+from mucald.methods.split.causal.graphs import measures_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.site.method import SplitSite
 from mucald.methods.split.site.once import OnceSite
@@ -13,15 +14,11 @@ from mucald.privacy.policy import Policy
 from mucald.state.checkpoint import CheckpointStore
 
 
-def measures_of(task: str) -> Measures:
-    """Return what is measured in samples of a task: the proxies of its causal graph."""
-    return causal_task(task).measures
-
-
 def build_site(
     name: str, config: SplitConfig, home: Path, policy: Policy, store: CheckpointStore, device: torch.device
 ) -> SplitSite:
     """Build a site; arguments and errors are those of :meth:`mucald.federation.method.Family.site`."""
     kind = OnceSite if config.release.mode == "once" else SplitSite
-    data = load_for(name, config, home, policy.tensorboard_images, measures_of)
+    measures = no_measures if config.crdm.encoder == "none" else measures_of
+    data = load_for(name, config, home, policy.tensorboard_images, measures)
     return kind(name, config, data, policy, store, device)

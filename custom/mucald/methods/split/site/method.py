@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mucald.data.dataset import Batch, SiteData, Split
 from mucald.data.order import shuffled
 from mucald.data.prefetch import one_ahead
+from mucald.data.site_data import Batch, DataSplit, SiteData
 from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.split.algorithms import Part, algorithm_of
@@ -180,7 +180,7 @@ class SplitSite(Resumable):
         key = (self._config.seed, self.name, round_number, epoch, "order")
         return shuffled(len(self._data.train), training.batch_size, key)
 
-    def _noised_proxies(self, split: Split, purpose: str) -> NoisedProxies | None:
+    def _noised_proxies(self, split: DataSplit, purpose: str) -> NoisedProxies | None:
         """Return the split's proxies as the server may see them; None if it has no use for them."""
         if self._config.crdm.encoder == "none":
             return None

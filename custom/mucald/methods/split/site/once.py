@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from mucald.data.dataset import Batch
 from mucald.data.order import shuffled
+from mucald.data.site_data import Batch
 from mucald.federation.task import SiteTask
 from mucald.methods.split.algorithms import Part
 from mucald.methods.split.site.frozen_segments import FrozenSegments

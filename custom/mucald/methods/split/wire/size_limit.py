@@ -2,7 +2,7 @@
 
 import math
 
-from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.causal.graphs import n_proxies
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.wire.messages import MAX_MESSAGE_BYTES
@@ -23,7 +23,8 @@ def largest_request(config: SplitConfig, copy: SiteCopy) -> int:
     """
     latent = math.prod(backbone_of(config.network).latent_shape(config.data.image_size))
     # Latent and noise; level or index; proxies, and one byte of their mask for each.
-    sample = 2 * _NUMBER * latent + 2 * _NUMBER + (_NUMBER + 1) * len(causal_task(copy.task.name).graph.nodes)
+    proxies = n_proxies(config.crdm.encoder, copy.task.name)
+    sample = 2 * _NUMBER * latent + 2 * _NUMBER + (_NUMBER + 1) * proxies
     front_end = copy.segments.front_end
     weights = 0 if front_end is None else to_vector(front_end, config.aggregation.statistics).numel()
     size = config.training.batch_size * sample + _NUMBER * weights + _REST

@@ -10,25 +10,28 @@ import torch
 from image_files import write_pair
 from PIL import Image
 
-from mucald.config.common import PhantomConfig
-from mucald.data.dataset import SiteData, load_site_data, training_statistics
+from mucald.config.common import DataConfig, PhantomConfig
 from mucald.data.images.phantoms import PHANTOMS
+from mucald.data.loading import load_site_data
+from mucald.data.site_data import SiteData
 from mucald.errors import ConfigError, DataError
-from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.causal.graphs import measures_of
 from mucald.randomness import generator
+from mucald.tasks import TASKS, Task
 
 COUNTS = PhantomConfig(train=6, validation=2, test=3)
+DATA = DataConfig(16, COUNTS)
 SPLITS = ("train", "validation", "test")
 
 
 def phantoms(
     site: str = "embryo", task: str | None = "blastocyst", seed: int = 7, home: Path | None = None
 ) -> SiteData:
-    return load_site_data(site, task, 16, COUNTS, seed, home)
+    return load_site_data(site, task, DATA, seed, home, measures_of)
 
 
 def own(home: Path, size: int = 16, seed: int = 7) -> SiteData:
-    return load_site_data("hospital", None, size, COUNTS, seed, home)
+    return load_site_data("hospital", None, DataConfig(size, COUNTS), seed, home, measures_of)
 
 
 def test_phantom_site() -> None:
@@ -39,8 +42,8 @@ def test_phantom_site() -> None:
     assert (batch.masks.shape, batch.masks.dtype) == ((2, 16, 16), torch.int64)
     assert (batch.measures.shape, batch.measures.dtype) == ((2, 4), torch.float32)
     assert 0 <= batch.images.min() < batch.images.max() <= 1
-    assert torch.equal(data.train.images[[4, 1]], batch.images)
-    assert torch.equal(data.train.masks[[4, 1]], batch.masks)
+    assert torch.equal(data.train.whole().images[[4, 1]], batch.images)
+    assert torch.equal(data.train.whole().masks[[4, 1]], batch.masks)
     assert (data.task.name, data.source, data.tensorboard_images) == ("blastocyst", "phantoms", True)
     assert data.noise_secret == "job seed 7"
 
@@ -60,13 +63,7 @@ def test_proxies_are_scored_with_the_training_statistics() -> None:
     raw = {
         name: np.array(
             [
-                [
-                    proxy(p.permute(1, 2, 0).numpy(), m.numpy())
-                    for proxy in (
-                        causal_task(data.task.name).proxies[n]
-                        for n in causal_task(data.task.name).graph.nodes
-                    )
-                ]
+                [proxy(p.permute(1, 2, 0).numpy(), m.numpy()) for proxy in measures_of("ham10k").functions]
                 for p, m in zip(getattr(data, name).pixels, getattr(data, name).labels, strict=True)
             ]
         )
@@ -74,17 +71,7 @@ def test_proxies_are_scored_with_the_training_statistics() -> None:
     }
     mean, deviation = raw["train"].mean(axis=0), raw["train"].std(axis=0, ddof=1)
     for name in SPLITS:
-        assert np.allclose(getattr(data, name).proxies, (raw[name] - mean) / deviation, atol=1e-4)
-
-
-def test_statistics_skip_undefined_values_and_zero_constant_columns() -> None:
-    nan = np.nan
-    values = np.array(
-        [[1.0, 0.1, nan, nan], [2.0, 0.1, 5.0, nan], [nan, 0.1, nan, nan], [6.0, 0.1, nan, nan]]
-    )
-    mean, deviation = training_statistics(values)
-    assert np.allclose(mean, [3, 0.1, 5, 0])
-    assert np.allclose(deviation, [np.std([1, 2, 6], ddof=1), 0, 0, 0])
+        assert np.allclose(getattr(data, name).measures, (raw[name] - mean) / deviation, atol=1e-4)
 
 
 def test_site_without_task_tells_both_fixes() -> None:
@@ -98,7 +85,16 @@ def test_unknown_task_and_empty_phantom_split() -> None:
     with pytest.raises(ConfigError, match="did you mean 'blastocyst'"):
         phantoms(task="blastocist")
     with pytest.raises(ConfigError, match=r"data.phantoms.test must be at least 1, not 0"):
-        load_site_data("embryo", "blastocyst", 16, PhantomConfig(1, 1, 0), 7, None)
+        load_site_data("embryo", "blastocyst", DataConfig(16, PhantomConfig(1, 1, 0)), 7, None)
+
+
+def test_a_task_that_nothing_loads_or_draws_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "chest", Task("chest", "Chest", ("background", "lung")))
+    with pytest.raises(ConfigError, match=r"'chest' has no phantoms.*give site 'embryo' a site.json"):
+        load_site_data("embryo", "chest", DATA, 7, None)
+    monkeypatch.setitem(TASKS, "chest", Task("chest", "Chest", ("healthy", "ill"), "embedding", "class"))
+    with pytest.raises(ConfigError, match=r"'chest' has samples of the kind embedding.*\(known: image\)"):
+        load_site_data("embryo", "chest", DATA, 7, None)
 
 
 def test_home_without_site_file_means_phantoms(tmp_path: Path) -> None:
@@ -111,7 +107,7 @@ def test_own_images(pairs: Path, site: Callable[..., Path]) -> None:
     data = own(home)
     assert [len(getattr(data, name)) for name in SPLITS] == [6, 2, 2]
     assert (data.task.name, data.source, data.tensorboard_images) == ("kvasir", "own images (pairs)", True)
-    assert data.train.masks.unique().tolist() == [0, 1]
+    assert data.train.labels.unique().tolist() == [0, 1]
     assert len(data.noise_secret) == 64
     assert data.noise_secret not in repr(data)
     assert torch.allclose(data.train.measures.nan_to_num().mean(dim=0), torch.zeros(4), atol=1e-6)
@@ -141,10 +137,10 @@ def test_resizing_averages_images_and_keeps_mask_values(pairs: Path, site: Calla
         labels[:34] = 2
         Image.fromarray(labels).save(pairs / f"masks/{index:02}.png")
     data = own(site(task="wbc", root=str(pairs), layout="pairs"))
-    assert (data.train.images[..., 2:-2, 2:-2] - 0.5).abs().max() < 0.05
-    assert data.train.masks.unique().tolist() == [0, 2]
-    assert data.train.masks[:, :8].eq(2).all()
-    assert data.train.masks[:, 9:].eq(0).all()
+    assert (data.train.whole().images[..., 2:-2, 2:-2] - 0.5).abs().max() < 0.05
+    assert data.train.labels.unique().tolist() == [0, 2]
+    assert data.train.labels[:, :8].eq(2).all()
+    assert data.train.labels[:, 9:].eq(0).all()
 
 
 def test_volume_gives_one_sample_per_slice_in_one_split(site: Callable[..., Path], tmp_path: Path) -> None:
@@ -163,7 +159,7 @@ def test_volume_gives_one_sample_per_slice_in_one_split(site: Callable[..., Path
     data = own(site(task="mosmed", root=str(tmp_path), layout="nnunet"))
     assert sum(len(getattr(data, name)) for name in SPLITS) == 1 + 2 + 3 + 4 + 5
     empty = sum(int((getattr(data, name).labels.flatten(1).sum(1) == 0).sum()) for name in SPLITS)
-    undefined = sum(int(getattr(data, name).proxies.isnan().all(dim=1).sum()) for name in SPLITS)
+    undefined = sum(int(getattr(data, name).measures.isnan().all(dim=1).sum()) for name in SPLITS)
     assert empty == undefined == 5
 
 
@@ -180,9 +176,9 @@ def test_datalist_splits(pairs: Path, site: Callable[..., Path]) -> None:
 
 def test_job_and_site_file_must_agree(pairs: Path, site: Callable[..., Path]) -> None:
     home = site(task="kvasir", root=str(pairs), layout="pairs")
-    assert load_site_data("hospital", "kvasir", 16, COUNTS, 7, home).task.name == "kvasir"
+    assert load_site_data("hospital", "kvasir", DATA, 7, home).task.name == "kvasir"
     with pytest.raises(ConfigError, match=r"site 'hospital' the task 'ham10k', its site.json 'kvasir'"):
-        load_site_data("hospital", "ham10k", 16, COUNTS, 7, home)
+        load_site_data("hospital", "ham10k", DATA, 7, home)
 
 
 def test_cache_is_used_and_private(
@@ -193,10 +189,10 @@ def test_cache_is_used_and_private(
     (kept,) = (home / "cache").iterdir()
     assert kept.stat().st_mode & 0o077 == 0
     # Reading an image would now fail.
-    monkeypatch.setattr("mucald.data.dataset.read_record", None)
+    monkeypatch.setattr("mucald.data.images.loader.read_record", None)
     again = own(home)
     for name in SPLITS:
-        for array in ("pixels", "labels", "proxies"):
+        for array in ("pixels", "labels", "measures"):
             ours, theirs = getattr(getattr(fresh, name), array), getattr(getattr(again, name), array)
             assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
 

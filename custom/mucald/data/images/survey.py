@@ -1,15 +1,16 @@
 """Look at all images and masks of a site before it trains, and note whatever is odd about them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mucald.data.dataset import Measures
 from mucald.data.images.geometry import spacing_mm
-from mucald.data.images.readers import read_record, read_stored
+from mucald.data.images.readers import RGB_CHANNELS, read_image, read_record, read_stored
 from mucald.data.layouts import Record, find_records
+from mucald.data.measures import Measures
 from mucald.data.patients import content_hash, copies
 from mucald.data.site_file import SiteFile
 from mucald.data.splits import split_records
@@ -30,7 +31,8 @@ class ImageFacts:
         split: where it trains or tests.
         shape: slices, height, width.
         spacing: pixel's size in mm, None where the file does not tell it.
-        low, high: least and greatest value as stored, over all channels; NaN where some is not finite.
+        low, high: least and greatest value as stored, over all channels that are read; NaN where some is not
+            finite.
         pixels: pixels of each class (C,).
         slices_with: slices that hold each class (C,).
         measures: of every slice (slices, n), at full resolution, NaN where undefined.
@@ -131,7 +133,7 @@ def _look(
     record: Record, task: Task, measures: Measures, value_map: dict[int, int]
 ) -> tuple[ImageFacts, Example]:
     pixels, labels = read_record(record, task, value_map)
-    stored = [read_stored(path) for path in record.images]
+    stored = [read_stored(path) for path in record.images[:RGB_CHANNELS]]
     counts = np.stack([np.bincount(mask.reshape(-1), minlength=task.n_classes) for mask in labels])
     facts = ImageFacts(
         path=record.images[0],
@@ -148,3 +150,26 @@ def _look(
     )
     fullest = int(counts[:, 1:].sum(axis=1).argmax())
     return facts, Example(record.images[0].name, pixels[fullest], labels[fullest])
+
+
+def check_copies(splits: Mapping[str, Sequence[Record]]) -> None:
+    """Check that no image lies in two splits under different names, which is a patient in both.
+
+    Raises:
+        DataError: naming the two, or an image that cannot be read.
+    """
+    split_of: dict[str, str] = {}
+    hashes = []
+    for split, records in splits.items():
+        for record in records:
+            name = str(record.images[0])
+            split_of[name] = split
+            hashes.append((name, content_hash(read_image(record.images))))
+    for names in copies(hashes):
+        for name in names[1:]:
+            if split_of[name] != split_of[names[0]]:
+                raise DataError(
+                    f"{names[0]} ('{split_of[names[0]]}') and {name} ('{split_of[name]}') are the same image "
+                    "in two splits; remove one, or give both one patient",
+                    public="images of two splits are the same",
+                )

@@ -1,0 +1,81 @@
+"""Loads images with masks: a site's own, kept in its cache, or phantoms. Volumes count as their slices."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mucald.config.common import DataConfig
+from mucald.data.cache import cached
+from mucald.data.images.phantoms import PHANTOMS
+from mucald.data.images.readers import read_record
+from mucald.data.images.squares import Sample, prepare, split_of
+from mucald.data.layouts import SPLITS, Record, find_records
+from mucald.data.measures import Measures
+from mucald.data.site_data import Loaded
+from mucald.data.site_file import SiteFile
+from mucald.data.splits import split_records
+from mucald.errors import ConfigError
+from mucald.randomness import generator
+from mucald.tasks import Task
+
+
+class ImageLoader:
+    """See :class:`mucald.data.loading.Loader`."""
+
+    def own(
+        self, home: Path, site_file: SiteFile, task: Task, data: DataConfig, measures: Measures
+    ) -> Loaded:
+        """Read a site's own images."""
+        records, size = find_records(site_file), data.image_size
+
+        def arrays() -> dict[str, Tensor]:
+            return _prepared(records, site_file, task, measures, size)
+
+        return _loaded(cached(home, site_file, records, (size, *measures.names), arrays))
+
+    def check(self, site_file: SiteFile, task: Task) -> int:
+        """Read all images and masks once."""
+        records = find_records(site_file)
+        for record in records:
+            read_record(record, task, site_file.value_map)
+        return len(records)
+
+    def phantoms(self, site: str, task: Task, data: DataConfig, seed: int, measures: Measures) -> Loaded:
+        """Draw images of a task."""
+        if task.name not in PHANTOMS:
+            raise ConfigError(
+                f"task '{task.name}' has no phantoms (known: {', '.join(PHANTOMS)}); give site '{site}' a "
+                "site.json that names images of its own"
+            )
+        draw, size = PHANTOMS[task.name], data.image_size
+        arrays = {"images_per_case": torch.tensor(1)}
+        for split in SPLITS:
+            count = getattr(data.phantoms, split)
+            drawn = (draw(generator(seed, site, "phantom", split, index), size) for index in range(count))
+            arrays |= prepare(split, drawn, measures, size)
+        return _loaded(arrays)
+
+
+def _prepared(
+    records: list[Record], site_file: SiteFile, task: Task, measures: Measures, size: int
+) -> dict[str, Tensor]:
+    images: Counter[str] = Counter()
+
+    def samples(chosen: list[Record]) -> Iterator[Sample]:
+        for record in chosen:
+            pixels, labels = read_record(record, task, site_file.value_map)
+            images[record.case] += len(pixels)
+            yield from zip(pixels, labels, strict=True)
+
+    arrays: dict[str, Tensor] = {}
+    for split, chosen in split_records(records, site_file).items():
+        arrays |= prepare(split, samples(chosen), measures, size)
+    return arrays | {"images_per_case": torch.tensor(max(images.values()))}
+
+
+def _loaded(arrays: dict[str, Tensor]) -> Loaded:
+    train, validation, test = (split_of(arrays, split) for split in SPLITS)
+    return Loaded(train, validation, test, int(arrays["images_per_case"]))
