@@ -1,8 +1,9 @@
 """The segmentation loss, computed at the site, where the labels are."""
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
-from monai.losses.dice import DiceLoss
 from torch import Tensor, nn
 
 # Keeps 0 / 0 out of a class that is neither in the batch's labels nor predicted.
@@ -27,7 +28,14 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         self.n_classes = n_classes
         self.cross_entropy_weight = cross_entropy_weight
-        self._dice = DiceLoss(
+
+    @cached_property
+    def _dice(self) -> nn.Module:
+        """MONAI's Dice loss of every class."""
+        # Imported here: MONAI takes as long as torch to import, and not every task computes this loss.
+        from monai.losses.dice import DiceLoss
+
+        return DiceLoss(
             softmax=True,
             to_onehot_y=True,
             batch=True,

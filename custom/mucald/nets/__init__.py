@@ -4,7 +4,7 @@ A backbone is one file with a class that fits :class:`Backbone`, and one entry i
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -12,7 +12,6 @@ from mucald.config.common import NetworkConfig
 from mucald.config.schema import closest
 from mucald.errors import ConfigError
 from mucald.nets.mixed_precision import MixedPrecision
-from mucald.nets.swin_unet import SwinUNet
 from mucald.nets.task_adaptation import AdaptedBackEnd
 from mucald.nets.unet import UNet
 from mucald.nets.unet3plus import UNet3Plus
@@ -37,10 +36,17 @@ class Backbone(Protocol):
         """Return (L, h, w) of what crosses for square images of this side (pixels)."""
 
 
+def _swin_unet(**arguments: Any) -> Backbone:
+    # Imported here: its blocks are MONAI's, which takes as long as torch to import.
+    from mucald.nets.swin_unet import SwinUNet
+
+    return SwinUNet(**arguments)
+
+
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "unet": UNet,
     "unet3plus": UNet3Plus,
-    "swin_unet": SwinUNet,
+    "swin_unet": _swin_unet,
 }
 
 

@@ -1,7 +1,8 @@
-"""What the backbones share: convolutions composed of MONAI's, the site's segments, the plan of a split."""
+"""What the backbones share: convolutions, the site's segments, the plan of a split."""
 
 import math
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,7 +10,6 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from monai.networks.blocks import Convolution, UpSample
 from torch import Tensor, nn
 
 from mucald.config.schema import closest
@@ -22,28 +22,28 @@ IMAGE_CHANNELS = 3
 MIN_DEEPEST_SIDE = 2
 
 
-def _norm(name: str, channels: int) -> tuple[str, dict[str, int | bool]]:
-    arguments: dict[str, dict[str, int | bool]] = {
-        "instance": {"affine": True},
-        # The number of groups must divide the number of channels.
-        "group": {"num_groups": math.gcd(MAX_GROUPS, channels)},
-        "batch": {},
-    }
-    return name, arguments[name]
+def _norm(name: str, channels: int) -> nn.Module:
+    if name == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    if name == "batch":
+        return nn.BatchNorm2d(channels)
+    # The number of groups must divide the number of channels.
+    return nn.GroupNorm(math.gcd(MAX_GROUPS, channels), channels)
+
+
+def _norm_relu(conv: nn.Conv2d | nn.ConvTranspose2d, norm: str) -> nn.Module:
+    """Put normalisation and ReLU behind a convolution, in the names of MONAI's block of that kind.
+
+    MONAI itself takes a process as long to import as torch does, and every process of a run builds networks.
+    """
+    adn = OrderedDict(N=_norm(norm, conv.out_channels), A=nn.ReLU(inplace=True))
+    return nn.Sequential(OrderedDict(conv=conv, adn=nn.Sequential(adn)))
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, norm: str) -> nn.Module:
     """Build a 3x3 convolution, normalisation and ReLU; the size of the image stays."""
     # The normalisation subtracts any bias of the convolution and has one of its own.
-    return Convolution(
-        spatial_dims=2,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        kernel_size=3,
-        bias=False,
-        norm=_norm(norm, out_channels),
-        act=("RELU", {"inplace": True}),
-    )
+    return _norm_relu(nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False), norm)
 
 
 def double_conv(in_channels: int, out_channels: int, norm: str) -> nn.Module:
@@ -55,19 +55,7 @@ def double_conv(in_channels: int, out_channels: int, norm: str) -> nn.Module:
 
 def up_norm_relu(in_channels: int, out_channels: int, factor: int, norm: str) -> nn.Module:
     """Build an expansion of every pixel to ``factor`` x ``factor`` of them, normalisation and ReLU."""
-    return Convolution(
-        spatial_dims=2,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        kernel_size=factor,
-        strides=factor,
-        padding=0,
-        output_padding=0,
-        is_transposed=True,
-        bias=False,
-        norm=_norm(norm, out_channels),
-        act=("RELU", {"inplace": True}),
-    )
+    return _norm_relu(nn.ConvTranspose2d(in_channels, out_channels, factor, stride=factor, bias=False), norm)
 
 
 class UpMerge(nn.Module):
@@ -81,9 +69,7 @@ class UpMerge(nn.Module):
 
     def __init__(self, deep: int, shallow: int, merge: nn.Module):
         super().__init__()
-        self.up = UpSample(
-            spatial_dims=2, in_channels=deep, out_channels=shallow, scale_factor=2, mode="deconv"
-        )
+        self.up = nn.Sequential(OrderedDict(deconv=nn.ConvTranspose2d(deep, shallow, 2, stride=2)))
         self.merge = merge
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from mucald.data.images.geometry import is_nifti
 from mucald.data.layouts import Record
@@ -106,6 +105,8 @@ def read_mask(path: Path, task: Task, value_map: dict[int, int], fill: bool = Fa
             public=f"a mask holds a value that is no class of task {task.name}",
         )
     if fill:
+        from scipy import ndimage  # only sites whose masks are outlines pay for its import
+
         labels = np.stack([ndimage.binary_fill_holes(layer) for layer in labels])
     return labels.astype(np.uint8)
 

@@ -16,8 +16,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import ConvexHull
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
@@ -62,6 +60,10 @@ def circularity(image: Image, mask: Mask, *, label: int = 1) -> float:
 
 def solidity(_image: Image, mask: Mask, *, label: int = 1) -> float:
     """Share of its convex hull that the largest component fills, in (0, 1]."""
+    # Imported here, as below: the server has graphs of proxies but computes none.
+    from scipy import ndimage
+    from scipy.spatial import ConvexHull
+
     region = _largest_component(mask == label)
     if region is None:
         return math.nan
@@ -171,6 +173,8 @@ def _crop(region: Region) -> Region | None:
 
 def _largest_component(region: Region) -> Region | None:
     """The largest 8-connected component without its holes, cut to its bounding box; None if empty."""
+    from scipy import ndimage
+
     cropped = _crop(region)
     if cropped is None:
         return None

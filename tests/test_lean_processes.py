@@ -1,0 +1,65 @@
+"""What a process imports: MONAI and scipy.stats take longer than torch, and the simulator starts dozens."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_job import REPOSITORY
+
+HEADER = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+folder = Path({folder!r})
+"""
+REPORT = """
+heavy = ("monai", "scipy.stats", "scipy.signal", "torch._dynamo", "pandas", "sqlite3")
+print("loaded", *(name for name in heavy if name in sys.modules))
+"""
+PROGRAMS = {
+    "the adapters": """
+import mucald.flare.controller, mucald.flare.executor
+""",
+    "a server with its steps": """
+import mucald.flare.controller
+from tiny_job import CPU, Federation, request, tiny_config
+from mucald.methods.split.wire.messages import Phase
+federation = Federation(tiny_config(), folder)
+federation.coordinator.open(next(federation.coordinator.tasks()))
+for phase in (Phase.TRAIN_FORWARD, Phase.TRAIN_BACKWARD):
+    assert federation.coordinator.handle("north", request(phase))
+""",
+    "a site with its data and proxies": """
+import mucald.flare.executor
+from tiny_job import CPU, tiny_config
+from mucald.federation.participant import create_site
+from mucald.methods import family_of
+site = create_site(family_of("split"), "north", tiny_config(), folder, "run", CPU)
+assert site._data.train.measures.isfinite().any()
+""",
+    "a site that trains": """
+from tiny_job import Federation, tiny_config
+Federation(tiny_config(), folder).run(1)
+""",
+}
+
+
+def loaded(program: str, folder: Path) -> list[str]:
+    """Return which of the heavy modules a process has when it has run the program."""
+    text = HEADER.format(tests=str(REPOSITORY / "tests"), folder=str(folder)) + program + REPORT
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    word, *names = done.stdout.splitlines()[-1].split()
+    assert word == "loaded"
+    return names
+
+
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "a site that trains"])
+def test_what_computes_no_such_loss_or_metric_loads_neither(name, tmp_path):
+    assert loaded(PROGRAMS[name], tmp_path) == []
+
+
+def test_the_dice_loss_is_monai_s(tmp_path):
+    """So the others of these tests look for something that is there."""
+    assert {"monai", "scipy.stats"} <= set(loaded(PROGRAMS["a site that trains"], tmp_path))
