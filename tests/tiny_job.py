@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from mucald.aggregation import make_rule
+from mucald.config.job import JobConfig
+from mucald.data.dataset import SiteData, load_for
 from mucald.errors import MucaldError
 from mucald.federation.coordinator import Coordinator
 from mucald.federation.in_process import run_in_process
@@ -23,9 +25,11 @@ from mucald.federation.participant import create_site
 from mucald.federation.task import SiteTask
 from mucald.methods import family_of
 from mucald.methods.jobs import parse_config
+from mucald.methods.pooled.config import PooledConfig
 from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.site_copy import SiteCopy
+from mucald.methods.split.site.build import measures_of
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase
 from mucald.privacy.policy import OPEN, POLICY_FILE, Policy
 from mucald.state.checkpoint import load_checkpoint
@@ -151,6 +155,39 @@ def tiny_config(*changes: dict[str, Any], **more: Any) -> SplitConfig:
     return parse_config(tiny_content(*changes, **more))
 
 
+def pooled_config(*changes: dict[str, Any], **more: Any) -> PooledConfig:
+    """Return the job on pooled data that fits the tiny one, with ``changes`` merged into it."""
+    shared = ("description", "seed", "resume_from", "sites", "data", "training", "network", "runtime")
+    rates = CONTENT["optimiser"]
+    content = {key: copy.deepcopy(CONTENT[key]) for key in shared} | {
+        "method": "pooled",
+        "name": "tiny_pooled",
+        "min_sites": 1,
+        "participant": "pooled",
+        "clip": CONTENT["release"]["clip"],
+        "cross_entropy": CONTENT["losses"]["cross_entropy"],
+        "optimiser": {
+            "learning_rate": rates["segmentation"],
+            "weight_decay": rates["weight_decay"],
+            "clip_norm": rates["clip_norm"],
+        },
+    }
+    for change in (*changes, more):
+        _merge(content, copy.deepcopy(change))
+    return parse_config(content)
+
+
+def site_data(config: JobConfig, site: str, home: Path | None = None) -> SiteData:
+    """Return the data of a site with its proxies: phantoms, or the images in ``home``."""
+    return load_for(site, config, home or Path("nowhere"), True, measures_of)
+
+
+def disclosed(results: dict[str, Any], kind: str) -> dict[str, Any] | None:
+    """Return what the results say of a kind of disclosure; None if the job discloses nothing of it."""
+    found = [one for one in results["privacy"]["disclosures"] if one["kind"] == kind]
+    return found[0] if found else None
+
+
 @dataclass
 class Run:
     """A finished run: its results and where it left its files."""
@@ -180,18 +217,18 @@ class Run:
         return numbers
 
 
-def run_job(config: SplitConfig, folder: Path, workers: int = 1, sites: Sequence[str] | None = None) -> Run:
-    """Run a job in this process; a second call with the same folder finds the first one's checkpoints."""
+def in_one_process(
+    config: JobConfig, sites: Sequence[str], results: Path, home: Path, workers: int = 2
+) -> dict[str, Any]:
+    """Run a job in this process; every participant's own folder lies in ``home``."""
     family = family_of(config.method)
-    results = run_in_process(
-        family,
-        config,
-        sites or family.participants(config),
-        folder / "results",
-        lambda name: folder / "home" / name,
-        workers,
-    )
-    return Run(folder, results)
+    return run_in_process(family, config, sites, results, lambda name: home / name, workers)
+
+
+def run_job(config: JobConfig, folder: Path, workers: int = 1, sites: Sequence[str] | None = None) -> Run:
+    """Run a job in this process; a second call with the same folder finds the first one's checkpoints."""
+    sites = sites or family_of(config.method).participants(config)
+    return Run(folder, in_one_process(config, sites, folder / "results", folder / "home", workers))
 
 
 def equal_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -229,7 +266,7 @@ class Federation:
         clock: by which the server measures a site's silence.
     """
 
-    config: SplitConfig
+    config: JobConfig
     folder: Path
     new_process: bool = False
     carrier: Callable[[str, Send], Send] | None = None
@@ -268,13 +305,32 @@ class Federation:
         send = self.carrier(name, send) if self.carrier else send
         return self.sites[name].run(task, self.coordinator.payload(name, task), send)
 
+    def report(self, name: str, task: SiteTask) -> dict[str, Any]:
+        """Let one site do the open task; return its report, which the server does not get."""
+        return self.work(name, task).reports[name]
+
+    def receive(self, name: str, outcome: Outcome) -> None:
+        """Give the server what a site sends back."""
+        self.coordinator.receive(name, outcome.reports, outcome.payload)
+
+    def open(self, task: SiteTask) -> list[str]:
+        """Open a task and its first turn; return whose turn it is, all sites unless they work in turn."""
+        self.coordinator.open(task)
+        self._turns = self.coordinator.turns()
+        return next(self._turns)
+
+    def open_next(self) -> SiteTask:
+        """Open the next task and its first turn, and return the task."""
+        task = next(self.coordinator.tasks())
+        self.open(task)
+        return task
+
     def run_sites(self, task: SiteTask) -> None:
         """Open a task and let all sites do it, without closing it."""
         self.coordinator.open(task)
         for name in (site for turn in self.coordinator.turns() for site in turn):
             try:
-                outcome = self.work(name, task)
-                self.coordinator.receive(name, outcome.reports, outcome.payload)
+                self.receive(name, self.work(name, task))
             except MucaldError as error:
                 self.coordinator.fail(name, str(error))
 

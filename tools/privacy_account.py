@@ -8,9 +8,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from mucald.privacy.accountant import DELTA, Account, Bound, account, meaning
+
 from mucald.errors import MucaldError
 from mucald.methods.jobs import load_job
-from mucald.privacy.accountant import DELTA, Account, Bound, account, meaning
 
 HEADER = ("what leaves", "times", "error floor", "μ", f"ε at δ = {DELTA:g}")
 NONE = "no bound"

@@ -122,11 +122,11 @@ def test_a_site_with_images_gets_a_policy_once_and_one_with_phantoms_none(kits, 
     (tmp_path / "skin.json").write_text('{"task": "ham10k", "datalist": "x"}')
     set_up(kit, TEMPLATES, tmp_path / "skin.json")
     assert read_policy(kit.home, "skin") == DEFAULT
-    change(kit.home / "policy.json", max_releases=3)
+    change(kit.home / "policy.json", recording=True)
     set_up(kit, TEMPLATES)
-    assert read_policy(kit.home, "skin").max_releases == 3
-    change(kit.home / "policy.json", max_relases=3)
-    assert any("policy.json" in text and "max_relases" in text for text in wrong(kit))
+    assert read_policy(kit.home, "skin").recording
+    change(kit.home / "policy.json", recordings=True)
+    assert any("policy.json" in text and "recordings" in text for text in wrong(kit))
 
 
 def test_a_container_s_launcher_is_not_replaced():

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mucald.errors import WireError
-from mucald.federation.report import check_report, reports_by_site
+from mucald.federation.report import check_report, check_reports
 
 
 @pytest.fixture
@@ -96,10 +96,10 @@ def test_a_test_report_may_leave_a_score_unknown_but_not_out(test_report):
 
 
 def test_a_participant_with_the_data_of_several_sites_sends_one_report_for_each():
-    assert list(reports_by_site({"south": 2, "north": 1}, "pooled", ("north", "south")).items()) == [
+    assert list(check_reports({"south": 2, "north": 1}, "pooled", ("north", "south")).items()) == [
         ("north", 1),
         ("south", 2),
     ]
     for wrong in (None, [], {"north": 1}, {"north": 1, "south": 2, "west": 3}):
         with pytest.raises(WireError, match="'pooled' did not send one report for each of north, south"):
-            reports_by_site(wrong, "pooled", ("north", "south"))
+            check_reports(wrong, "pooled", ("north", "south"))

@@ -31,7 +31,7 @@ def test_every_kind_of_job_is_exported(kind, trained, tmp_path):
     assert export(model, tmp_path).keys() == {"torchscript", "bundle"}
     images = images_of(config_of(kind)).images
     script = torch.jit.load(tmp_path / "models/model.ts")
-    torch.testing.assert_close(script(images), JoinedModel(model)(images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(script(images), model.network()(images), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

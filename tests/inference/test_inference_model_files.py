@@ -19,7 +19,9 @@ def test_files_of_both_sides_are_found_below_a_run(trained):
 def test_a_model_of_pooled_data_is_one_file(trained):
     own, of_server = trained.files("pooled")
     assert (own.parts[-3], of_server) == ("pooled", None)
-    assert load_model(own, None).pooled
+    model = load_model(own, None)
+    assert {name.split(".")[0] for name in model.site_weights} == {"front_end", "middle", "back_end"}
+    assert model.server_weights == {}
 
 
 def test_two_runs_in_one_folder_are_ambiguous(trained, tmp_path):

@@ -7,31 +7,32 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tiny_job import PLAIN, Run, run_job, tiny_config
+from tiny_job import PLAIN, Run, pooled_config, run_job, site_data, tiny_config
 from torch import Tensor
 
-from mucald.data.dataset import Split, load_site_data
+from mucald.config.job import JobConfig
+from mucald.data.dataset import Split
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
-from mucald.methods.split.config import SplitConfig
 
-KINDS: dict[str, list[dict[str, Any]]] = {
+SPLIT: dict[str, list[dict[str, Any]]] = {
     "mucald": [],
     "no denoiser": [{"crdm": {"denoiser": False}}],
     "single releases": [{"release": {"mode": "once", "pretraining_epochs": 1}}],
-    "repeated noise": [{"release": {"mode": "memoised"}}],
     "no noise": [PLAIN],
     "shared front end": [PLAIN, {"algorithm": {"name": "fedper"}}],
     "mixture": [PLAIN, {"algorithm": {"name": "fedem", "args": {"components": 2}}}],
     "task adaptation": [PLAIN, {"network": {"task_adaptation": True}}],
     "batch norm": [PLAIN, {"network": {"norm": "batch"}}],
     "bfloat16": [PLAIN, {"network": {"precision": "bfloat16"}}],
-    "pooled": [PLAIN, {"algorithm": {"name": "centralized", "args": {"site": "pooled"}}, "min_sites": 1}],
 }
+POOLED = "pooled"
+KINDS = (*SPLIT, POOLED)
 SITE = "south"
 
 
-def config_of(kind: str) -> SplitConfig:
-    return tiny_config(*KINDS[kind], data={"phantoms": {"test": 5}})
+def config_of(kind: str) -> JobConfig:
+    five = {"data": {"phantoms": {"test": 5}}}
+    return pooled_config(five) if kind == POOLED else tiny_config(*SPLIT[kind], five)
 
 
 class Trained:
@@ -53,9 +54,8 @@ class Trained:
         return load_model(*self.files(kind))
 
 
-def images_of(config: SplitConfig) -> Split:
-    task = config.site(SITE).task
-    return load_site_data(SITE, task, config.data.image_size, config.data.phantoms, config.seed, None).test
+def images_of(config: JobConfig) -> Split:
+    return site_data(config, SITE).test
 
 
 def write_pictures(split: Split, folder: Path) -> list[Path]:

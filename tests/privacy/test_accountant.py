@@ -8,12 +8,12 @@ import pytest
 import torch
 from dp_accounting import rdp
 from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
+from mucald.privacy.accountant import DELTA, account, epsilon, meaning
 from tiny_job import REPOSITORY, tiny_config
 
 from mucald.methods.jobs import load_job
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.site.release import Release
-from mucald.privacy.accountant import DELTA, account, epsilon, meaning
 
 T = 300
 SNR = float(CosineSchedule(400).snr(T))

@@ -183,7 +183,8 @@ def load_for(
 ) -> SiteData:
     """Load what a job needs of a site.
 
-    ``pictures`` says whether its policy allows any; its ``site.json`` must too. Other arguments and errors are those of :func:`load_site_data`.
+    ``pictures`` says whether its policy allows any; its ``site.json`` must too. Other arguments and errors
+    are those of :func:`load_site_data`.
     """
     data = load_site_data(
         site,

@@ -64,7 +64,7 @@ class Disclosure:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the disclosure as JSON."""
-        return asdict(self)
+        return asdict(self) | {"meaning": list(self.meaning)}
 
 
 SCORES = Disclosure(

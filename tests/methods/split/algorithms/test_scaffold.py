@@ -91,7 +91,7 @@ def test_the_servers_variate_is_the_mean_of_the_sites_while_all_take_part(tmp_pa
     federation = Federation(tiny_config(PLAIN, SCAFFOLD), tmp_path)
     for _ in range(2):
         federation.run(1)
-        memory = federation.coordinator._aggregator._memory
+        memory = federation.coordinator.method._aggregator._memory
         names = [name.removeprefix("server.") for name in memory if name.startswith("server.")]
         assert set(names) == {
             name for name, _ in federation.copies["north"].segments.middle.named_parameters()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_job import BATCH, CPU, LATENT, draw, equal_tensors, make_copy, tiny_config
 
+from mucald.federation.method import Contributor
 from mucald.methods.split.algorithms import Memory, make_algorithm
 from mucald.methods.split.server.aggregator import Aggregator
 from mucald.methods.split.server.discriminators import Discriminators
@@ -16,7 +17,7 @@ def aggregate(config, copies, contributions) -> None:
 
 
 SITES = ("north", "south", "west")
-CONTRIBUTIONS = dict.fromkeys(SITES, (4, None))
+CONTRIBUTIONS = dict.fromkeys(SITES, Contributor(4, None))
 BATCH_NORM = {"network": {"norm": "batch"}}
 
 
@@ -99,7 +100,7 @@ def test_a_site_that_failed_takes_part_in_the_result_but_not_in_the_mean():
     config = tiny_config()
     copies = trained_copies(config)
     before = [tensors(copy) for copy in copies]
-    aggregate(config, copies, dict.fromkeys(("south", "west"), (4, None)))
+    aggregate(config, copies, dict.fromkeys(("south", "west"), Contributor(4, None)))
     name = "middle.entry.0.conv.weight"
     expected = ((before[1][name].double() + before[2][name].double()) / 2).float()
     for copy in copies:
@@ -118,7 +119,7 @@ def test_sizes_losses_and_proxy_errors_reach_the_rule():
     for copy, error in zip(copies, errors, strict=True):
         copy.record.proxy_error.total, copy.record.proxy_error.count = 8 * error, 8
     sizes, losses = (10, 20, 40), (0.9, 0.6, 1.2)
-    aggregate(config, copies, {s: (n, v) for s, n, v in zip(SITES, sizes, losses, strict=True)})
+    aggregate(config, copies, {s: Contributor(n, v) for s, n, v in zip(SITES, sizes, losses, strict=True)})
     # The noise of the targets, 0.5², is no error of the model's.
     scores = [n / ((m - 0.25 + 1e-8) * (v + 1e-8)) for n, m, v in zip(sizes, errors, losses, strict=True)]
     weights = [(score / sum(scores) + 0.25 / 3) / 1.25 for score in scores]

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from stopped import RESUMED, run_until
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import RESUMED, run_until
 from tiny_job import (
     BATCH,
     CPU,
@@ -280,14 +280,13 @@ def test_a_site_that_fails_after_its_choice_has_it_before_itself_again(tmp_path)
     federation.run(1)
     coordinator = federation.coordinator
     before = federation.parameters("north")
-    task = next(coordinator.tasks())
-    coordinator.open(task)
+    task = federation.open_next()
     for name in config.sites:
-        report = federation.work(name, task)
+        outcome = federation.work(name, task)
         if name == "north":
             coordinator.fail(name, "lost its connection")
         else:
-            coordinator.receive(name, report)
+            federation.receive(name, outcome)
     assert len(federation.copies["north"].candidates) == 3
     assert equal_tensors(federation.parameters("north"), before)
     coordinator.close(task)
@@ -311,10 +310,10 @@ def test_blocks_that_leave_a_tensor_out_stop_the_job_before_its_first_round(tmp_
 @pytest.mark.parametrize("backbone", ["unet", "unet3plus", "swin_unet"])
 def test_the_blocks_of_the_documents_fit_every_backbone(backbone, tmp_path):
     config = tiny_config(interpolated(0, 1), network={"backbone": backbone})
-    coordinator = Federation(config, tmp_path).coordinator
-    copy = coordinator.copies["north"]
+    federation = Federation(config, tmp_path)
+    copy, rule = federation.copies["north"], federation.coordinator.method._aggregator._rule
     names = [name for name, _ in copy.segments.named_parameters() if copy.segments.is_shared(name)]
-    assert set(coordinator._aggregator._rule._blocks_of(names).values()) == set(BLOCKS)
+    assert set(rule._blocks_of(names).values()) == set(BLOCKS)
 
 
 def test_a_shared_update_that_averts_conflicts_starts_from_what_the_sites_chose(tmp_path):

@@ -11,6 +11,7 @@ import torch
 from tiny_job import BATCH, CPU, LATENT, PLAIN, REPOSITORY, draw, make_copy, run_job, tiny_config
 
 from mucald.errors import ConfigError
+from mucald.federation.method import Contributor
 from mucald.methods.jobs import load_job
 from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.config import SplitConfig
@@ -28,7 +29,9 @@ CHOICE = {
         "blocks": {"all": ["crdm1", "middle", "crdm2"]},
     },
 }
-JOBS = REPOSITORY.glob("jobs/*/*/config/mucald.json")
+JOBS = [
+    path.parent for path in REPOSITORY.glob("jobs/*/meta.json") if load_job(path.parent)[0].method == "split"
+]
 LEVEL = torch.full((BATCH,), 300)
 PROXIES = draw(BATCH, 4, seed=5), torch.ones(BATCH, 4, dtype=torch.uint8)
 
@@ -82,7 +85,7 @@ def test_a_copy_holds_no_more_than_weights_gradients_and_optimiser_state(change)
 def test_while_sites_choose_they_hold_the_state_towards_which_they_may_move_once():
     config = tiny_config({"aggregation": CHOICE})
     copies, size = [trained(config) for _ in range(3)], copy_size(config, "kvasir")
-    contributions = dict.fromkeys(("north", "south", "west"), (4, None))
+    contributions = dict.fromkeys(("north", "south", "west"), Contributor(4, None))
     for copy, site in zip(copies, contributions, strict=True):
         copy.site = site
     Aggregator(config, make_algorithm(config.algorithm), {}).end_round(copies, contributions)
@@ -93,9 +96,9 @@ def test_while_sites_choose_they_hold_the_state_towards_which_they_may_move_once
     assert size.choosing == size.training - gradients(copies[0]) + size.common
 
 
-@pytest.mark.parametrize("job", sorted(path.parent.parent.parent.name for path in JOBS))
+@pytest.mark.parametrize("job", sorted(JOBS), ids=lambda job: job.name)
 def test_no_job_needs_more_than_a_fifth_beside_weights_gradients_and_optimiser_state(job):
-    config, _ = load_job(REPOSITORY / "jobs" / job)
+    config, _ = load_job(job)
     for site in config.sites:
         size = copy_size(config, config.site(site).task)
         assert size.total + size.common / len(config.sites) <= 1.2 * size.training

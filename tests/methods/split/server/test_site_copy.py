@@ -15,7 +15,6 @@ PROXIES = draw(BATCH, 4, seed=5), torch.ones(BATCH, 4, dtype=torch.uint8)
 UNCLIPPED = {"optimiser": {"clip_norm": 1e9}}
 RAMPED = ("proxy", "diffusion", "kl_exogenous", "kl_causal", "adversarial")
 CONFLICT_AVERSE = {"rule": "conflict_averse", "args": {"c": 0.4}}
-SILENT = {"losses": {name: {"weight": 0.0} for name in RAMPED} | {"proximal": 0.0}}
 BOTH_SPLITS = {f"{name}_{split}" for name in RAMPED for split in (1, 2)}
 
 
@@ -95,22 +94,6 @@ def test_a_ramp_weighs_its_term_by_the_progress_of_the_whole_run():
         learn(reference, config, round_number=number)
         expected = weight * reference.record.gradients.means()["prior"]
         assert copy.record.gradients.means()["prior"] == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize(("term", "scale"), [("proxy", "proxy_scale"), ("adversarial", "adversarial_scale")])
-def test_a_sites_own_scale_weighs_its_term(term, scale):
-    only = {"losses": {term: {"weight": 0.4}}}
-    sites = {
-        "sites": {
-            "north": {"task": "kvasir", scale: 3.0},
-            "south": {"task": "ham10k"},
-            "west": {"task": "kvasir"},
-        }
-    }
-    one, three = learned(SILENT, only, UNCLIPPED), learned(SILENT, only, UNCLIPPED, sites)
-    norms, tripled = (copy.record.gradients.means() for copy in (one, three))
-    assert norms["encoder_1"] > 0
-    assert all(tripled[name] == pytest.approx(3 * norm, rel=1e-4, abs=1e-9) for name, norm in norms.items())
 
 
 def first_moments(copy: SiteCopy, part: str = "") -> list[torch.Tensor | None]:

@@ -80,14 +80,6 @@ def test_the_server_gets_the_gradient_of_the_sites_loss_and_its_answer_reaches_t
     assert all(torch.equal(one[name], other[name]) for name in one if name.startswith("back_end"))
 
 
-def test_the_segmentation_weight_scales_the_gradient_not_the_reported_loss():
-    sites = {"sites": {"north": {"task": "kvasir", "segmentation_weight": 2.5}}}
-    one, heavy = make(UNCLIPPED), make(UNCLIPPED, sites)
-    results = [segments.train_step(IMAGES, LABELS, KEY, identity, nothing) for segments in (one, heavy)]
-    assert results[0].losses == results[1].losses
-    assert results[1].gradients["back_end"] == pytest.approx(2.5 * results[0].gradients["back_end"], rel=1e-4)
-
-
 def test_gradients_are_clipped_together_and_reported_as_they_were():
     segments = make({"optimiser": {"clip_norm": 0.001}})
     reported = segments.train_step(IMAGES, LABELS, KEY, identity, passed).gradients

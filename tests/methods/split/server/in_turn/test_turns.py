@@ -1,14 +1,12 @@
 """SplitFed V2: the sites train in turn on one set of shared networks."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from fragile_line import cut_after
 from tiny_job import (
-    CPU,
     PLAIN,
     Clock,
     Federation,
@@ -22,11 +20,10 @@ from tiny_job import (
 )
 
 from mucald.errors import ConfigError, WireError
-from mucald.federation.coordinator import Coordinator
+from mucald.federation.schedule import PICK_UP_S, InTurn
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.capacity import copy_size, shared_size
 from mucald.methods.split.server.in_turn.turn_copy import TurnCopy
-from mucald.methods.split.server.in_turn.turns import PICK_UP_S, InTurn
 from mucald.methods.split.wire.messages import Kind, Phase, decode
 from mucald.state.checkpoint import load_checkpoint, without_prefix
 
@@ -73,11 +70,11 @@ def open_next(federation: Federation) -> Iterator[str]:
 
 def work(federation: Federation, site: str) -> None:
     task = next(federation.coordinator.tasks())
-    federation.coordinator.receive(site, federation.work(site, task))
+    federation.receive(site, federation.work(site, task))
 
 
 def turn_order(config: SplitConfig, round_number: int) -> list[str]:
-    return InTurn(config, SITES).order(round_number)
+    return [site for (site,) in InTurn(config.seed).turns(round_number, SITES)]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +141,7 @@ def test_the_server_hands_out_turns_in_that_order_one_at_a_time(tmp_path):
     for site in open_next(federation):
         assert coordinator.awaited == [site]
         for other in SITES:
-            answer = decode(coordinator.server.handle(other, plain_request(federation)))
+            answer = decode(coordinator.handle(other, plain_request(federation)))
             assert (answer.kind is Kind.REJECTION) is (other != site)
         coordinator.restart(site)
         work(federation, site)
@@ -196,8 +193,8 @@ def own(federation: Federation, site: str) -> dict[str, torch.Tensor]:
 def test_every_site_validates_what_the_round_before_ended_with_whoever_has_trained_since(
     whole, tmp_path, monkeypatch
 ):
-    order = InTurn.order
-    monkeypatch.setattr(InTurn, "order", lambda self, n: order(self, n)[:: -1 if n == 1 else 1])
+    turns = InTurn.turns
+    monkeypatch.setattr(InTurn, "turns", lambda self, n, sites: turns(self, n, sites)[:: -1 if n == 1 else 1])
     turned = run_job(config_of(THREE_ROUNDS), tmp_path)
     first, second = (
         [run.results["sites"][site]["validation"][number] for site in SITES for run in (whole, turned)]
@@ -338,7 +335,7 @@ def test_a_sites_checkpoint_has_no_shared_tensor(tmp_path):
         kept = without_prefix("segments", tensors) | without_prefix("best", tensors)
         assert kept
         assert not any(segments.is_shared(name) for name in kept)
-    common = without_prefix("shared.weights", load_checkpoint(folder / "server.safetensors")[0])
+    common = without_prefix("method.shared.weights", load_checkpoint(folder / "server.safetensors")[0])
     assert equal_tensors(common, shared(federation))
 
 
@@ -347,7 +344,9 @@ def test_every_site_is_tested_with_its_best_round(whole):
     for site in SITES:
         best = whole.results["sites"][site]["best_round"]
         last = best == 2
-        expected = without_prefix("shared.weights" if last else f"shared.beginning.{best + 1}", server)
+        expected = without_prefix(
+            "method.shared.weights" if last else f"method.shared.beginning.{best + 1}", server
+        )
         model = load_checkpoint(whole.server / f"models/{site}.safetensors")[0]
         assert expected
         assert equal_tensors({name: model[name] for name in expected}, expected), site
@@ -365,4 +364,4 @@ def test_no_choice_is_left_in_place_of_what_trains(tmp_path):
 def test_a_rule_that_would_average_is_refused(rule, tmp_path):
     config = tiny_config(algorithm={"name": "splitfed_v2"}, aggregation={"rule": rule})
     with pytest.raises(ConfigError, match=f'\'aggregation.rule\' must be "local" .*, not "{rule}"'):
-        Coordinator(config, SITES, Path(tmp_path), tmp_path, CPU)
+        Federation(config, tmp_path)
