@@ -24,7 +24,7 @@ from mucald.methods.split.config import Ramp, SplitConfig
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.model.crdm.supervision import SUPERVISION
 from mucald.methods.split.wire import messages
-from mucald.methods.split.wire.messages import PAYLOAD_TYPES, REPLIES, REQUESTS, Field, Kind, Phase
+from mucald.methods.split.wire.messages import Field, Kind, Phase
 from mucald.nets import BACKBONES
 from mucald.results.table import results_table
 from mucald.tasks import TASKS
@@ -182,7 +182,7 @@ def test_policy_table_has_every_key_with_the_templates_value_and_no_other():
     table = keyed_rows(section(read("docs/configuration.md"), "## `policy.json`"))
     template = json.loads(read("workspace_templates/site/policy.json"))
     assert {key: json.loads(cells[0].strip("`")) for key, cells in table.items()} == template
-    for key, choices in (("supervision", SUPERVISION), ("payload_types", PAYLOAD_TYPES[Field.LATENT])):
+    for key, choices in (("supervision", SUPERVISION), ("payload_types", Field.LATENT.types)):
         assert set(re.findall(r"`(\w+)`", table[key][1])) == set(choices), key
 
 
@@ -202,7 +202,7 @@ def test_privacy_account_of_the_shipped_job():
         ("crdm.supervision", SUPERVISION),
         ("algorithm.name", ALGORITHMS),
         ("aggregation.rule", RULES),
-        ("wire.latent", PAYLOAD_TYPES[Field.LATENT]),
+        ("wire.latent", Field.LATENT.types),
     ],
 )
 def test_choices_are_those_of_the_registry(key, choices):
@@ -216,16 +216,16 @@ def test_phases_and_their_content():
     for phase in Phase:
         _, request, reply = table[phase.name]
         required, _, optional = request.partition("(")
-        assert names(required) == {field.name for field in REQUESTS[phase].required}, phase
-        assert names(optional) == {field.name for field in REQUESTS[phase].optional}, phase
-        assert names(reply) == {field.name for field in REPLIES[phase].required}, phase
+        assert names(required) == {field.name for field in phase.spec.required}, phase
+        assert names(optional) == {field.name for field in phase.spec.optional}, phase
+        assert names(reply) == {field.name for field in phase.spec.reply}, phase
 
 
 def test_fields_and_their_types():
     table = keyed_rows(section(read("docs/protocol.md"), "### Fields"))
     assert {name: int(cells[0]) for name, cells in table.items()} == {f.name: f.value for f in Field}
     for field in Field:
-        assert set(table[field.name][2].split(", ")) == PAYLOAD_TYPES[field], field
+        assert set(table[field.name][2].split(", ")) == field.types, field
 
 
 def test_message_layout():

@@ -28,6 +28,8 @@ from mucald.methods.jobs import parse_config
 from mucald.methods.pooled.config import PooledConfig
 from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.model.daca import Discriminator
+from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.site.build import measures_of
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase
@@ -354,6 +356,16 @@ def make_copy(config: SplitConfig, site: str = "north") -> SiteCopy:
     )
     site_copy.begin_round()
     return site_copy
+
+
+def server_of(
+    config: SplitConfig,
+    copies: dict[str, SiteCopy] | None = None,
+    discriminators: Sequence[Discriminator] = (),
+) -> SplitServer:
+    """Return the server's end of the wire, with ``copies`` or those of all sites; no round is open."""
+    copies = copies or {site: make_copy(config, site) for site in config.sites}
+    return SplitServer(config, make_algorithm(config.algorithm), copies, discriminators)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

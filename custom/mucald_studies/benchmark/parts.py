@@ -9,18 +9,17 @@ from mucald import optimisers, randomness
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.methods.split.model.crdm.module import CRDM
 from mucald.methods.split.model.daca import FeatureBuffer
-from mucald.methods.split.server import endpoint as server
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.server.endpoint import SplitServer
-from mucald.methods.split.server.segments import ServerSegments
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.site.method import SplitSite
 from mucald.methods.split.site.once import OnceSite
 from mucald.methods.split.site.pipeline import Pipeline
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
-from mucald.methods.split.wire import link
-from mucald.methods.split.wire.link import TRAINING, Link
-from mucald.methods.split.wire.messages import Message
+from mucald.wire import frame
+from mucald.wire.frame import Message
+from mucald.wire.link import Link
 from mucald_studies.benchmark.probe import Part
 
 SITE, SERVER = "site", "server"
@@ -36,7 +35,7 @@ def _always(*_: Any) -> bool:
 
 def _in_training(*arguments: Any) -> bool:
     """Tell from the arguments of ``SplitServer._answer`` whether it answers a training step."""
-    return any(isinstance(argument, Message) and argument.phase in TRAINING for argument in arguments)
+    return any(isinstance(argument, Message) and argument.phase.spec.training for argument in arguments)
 
 
 PARTS: Sequence[Part] = (
@@ -67,8 +66,7 @@ PARTS: Sequence[Part] = (
     Part(SiteCopy, "train_forward", "sum of losses"),
     Part(SiteCopy, "train_backward", "gradient norms, clipping"),
     # These belong to whichever side calls them.
-    Part(link, "decode", "decode"),
-    Part(server, "decode", "decode"),
+    Part(frame, "decode", "decode"),
     Part(Message, "encode", "encode"),
     Part(randomness, "normal", "noise"),
     Part(torch.autograd, "backward", "backward"),

@@ -15,11 +15,11 @@ from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.pooled.config import PooledConfig
 from mucald.methods.pooled.network import PooledNetwork
-from mucald.methods.split.wire.link import Traffic
 from mucald.metrics.scoring import data_report, scores_of_test, scores_of_validation
 from mucald.state.averages import Averages
 from mucald.state.checkpoint import CheckpointStore
 from mucald.state.resumable import Resumable
+from mucald.wire.traffic import Traffic
 
 
 class PooledSite(Resumable):

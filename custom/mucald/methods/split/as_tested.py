@@ -20,7 +20,6 @@ from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
 from mucald.methods.split.wire.exchange import Exchange
-from mucald.methods.split.wire.link import Link
 from mucald.methods.split.wire.messages import Phase
 
 
@@ -52,10 +51,9 @@ class TestReplay:
         domain = list(config.sites).index(site)
         copy = SiteCopy(site, domain, config, model.task, device, algorithm_of(config), {}, home, False)
         copy.segments.load_state_dict(model.server_weights)
-        server = SplitServer(config, {site: copy}, [])
+        server = SplitServer(config, algorithm_of(config), {site: copy}, [])
         server.open_round(config.training.rounds, [site])
-        link = Link(partial(server.handle, site), config, site)
-        self._exchange = Exchange(link, config, config.training.rounds)
+        self._exchange = Exchange(partial(server.handle, site), config, site, config.training.rounds)
         self._round, self._step = config.training.rounds, 0
 
     def __call__(self, images: Tensor) -> Tensor:

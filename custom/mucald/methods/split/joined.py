@@ -14,7 +14,7 @@ from mucald.inference.model_files import TrainedModel
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.mixture import Mixture
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.site.release import Release
 from mucald.nets import back_end_of, backbone_of
 from mucald.state.checkpoint import without_prefix

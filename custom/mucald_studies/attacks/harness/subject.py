@@ -14,7 +14,7 @@ from mucald.data.images.phantoms import PHANTOMS
 from mucald.data.site_file import read_site_file
 from mucald.errors import AttackError, CheckpointError, RecordingError
 from mucald.methods.split.disclosures import under
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
 from mucald.methods.split.wire.messages import Field

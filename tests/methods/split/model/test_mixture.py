@@ -4,7 +4,7 @@ from tiny_job import LATENT, PLAIN, draw, tiny_config
 
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.methods.split.model.mixture import Mixture
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.tasks import get_task
 
 LABELS = (draw(4, 8, 8, seed=1) > 0).long()

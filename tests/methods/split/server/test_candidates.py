@@ -16,15 +16,14 @@ from tiny_job import (
     make_copy,
     request,
     run_job,
+    server_of,
     tiny_config,
 )
 
 from mucald.aggregation import Offer
 from mucald.errors import ConfigError, WireError
 from mucald.methods.split.server.candidates import Candidates
-from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.wire.exchange import Exchange
-from mucald.methods.split.wire.link import Link
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
 
 BLOCKS = {"encoder": ["crdm1", "middle"], "decoder": ["middle.decoder", "middle.to_features", "crdm2"]}
@@ -107,7 +106,7 @@ def test_a_site_refuses_a_choice_that_it_was_not_offered(index):
         return Message(Kind.REPLY, asked.phase, asked.round, asked.step, counters).encode()
 
     config = tiny_config()
-    exchange = Exchange(Link(answer, config, "north"), config, 1)
+    exchange = Exchange(answer, config, "north", 1)
     with pytest.raises(WireError, match="of 2"):
         exchange.report([(0.5, 1.0), (None, 2.0)])
 
@@ -261,7 +260,7 @@ def test_the_server_takes_as_many_scores_as_it_offers_states_and_answers_with_it
     config = tiny_config()
     copies = {site: make_copy(config, site) for site in config.sites}
     copies["north"], _ = changed_copy(config)
-    server = SplitServer(config, copies, [])
+    server = server_of(config, copies)
     server.open_round(1, list(config.sites))
     refused = decode(server.handle("north", request(Phase.REPORT, round_number=1)))
     assert refused.kind is Kind.REJECTION

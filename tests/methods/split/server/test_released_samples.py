@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny_job import BATCH, PLAIN, draw, equal_tensors, make_copy, request, tiny_config
+from tiny_job import BATCH, PLAIN, draw, equal_tensors, make_copy, request, server_of, tiny_config
 
 from mucald.errors import WireError
 from mucald.methods.split.server.endpoint import SplitServer
@@ -57,7 +57,7 @@ def test_a_sample_is_released_again_only_if_it_is_the_same():
 
 def make_server(*changes) -> SplitServer:
     config = tiny_config(PLAIN, *changes)
-    server = SplitServer(config, {"north": make_copy(config)}, [])
+    server = server_of(config, {"north": make_copy(config)})
     server.open_round(0, ["north"])
     return server
 

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_job import BATCH, CPU, LATENT, draw, equal_tensors, make_copy, request, tiny_config
+from tiny_job import BATCH, CPU, LATENT, draw, equal_tensors, make_copy, request, server_of, tiny_config
 
 from mucald.errors import TrainingError
 from mucald.methods.split.server.discriminators import Discriminators
-from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.server.waiting_steps import WaitingSteps
 from mucald.methods.split.wire.messages import Field, Kind, Phase, decode
@@ -125,7 +124,7 @@ class Talk:
     def __init__(self) -> None:
         config = tiny_config(ONCE, two_ahead())
         self.copy = make_copy(config)
-        self.server = SplitServer(config, {"north": self.copy}, Discriminators(config, CPU).modules)
+        self.server = server_of(config, {"north": self.copy}, Discriminators(config, CPU).modules)
         self.server.open_round(0, ["north"])
         for step in range(2):
             self.server.handle("north", request(Phase.RELEASE, step))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_job import CPU, PLAIN, draw, tiny_config
 
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.site.frozen_segments import FrozenSegments
 from mucald.methods.split.site.release import Release
 from mucald.state.averages import gradient_norm

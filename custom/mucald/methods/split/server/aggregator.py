@@ -10,7 +10,7 @@ from mucald.aggregation.base import weighted_mean
 from mucald.federation.method import Contributor
 from mucald.methods.split.algorithms import Algorithm, Memory
 from mucald.methods.split.config import SplitConfig
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.state.checkpoint import with_prefix, without_prefix
 

@@ -13,7 +13,7 @@ from mucald.aggregation import make_rule
 from mucald.errors import ConfigError
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.tasks import get_task
 
 log = logging.getLogger(__name__)

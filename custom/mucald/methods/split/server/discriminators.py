@@ -8,7 +8,7 @@ from torch import Tensor
 from mucald import optimisers, randomness
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator, train_discriminator
-from mucald.methods.split.server.segments import SPLITS
+from mucald.methods.split.model.segments import SPLITS
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.state.checkpoint import load_optimiser_tensors, optimiser_tensors, with_prefix, without_prefix
 

@@ -61,6 +61,7 @@ class SplitServerMethod(ServerMethod):
         self._discriminators = Discriminators(config, context.device)
         self.server = SplitServer(
             config,
+            algorithm,
             self.copies,
             self._discriminators.modules,
             open_recorder(config, context.run_id, context.run_folder),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mucald.methods.split.config import SplitConfig
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.state.disk_tensors import DiskTensors
 
 _MIDDLE = "middle."

@@ -15,12 +15,12 @@ from mucald.errors import TrainingError
 from mucald.methods.split.algorithms import Algorithm, Memory
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator, FeatureBuffer
+from mucald.methods.split.model.objective import Objective, family
+from mucald.methods.split.model.segments import SPLITS, ForwardPass, Key, ServerSegments
 from mucald.methods.split.server.candidates import Candidates
-from mucald.methods.split.server.objective import Objective, family
 from mucald.methods.split.server.released_samples import ReleasedSamples, Samples
 from mucald.methods.split.server.round_record import ProxyError, RoundRecord
 from mucald.methods.split.server.round_start import RoundStart
-from mucald.methods.split.server.segments import SPLITS, ForwardPass, Key, ServerSegments
 from mucald.methods.split.server.waiting_steps import BegunStep, WaitingSteps
 from mucald.state.averages import gradient_norm
 from mucald.state.checkpoint import (

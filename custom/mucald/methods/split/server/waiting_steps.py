@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mucald.errors import TrainingError
-from mucald.methods.split.server.segments import ForwardPass
+from mucald.methods.split.model.segments import ForwardPass
 
 
 @dataclass

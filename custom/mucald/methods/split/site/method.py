@@ -21,7 +21,6 @@ from mucald.methods.split.disclosures import disclosures, under
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments, StepResult
 from mucald.methods.split.wire.exchange import Exchange, NoisedProxies
-from mucald.methods.split.wire.link import Link
 from mucald.methods.split.wire.messages import Phase
 from mucald.metrics import segmentation as metrics
 from mucald.metrics.scoring import Previews, data_report, scores_of_test, scores_of_validation
@@ -95,11 +94,10 @@ class SplitSite(Resumable):
         Raises:
             MucaldError: see the steps; the next task then begins with the last complete round.
         """
-        start, link = time.perf_counter(), Link(send, self._config, self.name)
+        start, exchange = time.perf_counter(), Exchange(send, self._config, self.name, task.round)
         self._restore(task.counted(self.name), task.is_new(self.name))
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
-        exchange = Exchange(link, self._config, task.round)
         report = data_report(self.name, self._data, task.round)
         if self._algorithm.shares_front_end:
             self._segments.load_front_end(exchange.fetch_front_end())
@@ -111,7 +109,7 @@ class SplitSite(Resumable):
             self._save(task.round + 1)
         else:
             report |= self._test(task.round, exchange)
-        report["wire"] = asdict(link.traffic)
+        report["wire"] = asdict(exchange.traffic)
         report["seconds"] = time.perf_counter() - start
         return Outcome({self.name: report})
 

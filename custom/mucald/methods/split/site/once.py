@@ -94,7 +94,7 @@ class OnceSite(SplitSite):
         with closing(Pipeline(forward, exchange.backward_released, len(rows), depth)) as self._pipeline:
             yield from super()._training_batches(exchange, rows)
             self._pipeline.finish()
-        exchange.note_hidden(self._pipeline.hidden)
+        exchange.traffic.hidden += self._pipeline.hidden
 
     def _training_batch(self, rows: Tensor) -> PreparedBatch:
         """Run the front end too: frozen, it gives the same before and after the step under way."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mucald.aggregation import State
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.state.checkpoint import load_module_tensors, module_tensors, with_prefix, without_prefix
 
 Moments = dict[Tensor, dict[str, Tensor]]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from mucald.aggregation import Offer, State
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.server.candidates import Candidates
 from mucald.methods.split.server.in_turn.shared_networks import SharedNetworks
-from mucald.methods.split.server.segments import ServerSegments
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.state.checkpoint import with_prefix
 from mucald.tasks import Task

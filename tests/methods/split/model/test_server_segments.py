@@ -7,8 +7,8 @@ from tiny_job import BATCH, CPU, LATENT, PLAIN, draw, tiny_config
 
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS
 from mucald.methods.split.model.crdm.scm import NeuralSCM
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.server.discriminators import Discriminators
-from mucald.methods.split.server.segments import ServerSegments
 from mucald.randomness import normal
 from mucald.tasks import TASKS, get_task
 

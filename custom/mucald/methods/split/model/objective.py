@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator
-from mucald.methods.split.server.segments import SPLITS, ForwardPass, Key, ServerSegments
+from mucald.methods.split.model.segments import SPLITS, ForwardPass, Key, ServerSegments
 
 _CAUSAL = frozenset({"proxy", "kl_exogenous", "kl_causal"})
 _SUFFIXES = tuple(f"_{split}" for split in SPLITS)
