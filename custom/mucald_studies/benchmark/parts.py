@@ -12,8 +12,9 @@ from mucald.methods.split.model.daca import FeatureBuffer
 from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.server.site_copy import SiteCopy
+from mucald.methods.split.site.fresh import FreshReleases
 from mucald.methods.split.site.method import SplitSite
-from mucald.methods.split.site.once import OnceSite
+from mucald.methods.split.site.once import SingleReleases
 from mucald.methods.split.site.pipeline import Pipeline
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
@@ -40,11 +41,11 @@ def _in_training(*arguments: Any) -> bool:
 
 PARTS: Sequence[Part] = (
     Part(SplitSite, "_train", "schedule", SITE, root=True, keep=_always),
-    Part(SplitSite, "_step", "other", counts=True),
-    Part(OnceSite, "_step", "other", counts=True),
+    Part(FreshReleases, "_step", "other", counts=True),
+    Part(SingleReleases, "_step", "other", counts=True),
     # These are made in a thread of their own while a step is under way.
-    Part(SplitSite, "_training_batch", AHEAD, SITE, root=True, keep=_always),
-    Part(OnceSite, "_training_batch", AHEAD, SITE, root=True, keep=_always),
+    Part(FreshReleases, "_batch", AHEAD, SITE, root=True, keep=_always),
+    Part(SingleReleases, "_batch", AHEAD, SITE, root=True, keep=_always),
     Part(SiteSegments, "_released", "front end"),
     Part(Release, "latent", "release"),
     Part(SiteSegments, "_logits", "back end"),

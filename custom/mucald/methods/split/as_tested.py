@@ -45,13 +45,14 @@ class TestReplay:
         if (home / SITE_FILE).exists():
             secret = noise_secret(read_site_file(home / SITE_FILE), home)
         self._release = Release(config.release, secret, site)
-        self._segments = SiteSegments(config, site, model.task.n_classes, self._release, device)
+        algorithm = algorithm_of(config)
+        self._segments = SiteSegments(config, algorithm, site, model.task.n_classes, self._release, device)
         self._segments.best = model.site_weights
         self._segments.load_best()
         domain = list(config.sites).index(site)
-        copy = SiteCopy(site, domain, config, model.task, device, algorithm_of(config), {}, home, False)
+        copy = SiteCopy(site, domain, config, model.task, device, algorithm, {}, home, False)
         copy.segments.load_state_dict(model.server_weights)
-        server = SplitServer(config, algorithm_of(config), {site: copy}, [])
+        server = SplitServer(config, algorithm, {site: copy}, [])
         server.open_round(config.training.rounds, [site])
         self._exchange = Exchange(partial(server.handle, site), config, site, config.training.rounds)
         self._round, self._step = config.training.rounds, 0

@@ -13,6 +13,7 @@ from mucald.data.dataset import SiteData, load_site_data
 from mucald.data.images.phantoms import PHANTOMS
 from mucald.data.site_file import read_site_file
 from mucald.errors import AttackError, CheckpointError, RecordingError
+from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.disclosures import under
 from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.site.release import Release
@@ -92,7 +93,9 @@ class Subject:
     def segments(self) -> SiteSegments:
         """The site's networks of its best round, as it used them in the test."""
         weights = self._model(of_site=True)
-        segments = SiteSegments(self.config, self.site, self.task.n_classes, self.release, CPU)
+        segments = SiteSegments(
+            self.config, algorithm_of(self.config), self.site, self.task.n_classes, self.release, CPU
+        )
         segments.front_end.load_state_dict(without_prefix("front_end", weights))
         segments.back_end.load_state_dict(without_prefix("back_end", weights))
         segments.front_end.eval()

@@ -5,6 +5,7 @@ import torch
 from tiny_job import CPU, draw, equal_tensors, tiny_config
 
 from mucald.errors import TrainingError
+from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.site.release import Release, Released
 from mucald.methods.split.site.segments import SiteSegments
 
@@ -16,7 +17,8 @@ UNCLIPPED = {"optimiser": {"clip_norm": 1e9}}
 
 def make(*changes, site: str = "north", secret: str = "a secret") -> SiteSegments:
     config = tiny_config(*changes)
-    return SiteSegments(config, site, 2, Release(config.release, secret, site), CPU)
+    release = Release(config.release, secret, site)
+    return SiteSegments(config, make_algorithm(config.algorithm), site, 2, release, CPU)
 
 
 def identity(released: Released) -> torch.Tensor:

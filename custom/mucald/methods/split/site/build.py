@@ -9,7 +9,7 @@ from mucald.methods.split.causal.graphs import causal_task
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.disclosures import disclosures, under
 from mucald.methods.split.site.method import SplitSite
-from mucald.methods.split.site.once import OnceSite
+from mucald.methods.split.site.release import Release
 from mucald.privacy.policy import Policy, check_disclosures
 from mucald.state.checkpoint import CheckpointStore
 
@@ -25,6 +25,6 @@ def build_site(
     """Build a site; arguments and errors are those of :meth:`mucald.federation.method.Family.site`."""
     carried_out = under(policy, config)
     check_disclosures(policy, name, disclosures(carried_out))
-    kind = OnceSite if config.release.mode == "once" else SplitSite
     data = load_for(name, config, home, policy.tensorboard_images, measures_of)
-    return kind(name, config, data, policy, store, device)
+    release = Release(carried_out.release, data.noise_secret, name)
+    return SplitSite(name, config, data, release, store, device)
