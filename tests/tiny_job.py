@@ -30,12 +30,12 @@ from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator
 from mucald.methods.split.server.endpoint import SplitServer
+from mucald.methods.split.server.shared_networks import CopyPlan
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.site.build import measures_of
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase
 from mucald.privacy.policy import OPEN, POLICY_FILE, Policy
 from mucald.state.checkpoint import load_checkpoint
-from mucald.tasks import get_task
 
 REPOSITORY = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -343,17 +343,14 @@ class Federation:
             self.coordinator.close(task)
 
 
-_ASIDE = tempfile.TemporaryDirectory(prefix="mucald-aside-")
+_SCRATCH = tempfile.TemporaryDirectory(prefix="mucald-scratch-")
 
 
 def make_copy(config: SplitConfig, site: str = "north") -> SiteCopy:
     """Return the server's networks for ``site``, ready for a round."""
-    domain, task = list(config.sites).index(site), get_task(config.site(site).task)
-    keeps_start = make_rule(config.aggregation.rule, config.aggregation.args).needs_start
-    aside = Path(tempfile.mkdtemp(dir=_ASIDE.name))
-    site_copy = SiteCopy(
-        site, domain, config, task, CPU, make_algorithm(config.algorithm), {}, aside, keeps_start
-    )
+    rule = make_rule(config.aggregation.rule, config.aggregation.args)
+    plan = CopyPlan(config, make_algorithm(config.algorithm), rule.needs_start, CPU)
+    site_copy = SiteCopy(site, plan, Path(tempfile.mkdtemp(dir=_SCRATCH.name)))
     site_copy.begin_round()
     return site_copy
 

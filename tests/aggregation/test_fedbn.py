@@ -47,7 +47,7 @@ def aggregated(rule: str, *changes, norms: bool = True) -> list[dict[str, Tensor
     """Return every site's networks after a round that ``rule`` ends."""
     copies = moved_copies(*changes, norms=norms)
     config = tiny_config(PLAIN, *changes, aggregation={"rule": rule})
-    aggregator = Aggregator(config, make_algorithm(config.algorithm), {})
+    aggregator = Aggregator(config, make_algorithm(config.algorithm))
     aggregator.end_round(copies, dict.fromkeys(SITES, Contributor(4, None)))
     return [copy.segments.state_dict() for copy in copies]
 

@@ -16,6 +16,7 @@ from mucald.inference.model_files import TrainedModel
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.endpoint import SplitServer
+from mucald.methods.split.server.shared_networks import CopyPlan
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
@@ -49,8 +50,7 @@ class TestReplay:
         self._segments = SiteSegments(config, algorithm, site, model.task.n_classes, self._release, device)
         self._segments.best = model.site_weights
         self._segments.load_best()
-        domain = list(config.sites).index(site)
-        copy = SiteCopy(site, domain, config, model.task, device, algorithm, {}, home, False)
+        copy = SiteCopy(site, CopyPlan(config, algorithm, False, device), home)
         copy.segments.load_state_dict(model.server_weights)
         server = SplitServer(config, algorithm, {site: copy}, [])
         server.open_round(config.training.rounds, [site])

@@ -106,7 +106,7 @@ class Subject:
     @cached_property
     def server(self) -> ServerSegments:
         """The server's networks for the site, of its best round."""
-        segments = ServerSegments(self.config, self.task)
+        segments = ServerSegments(self.config, algorithm_of(self.config), self.task)
         segments.load_state_dict(self._model(of_site=False))
         return segments.eval()
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny_job import BATCH, CPU, LATENT, PLAIN, draw, tiny_config
 
+from mucald.methods.split.algorithms.splitfed import SplitFed
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS
 from mucald.methods.split.model.crdm.scm import NeuralSCM
 from mucald.methods.split.model.segments import ServerSegments
@@ -27,7 +28,7 @@ EVERY_GROUP = {
 
 
 def segments(task: str = "kvasir", *changes, **more) -> ServerSegments:
-    return ServerSegments(tiny_config(*changes, **more), get_task(task))
+    return ServerSegments(tiny_config(*changes, **more), SplitFed(), get_task(task))
 
 
 def has_gradient(parameters) -> bool:

@@ -23,7 +23,7 @@ def test_pretraining_with_a_stand_in_is_that_of_the_whole_network_on_what_would_
     segments = SiteSegments(config, SplitFed(), "north", 2, release, CPU)
     images, labels, key = draw(2, 3, 16, 16).sigmoid(), (draw(2, 16, 16, seed=1) > 0).long(), ("epoch", 0)
     whole = SiteSegments(config, SplitFed(), "north", 2, release, CPU)
-    middle = ServerSegments(config, get_task("kvasir")).middle
+    middle = ServerSegments(config, SplitFed(), get_task("kvasir")).middle
     latent, skips = whole.front_end(images)
     features = middle(release.latent(latent, *key).latent)
     expected = whole.loss.combine(whole.loss.terms(whole.back_end(features, skips), labels))

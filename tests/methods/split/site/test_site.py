@@ -223,7 +223,7 @@ def test_the_test_uses_the_best_rounds_weights_of_both_sides(tmp_path):
     task = federation.open_next()
     assert federation.report("south", task)["validation"]["best"]
     best_site = {name: t.clone() for name, t in federation.sites["south"]._segments.best.items()}
-    best_copy = {name: t.clone() for name, t in federation.copies["south"].best.items()}
+    best_copy = {name: t.clone() for name, t in federation.copies["south"].best.weights().items()}
     with torch.no_grad():
         for parameter in federation.copies["south"].segments.middle.parameters():
             parameter.zero_()

@@ -133,7 +133,7 @@ class SplitServer:
                 log.exception("step of site %s failed", site)
                 return self._reject(site, message, f"internal error ({type(error).__name__})")
             finally:
-                session.copy.record.seconds += time.perf_counter() - start
+                session.copy.tally.seconds += time.perf_counter() - start
 
     @contextmanager
     def _core(self) -> Iterator[None]:
@@ -159,7 +159,7 @@ class SplitServer:
         if request == session.last_request:
             return session.last_reply
         self._check(session, message)
-        session.copy.record.begin_step(message.phase.spec.training)
+        session.copy.tally.begin_step(message.phase.spec.training)
         fields = self._dispatch(session.copy, message)
         for name, tensor in fields.items():
             # The other side would refuse it.

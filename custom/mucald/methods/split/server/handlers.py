@@ -121,7 +121,7 @@ class Handlers:
         """Take Dice and loss of every state that the site has validated; tell what was chosen of them."""
         scores = request.fields[Field.COUNTERS].reshape(-1, 2).tolist()
         index = copy.choose([loss for _, loss in scores])
-        best = float(copy.keep_if_best(scores[index][0]))
+        best = float(copy.best.keep(scores[index][0]))
         counters = [best] if len(scores) == 1 else [best, index]
         return {Field.COUNTERS: torch.tensor(counters, dtype=torch.float64)}
 

@@ -15,6 +15,7 @@ from mucald import randomness
 from mucald.methods.split.config import ReleaseConfig
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.nets.latent import bounded
+from mucald.randomness import Key
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Release:
         noise = self._noise(bounded, key)
         return Released(self._schedule.noised(bounded, level, noise), level.to(torch.int32), noise)
 
-    def _noise(self, bounded: Tensor, key: tuple[int | str, ...]) -> Tensor:
+    def _noise(self, bounded: Tensor, key: Key) -> Tensor:
         if self.config.mode == "once":
             key = key[1:]
         return randomness.normal(
