@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tiny_job import Federation
 
 from mucald.errors import WireError
-from mucald.methods.split.wire.link import Send
+from mucald.federation.method import Send
 
 Carrier = Callable[[str, Send], Send]
 
@@ -52,16 +52,15 @@ def run_restarting(federation: Federation) -> int:
     """Run all tasks, starting again what was killed; return how often that was."""
     restarts = 0
     for task in federation.coordinator.tasks():
-        federation.coordinator.open(task)
-        for name in federation.config.sites:
+        for name in federation.open(task):
             try:
-                report = federation.work(name, task)
+                outcome = federation.work(name, task)
             except KilledError:
                 restarts += 1
                 del federation.sites[name]
                 federation.coordinator.restart(name)
-                report = federation.work(name, task)
-            federation.coordinator.receive(name, report)
+                outcome = federation.work(name, task)
+            federation.receive(name, outcome)
         federation.coordinator.close(task)
     federation.coordinator.finish()
     return restarts

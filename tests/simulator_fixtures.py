@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mucald.methods.jobs import load_job
 from mucald_studies.benchmark.processes import end
 
 JOB = Path(__file__).parents[1] / "jobs" / "mucald"
@@ -22,7 +23,7 @@ def make_job(tmp_path: Path) -> Callable[..., Path]:
 
     def make(name: str = "tiny", **changes: Any) -> Path:
         job = tmp_path / name
-        config = json.loads((JOB / "app/config/mucald.json").read_text())
+        config = load_job(JOB)[0].to_dict()
         config["sites"] = {site: config["sites"][site] for site in ("embryo", "skin", "polyp")}
         config["data"] = {"image_size": 16, "phantoms": {"train": 6, "validation": 3, "test": 3}}
         config["training"] |= {"rounds": 2, "local_epochs": 1, "batch_size": 3}

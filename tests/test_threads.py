@@ -9,18 +9,17 @@ PROGRAM = """
 import ctypes, sys, threading
 sys.path.insert(0, {tests!r})
 import torch
-from tiny_job import CPU, make_copy, request, tiny_config
+from tiny_job import CPU, make_copy, request, server_of, tiny_config
 from mucald.data.prefetch import one_ahead
 from mucald.methods.split.server.discriminators import Discriminators
 from mucald.methods.split.wire.messages import Phase
-from mucald.methods.split.server.endpoint import SplitServer
 
 gomp = next(line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line)
 count = ctypes.CDLL(gomp).omp_get_max_threads
 torch.set_num_threads(1)
 config = tiny_config()
 copies = {{site: make_copy(config, site) for site in config.sites}}
-server = SplitServer(config, copies, Discriminators(config, CPU).modules)
+server = server_of(config, copies, Discriminators(config, CPU).modules)
 server.open_round(0, list(config.sites))
 seen = []
 

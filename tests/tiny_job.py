@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 
 from mucald.aggregation import make_rule
+from mucald.config.job import JobConfig
+from mucald.data.loading import load_for
+from mucald.data.site_data import SiteData
 from mucald.errors import MucaldError
 from mucald.federation.coordinator import Coordinator
 from mucald.federation.in_process import run_in_process
@@ -23,13 +26,17 @@ from mucald.federation.participant import create_site
 from mucald.federation.task import SiteTask
 from mucald.methods import family_of
 from mucald.methods.jobs import parse_config
+from mucald.methods.pooled.config import PooledConfig
 from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.model.daca import Discriminator
+from mucald.methods.split.server.endpoint import SplitServer
+from mucald.methods.split.server.shared_networks import CopyPlan
 from mucald.methods.split.server.site_copy import SiteCopy
+from mucald.methods.split.site.build import measures_of
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase
 from mucald.privacy.policy import OPEN, POLICY_FILE, Policy
 from mucald.state.checkpoint import load_checkpoint
-from mucald.tasks import get_task
 
 REPOSITORY = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -151,6 +158,39 @@ def tiny_config(*changes: dict[str, Any], **more: Any) -> SplitConfig:
     return parse_config(tiny_content(*changes, **more))
 
 
+def pooled_config(*changes: dict[str, Any], **more: Any) -> PooledConfig:
+    """Return the job on pooled data that fits the tiny one, with ``changes`` merged into it."""
+    shared = ("description", "seed", "resume_from", "sites", "data", "training", "network", "runtime")
+    rates = CONTENT["optimiser"]
+    content = {key: copy.deepcopy(CONTENT[key]) for key in shared} | {
+        "method": "pooled",
+        "name": "tiny_pooled",
+        "min_sites": 1,
+        "participant": "pooled",
+        "clip": CONTENT["release"]["clip"],
+        "cross_entropy": CONTENT["losses"]["cross_entropy"],
+        "optimiser": {
+            "learning_rate": rates["segmentation"],
+            "weight_decay": rates["weight_decay"],
+            "clip_norm": rates["clip_norm"],
+        },
+    }
+    for change in (*changes, more):
+        _merge(content, copy.deepcopy(change))
+    return parse_config(content)
+
+
+def site_data(config: JobConfig, site: str, home: Path | None = None) -> SiteData:
+    """Return the data of a site with its proxies: phantoms, or the images in ``home``."""
+    return load_for(site, config, home or Path("nowhere"), True, measures_of)
+
+
+def disclosed(results: dict[str, Any], kind: str) -> dict[str, Any] | None:
+    """Return what the results say of a kind of disclosure; None if the job discloses nothing of it."""
+    found = [one for one in results["privacy"]["disclosures"] if one["kind"] == kind]
+    return found[0] if found else None
+
+
 @dataclass
 class Run:
     """A finished run: its results and where it left its files."""
@@ -180,18 +220,18 @@ class Run:
         return numbers
 
 
-def run_job(config: SplitConfig, folder: Path, workers: int = 1, sites: Sequence[str] | None = None) -> Run:
-    """Run a job in this process; a second call with the same folder finds the first one's checkpoints."""
+def in_one_process(
+    config: JobConfig, sites: Sequence[str], results: Path, home: Path, workers: int = 2
+) -> dict[str, Any]:
+    """Run a job in this process; every participant's own folder lies in ``home``."""
     family = family_of(config.method)
-    results = run_in_process(
-        family,
-        config,
-        sites or family.participants(config),
-        folder / "results",
-        lambda name: folder / "home" / name,
-        workers,
-    )
-    return Run(folder, results)
+    return run_in_process(family, config, sites, results, lambda name: home / name, workers)
+
+
+def run_job(config: JobConfig, folder: Path, workers: int = 1, sites: Sequence[str] | None = None) -> Run:
+    """Run a job in this process; a second call with the same folder finds the first one's checkpoints."""
+    sites = sites or family_of(config.method).participants(config)
+    return Run(folder, in_one_process(config, sites, folder / "results", folder / "home", workers))
 
 
 def equal_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -229,7 +269,7 @@ class Federation:
         clock: by which the server measures a site's silence.
     """
 
-    config: SplitConfig
+    config: JobConfig
     folder: Path
     new_process: bool = False
     carrier: Callable[[str, Send], Send] | None = None
@@ -268,13 +308,32 @@ class Federation:
         send = self.carrier(name, send) if self.carrier else send
         return self.sites[name].run(task, self.coordinator.payload(name, task), send)
 
+    def report(self, name: str, task: SiteTask) -> dict[str, Any]:
+        """Let one site do the open task; return its report, which the server does not get."""
+        return self.work(name, task).reports[name]
+
+    def receive(self, name: str, outcome: Outcome) -> None:
+        """Give the server what a site sends back."""
+        self.coordinator.receive(name, outcome.reports, outcome.payload)
+
+    def open(self, task: SiteTask) -> list[str]:
+        """Open a task and its first turn; return whose turn it is, all sites unless they work in turn."""
+        self.coordinator.open(task)
+        self._turns = self.coordinator.turns()
+        return next(self._turns)
+
+    def open_next(self) -> SiteTask:
+        """Open the next task and its first turn, and return the task."""
+        task = next(self.coordinator.tasks())
+        self.open(task)
+        return task
+
     def run_sites(self, task: SiteTask) -> None:
         """Open a task and let all sites do it, without closing it."""
         self.coordinator.open(task)
         for name in (site for turn in self.coordinator.turns() for site in turn):
             try:
-                outcome = self.work(name, task)
-                self.coordinator.receive(name, outcome.reports, outcome.payload)
+                self.receive(name, self.work(name, task))
             except MucaldError as error:
                 self.coordinator.fail(name, str(error))
 
@@ -285,19 +344,26 @@ class Federation:
             self.coordinator.close(task)
 
 
-_ASIDE = tempfile.TemporaryDirectory(prefix="mucald-aside-")
+_SCRATCH = tempfile.TemporaryDirectory(prefix="mucald-scratch-")
 
 
 def make_copy(config: SplitConfig, site: str = "north") -> SiteCopy:
     """Return the server's networks for ``site``, ready for a round."""
-    domain, task = list(config.sites).index(site), get_task(config.site(site).task)
-    keeps_start = make_rule(config.aggregation.rule, config.aggregation.args).needs_start
-    aside = Path(tempfile.mkdtemp(dir=_ASIDE.name))
-    site_copy = SiteCopy(
-        site, domain, config, task, CPU, make_algorithm(config.algorithm), {}, aside, keeps_start
-    )
+    rule = make_rule(config.aggregation.rule, config.aggregation.args)
+    plan = CopyPlan(config, make_algorithm(config.algorithm), rule.needs_start, CPU)
+    site_copy = SiteCopy(site, plan, Path(tempfile.mkdtemp(dir=_SCRATCH.name)))
     site_copy.begin_round()
     return site_copy
+
+
+def server_of(
+    config: SplitConfig,
+    copies: dict[str, SiteCopy] | None = None,
+    discriminators: Sequence[Discriminator] = (),
+) -> SplitServer:
+    """Return the server's end of the wire, with ``copies`` or those of all sites; no round is open."""
+    copies = copies or {site: make_copy(config, site) for site in config.sites}
+    return SplitServer(config, make_algorithm(config.algorithm), copies, discriminators)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

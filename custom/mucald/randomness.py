@@ -17,8 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Key = tuple[int | str, ...]
+"""Names random draws; never used for others."""
 
-def _digest(key: tuple[int | str, ...]) -> bytes:
+
+def _digest(key: Key) -> bytes:
     # repr() separates the parts, so that ("a", "bc") and ("ab", "c") differ.
     return hashlib.sha256(repr(key).encode()).digest()
 

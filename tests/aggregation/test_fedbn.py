@@ -3,6 +3,7 @@ import torch
 from tiny_job import PLAIN, Federation, draw, equal_tensors, make_copy, tiny_config
 from torch import Tensor, nn
 
+from mucald.federation.method import Contributor
 from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.server.aggregator import Aggregator
 from mucald.methods.split.server.site_copy import SiteCopy
@@ -46,8 +47,8 @@ def aggregated(rule: str, *changes, norms: bool = True) -> list[dict[str, Tensor
     """Return every site's networks after a round that ``rule`` ends."""
     copies = moved_copies(*changes, norms=norms)
     config = tiny_config(PLAIN, *changes, aggregation={"rule": rule})
-    aggregator = Aggregator(config, make_algorithm(config.algorithm), {})
-    aggregator.end_round(copies, dict.fromkeys(SITES, (4, None)))
+    aggregator = Aggregator(config, make_algorithm(config.algorithm))
+    aggregator.end_round(copies, dict.fromkeys(SITES, Contributor(4, None)))
     return [copy.segments.state_dict() for copy in copies]
 
 

@@ -28,16 +28,16 @@ def start():
     return {site: state(f"{site} before") for site in SITES}
 
 
-def settings(offers, site="ankara"):
-    return [tuple(factors.values()) for factors in offers[site].settings]
+def factors_of(found, site="ankara"):
+    return [tuple(factors.values()) for factors in found[site].factors]
 
 
 def test_at_first_all_blocks_move_together_and_the_nearest_comes_first():
-    offers = rule().offer(start(), contributions(), {})
-    assert settings(offers) == [(0, 0), (0.5, 0.5), (1, 1)]
+    found = rule().candidates(start(), contributions(), {})
+    assert factors_of(found) == [(0, 0), (0.5, 0.5), (1, 1)]
     mean = make_rule("equal", {})(start(), contributions())["ankara"]
     for name, own in state("ankara").items():
-        alone, half, shared = (offers["ankara"].state(number)[name] for number in range(3))
+        alone, half, shared = (found["ankara"].state(number)[name] for number in range(3))
         assert torch.equal(alone, own)
         assert torch.equal(shared, mean[name])
         torch.testing.assert_close(half, (own + mean[name]) / 2)
@@ -45,20 +45,20 @@ def test_at_first_all_blocks_move_together_and_the_nearest_comes_first():
 
 def test_then_one_block_moves_at_a_time_the_others_stay_and_alone_is_always_offered():
     memory = {}
-    rule().offer(start(), contributions(), memory)
+    rule().candidates(start(), contributions(), memory)
     chosen = {"ankara": {"encoder": 0.5, "decoder": 0.5}, "berlin": {"encoder": 0.0, "decoder": 0.0}}
-    offers = rule().offer(start(), contributions(chosen), memory)
-    assert settings(offers) == [(0, 0), (0, 0.5), (0.5, 0.5), (1, 0.5)]
-    assert settings(offers, "berlin") == [(0, 0), (0.5, 0), (1, 0)]
+    found = rule().candidates(start(), contributions(chosen), memory)
+    assert factors_of(found) == [(0, 0), (0, 0.5), (0.5, 0.5), (1, 0.5)]
+    assert factors_of(found, "berlin") == [(0, 0), (0.5, 0), (1, 0)]
     chosen["ankara"]["encoder"] = 1.0
-    offers = rule().offer(start(), contributions(chosen), memory)
-    assert settings(offers) == [(0, 0), (1, 0), (1, 0.5), (1, 1)]
-    offers = rule().offer(start(), contributions(chosen), memory)
-    assert settings(offers) == [(0, 0), (0.5, 0.5), (1, 0.5), (1, 1)], "all again, and what it has"
+    found = rule().candidates(start(), contributions(chosen), memory)
+    assert factors_of(found) == [(0, 0), (1, 0), (1, 0.5), (1, 1)]
+    found = rule().candidates(start(), contributions(chosen), memory)
+    assert factors_of(found) == [(0, 0), (0.5, 0.5), (1, 0.5), (1, 1)], "all again, and what it has"
 
 
 def test_until_a_state_is_asked_for_nothing_is_held_but_the_two_that_it_lies_between():
-    of_ankara, of_berlin = rule().offer(start(), contributions(), {}).values()
+    of_ankara, of_berlin = rule().candidates(start(), contributions(), {}).values()
     assert all(of_ankara.shared[name] is of_berlin.shared[name] for name in NAMES)
     assert all(of_ankara.state(0)[name] is of_ankara.own[name] for name in NAMES)
     assert all(of_ankara.state(2)[name] is of_ankara.shared[name] for name in NAMES)
@@ -81,22 +81,22 @@ def test_what_a_site_holds_while_it_chooses_is_known(factors, toward, held):
 
 def test_the_longest_prefix_of_whole_components_decides_the_block():
     memory = {}
-    rule().offer(start(), contributions(), memory)
+    rule().candidates(start(), contributions(), memory)
     chosen = {site: {"encoder": 0.0, "decoder": 0.0} for site in SITES}
-    rule().offer(start(), contributions(chosen), memory)
-    offers = rule().offer(start(), contributions(chosen), memory)
-    assert settings(offers) == [(0, 0), (0, 0.5), (0, 1)]
-    changed = {n for n in NAMES if not torch.equal(offers["ankara"].state(2)[n], state("ankara")[n])}
+    rule().candidates(start(), contributions(chosen), memory)
+    found = rule().candidates(start(), contributions(chosen), memory)
+    assert factors_of(found) == [(0, 0), (0, 0.5), (0, 1)]
+    changed = {n for n in NAMES if not torch.equal(found["ankara"].state(2)[n], state("ankara")[n])}
     assert changed == {OF_DECODER}
 
 
 def test_a_site_that_failed_keeps_its_own_state_and_what_it_chose_before():
     memory = {}
-    rule().offer(start(), contributions(), memory)
+    rule().candidates(start(), contributions(), memory)
     chosen = {site: {"encoder": 0.5, "decoder": 1.0} for site in SITES}
-    offers = rule().offer(start(), contributions(chosen, SITES[:1]), memory)
-    assert settings(offers, "berlin") == [(0, 0), (0.5, 0.5), (1, 1)], "it has not chosen yet"
-    own, shared = offers["berlin"].state(0), offers["berlin"].state(2)
+    found = rule().candidates(start(), contributions(chosen, SITES[:1]), memory)
+    assert factors_of(found, "berlin") == [(0, 0), (0.5, 0.5), (1, 1)], "it has not chosen yet"
+    own, shared = found["berlin"].state(0), found["berlin"].state(2)
     for name in NAMES:
         assert torch.equal(own[name], state("berlin before")[name])
         assert torch.equal(shared[name], state("ankara")[name])
@@ -104,35 +104,35 @@ def test_a_site_that_failed_keeps_its_own_state_and_what_it_chose_before():
 
 @pytest.mark.parametrize(("factor", "same_as"), [(0, "local"), (1, "equal")])
 def test_a_single_factor_leaves_no_choice(factor, same_as):
-    offers = rule([factor]).offer(start(), contributions(sites=SITES[:1]), {})
+    found = rule([factor]).candidates(start(), contributions(sites=SITES[:1]), {})
     expected = make_rule(same_as, {})(start(), contributions(sites=SITES[:1]))
     for site in SITES:
-        assert len(offers[site]) == 1
-        only = offers[site].state(0)
+        assert len(found[site]) == 1
+        only = found[site].state(0)
         assert all(torch.equal(tensor, expected[site][name]) for name, tensor in only.items())
 
 
 def test_the_shared_state_is_that_of_the_rule_it_names():
-    offers = rule(toward="conflict_averse", c=0.5).offer(start(), contributions(), {})
+    found = rule(toward="conflict_averse", c=0.5).candidates(start(), contributions(), {})
     expected = make_rule("conflict_averse", {"c": 0.5})(start(), contributions())["berlin"]
-    assert all(torch.equal(offers["berlin"].state(2)[name], expected[name]) for name in NAMES)
+    assert all(torch.equal(found["berlin"].state(2)[name], expected[name]) for name in NAMES)
 
 
 def test_the_memory_decides_all_that_is_offered():
     memory = {}
-    rule().offer(start(), contributions(), memory)
+    rule().candidates(start(), contributions(), memory)
     chosen = {site: {"encoder": 0.5, "decoder": 0.5} for site in SITES}
     kept = {name: tensor.clone() for name, tensor in memory.items()}
-    one, other = (rule().offer(start(), contributions(chosen), m) for m in (memory, kept))
-    assert settings(one) == settings(other)
+    one, other = (rule().candidates(start(), contributions(chosen), m) for m in (memory, kept))
+    assert factors_of(one) == factors_of(other)
     assert memory.keys() == kept.keys() == {f"{n}.{s}" for n in ("factors", "choices") for s in SITES}
 
 
 def test_blocks_without_a_tensor_take_no_turn():
     few = {"encoder": ["middle", "crdm1"], "second": ["crdm2"]}
     memory = {}
-    offers = rule(blocks=few).offer(start(), contributions(), memory)
-    assert all(factors.keys() == {"encoder"} for factors in offers["ankara"].settings)
+    found = rule(blocks=few).candidates(start(), contributions(), memory)
+    assert all(factors.keys() == {"encoder"} for factors in found["ankara"].factors)
 
 
 def test_a_tensor_without_a_block_is_named_before_the_run():

@@ -7,7 +7,7 @@ import pytest
 from tiny_job import equal_models, run_job, tiny_config
 
 from mucald.data.prefetch import one_ahead
-from mucald.methods.split.site import method as site
+from mucald.methods.split.site import fresh, once
 
 
 def test_the_order_is_kept_and_nothing_is_left_out():
@@ -50,7 +50,8 @@ def test_batches_made_ahead_give_the_numbers_of_batches_made_in_turn(release, tm
     def in_turn(make, items) -> Iterator:
         yield from map(make, items)
 
-    monkeypatch.setattr(site, "one_ahead", in_turn)
+    for module in (fresh, once):
+        monkeypatch.setattr(module, "one_ahead", in_turn)
     serial = run_job(config, tmp_path / "in_turn")
     assert ahead.numbers() == serial.numbers()
     assert equal_models(ahead, serial)

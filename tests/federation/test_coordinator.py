@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 from fragile_line import cut_after
-from tiny_job import CPU, PLAIN, Federation, equal_tensors, request, run_job, tiny_config, write_policy
+from tiny_job import PLAIN, Federation, equal_tensors, request, run_job, tiny_config, write_policy
 
 from mucald.errors import ConfigError, TrainingError, WireError
-from mucald.federation.coordinator import Coordinator
+from mucald.methods.split.causal import graphs, proxies
+from mucald.methods.split.causal.graphs import CausalGraph, CausalTask
 from mucald.methods.split.wire.messages import Phase, decode
 
 THREE_ROUNDS = {"training": {"rounds": 3}}
@@ -129,15 +130,15 @@ def test_after_a_loss_that_was_not_finite_the_site_comes_back_in_order(tmp_path)
 def test_a_report_that_does_not_fit_leaves_its_site_out(tmp_path):
     federation = Federation(tiny_config(PLAIN), tmp_path)
     before = state(federation, "south")
-    task = next(federation.coordinator.tasks())
-    federation.coordinator.open(task)
-    reports = {name: federation.work(name, task) for name in federation.config.sites}
+    task = federation.open_next()
+    outcomes = {name: federation.work(name, task) for name in federation.config.sites}
+    report = outcomes["south"].reports["south"] | {"images": []}
     with pytest.raises(WireError, match="unknown field 'images'"):
-        federation.coordinator.receive("south", reports["south"] | {"images": []})
+        federation.coordinator.receive("south", {"south": report})
     federation.coordinator.fail("south", "a wrong report")
     assert equal_tensors(state(federation, "south"), before)
     for name in ("west", "north"):
-        federation.coordinator.receive(name, reports[name])
+        federation.receive(name, outcomes[name])
     federation.coordinator.close(task)
     assert list(federation.coordinator._history.rounds[0]["sites"]) == ["north", "west"], "in the job's order"
 
@@ -147,7 +148,7 @@ def test_after_its_report_a_site_can_change_nothing_more_in_that_round(tmp_path)
     task = next(federation.coordinator.tasks())
     federation.run_sites(task)
     before = state(federation, "north")
-    reply = decode(federation.coordinator.server.handle("north", request(Phase.TRAIN_FORWARD, 9)))
+    reply = decode(federation.coordinator.handle("north", request(Phase.TRAIN_FORWARD, 9)))
     assert "round 0 is not open" in reply.reason
     assert equal_tensors(state(federation, "north"), before)
 
@@ -198,7 +199,7 @@ def test_two_complete_rounds_are_kept_on_disk(tmp_path):
 
 def test_the_discriminators_learn_between_rounds(tmp_path):
     federation = Federation(tiny_config(), tmp_path)
-    modules = federation.coordinator._discriminators.modules
+    modules = federation.coordinator.method._discriminators.modules
     before = [p.detach().clone() for module in modules for p in module.parameters()]
     task = next(federation.coordinator.tasks())
     federation.run_sites(task)
@@ -211,28 +212,12 @@ def test_the_discriminators_learn_between_rounds(tmp_path):
 
 
 def test_tasks_of_unlike_causal_graphs_cannot_share_an_encoder(tmp_path, monkeypatch):
-    from mucald import tasks
-
-    graph = tasks.CausalGraph(nodes=("LesionSize",), edges=())
-    odd = tasks.Task(
-        "odd",
-        "Odd",
-        ("background", "x"),
-        graph,
-        {"LesionSize": tasks.proxies.area},
-        tasks.PHANTOMS["ham10k"],
-    )
-    monkeypatch.setitem(tasks.TASKS, "odd", odd)
-    sites = {"sites": {"north": {"task": "kvasir"}, "south": {"task": "odd"}}}
+    graph = CausalGraph(nodes=("LesionSize",), edges=())
+    monkeypatch.setitem(graphs.CAUSAL_TASKS, "ham10k", CausalTask(graph, {"LesionSize": proxies.area}))
+    sites = {"sites": {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}}}
     with pytest.raises(ConfigError, match="equally many causal variables"):
-        Coordinator(tiny_config(sites), ["north", "south"], tmp_path / "home", tmp_path / "run", CPU)
-    Coordinator(
-        tiny_config(sites, crdm={"encoder": "none"}),
-        ["north", "south"],
-        tmp_path / "home",
-        tmp_path / "run",
-        CPU,
-    )
+        Federation(tiny_config(sites), tmp_path)
+    Federation(tiny_config(sites, crdm={"encoder": "none"}), tmp_path)
 
 
 @pytest.mark.parametrize(("noised", "warned"), [(True, False), (False, True)])

@@ -5,19 +5,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_job import CPU, PLAIN, tiny_config, write_policy
+from tiny_job import CPU, PLAIN, pooled_config, tiny_config, write_policy
 
+from mucald.config.job import JobConfig
 from mucald.errors import DataError
+from mucald.federation.method import SiteMethod
 from mucald.federation.participant import create_site
-from mucald.methods.split.config import SplitConfig
+from mucald.methods import family_of
+from mucald.methods.pooled.config import PooledConfig
 
 SITES = {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}}
-POOLED = {"algorithm": {"name": "centralized", "args": {"site": "pooled"}}, "min_sites": 1, "sites": SITES}
 
 
 @pytest.fixture
-def config() -> SplitConfig:
-    return tiny_config(PLAIN, POOLED)
+def config() -> PooledConfig:
+    return pooled_config(sites=SITES)
+
+
+def create(name: str, config: JobConfig, home: Path) -> SiteMethod:
+    return create_site(family_of(config.method), name, config, home, "run", CPU)
 
 
 def write_images(home: Path, task: str) -> None:
@@ -37,9 +43,9 @@ def test_images_split_and_first_weights_of_pooled_sites_are_those_of_the_sites(c
     """The back end of a site starts alike wherever it is, since the site's secret goes with its data."""
     for site, entry in SITES.items():
         write_images(tmp_path / site, entry["task"])
-    pooled = create_site("pooled", config, tmp_path, "run", CPU)
+    pooled = create("pooled", config, tmp_path)
     for site in SITES:
-        alone = create_site(site, tiny_config(PLAIN, sites=SITES), tmp_path / site, "run", CPU)
+        alone = create(site, tiny_config(PLAIN, sites=SITES), tmp_path / site)
         assert alone._data.source == pooled._data[site].source == "own images (pairs)"
         for split in ("train", "validation", "test"):
             own, moved = getattr(alone._data, split), getattr(pooled._data[site], split)
@@ -57,7 +63,7 @@ def test_with_images_of_its_own_the_data_of_all_sites_are_needed(there, config, 
     write_images(tmp_path / there, "kvasir")
     missing = "south" if there else "north"
     with pytest.raises(DataError) as raised:
-        create_site("pooled", config, tmp_path, "run", CPU)
+        create("pooled", config, tmp_path)
     assert f"{tmp_path / missing / 'site.json'} is missing: 'pooled' trains on the data of all" in str(
         raised.value
     )
@@ -65,5 +71,5 @@ def test_with_images_of_its_own_the_data_of_all_sites_are_needed(there, config, 
 
 
 def test_without_any_images_it_draws_phantoms(config, tmp_path):
-    pooled = create_site("pooled", config, tmp_path, "run", CPU)
+    pooled = create("pooled", config, tmp_path)
     assert {data.source for data in pooled._data.values()} == {"phantoms"}

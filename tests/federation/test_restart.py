@@ -31,8 +31,7 @@ def test_a_site_killed_anywhere_and_started_again_gives_the_numbers_of_an_undist
 
 def test_only_the_site_that_was_started_again_goes_back(tmp_path):
     federation = Federation(tiny_config(), tmp_path)
-    task = next(federation.coordinator.tasks())
-    federation.coordinator.open(task)
+    task = federation.open_next()
     for name in federation.config.sites:
         federation.work(name, task)
     before = {name: federation.parameters(name) for name in federation.config.sites}
@@ -43,8 +42,7 @@ def test_only_the_site_that_was_started_again_goes_back(tmp_path):
 
 def test_without_the_server_being_told_a_site_that_begins_again_is_refused(tmp_path):
     federation = Federation(tiny_config(), tmp_path, new_process=True)
-    task = next(federation.coordinator.tasks())
-    federation.coordinator.open(task)
+    task = federation.open_next()
     federation.work("south", task)
     for file in (tmp_path / "home/south/runs").rglob("round-001/*"):
         file.unlink()

@@ -5,37 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from stopped import RESUMED, run_until
 from tiny_job import Federation, Run, equal_models, run_job, tiny_config
 
 from mucald.errors import CheckpointError
-from mucald.federation.coordinator import Coordinator
+from mucald.federation.coordinator import FORMAT
 from mucald.state import checkpoint
-
-RESUMED = {"resume_from": "latest", "description": "goes on", "runtime": {"step_timeout_s": 1.0}}
-"""What changes with a resumption and decides no number."""
-
-
-class StopError(Exception):
-    """The run is stopped from outside."""
-
-
-def run_until(config, folder: Path, round_number: int, when: str) -> str:
-    """Run a job, stop it as it ends round ``round_number``, ``before`` or ``after``, and return its name."""
-    close = Coordinator.close
-
-    def closing(self, task):
-        if (task.round, when) == (round_number, "before"):
-            raise StopError
-        close(self, task)
-        if task.round == round_number:
-            raise StopError
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Coordinator, "close", closing)
-        with pytest.raises(StopError):
-            run_job(config, folder)
-    assert not (folder / "results/server/results.json").exists()
-    return max(path.name for path in (folder / "home/server/runs").iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +106,19 @@ def test_a_missing_run_is_refused(tmp_path):
         run_job(tiny_config(resume_from="tiny-20200101-000000"), tmp_path)
 
 
+@pytest.mark.parametrize("earlier", [{}, {"format": FORMAT - 1}])
+def test_checkpoints_of_an_earlier_version_are_refused_as_such(earlier, stopped):
+    folder, name = stopped
+    path = folder / "home/server/runs" / name / "round-002/server.safetensors"
+    tensors, state = checkpoint.load_checkpoint(path)
+    del state["format"]
+    checkpoint.save_checkpoint(path, tensors, state | earlier)
+    with pytest.raises(
+        CheckpointError, match=f"run {name} was begun by another version .* begin the run anew"
+    ):
+        run_job(tiny_config(RESUMED), folder)
+
+
 @pytest.mark.parametrize("file", ["server", "south"])
 def test_a_damaged_checkpoint_of_the_server_is_refused(file, stopped):
     folder, name = stopped
@@ -206,14 +194,13 @@ def test_a_full_disk_at_a_site_leaves_that_site_out_and_names_no_path(tmp_path, 
     monkeypatch.setattr(checkpoint, "write_atomically", writing)
     federation = Federation(tiny_config(training={"rounds": 3}), tmp_path)
     federation.run(1)
-    task = next(federation.coordinator.tasks())
-    federation.coordinator.open(task)
+    task = federation.open_next()
     with pytest.raises(CheckpointError) as error:
         federation.work("south", task)
     assert error.value.public == "could not write a checkpoint: No space left on device"
     federation.coordinator.fail("south", error.value.public)
     for name in ("north", "west"):
-        federation.coordinator.receive(name, federation.work(name, task))
+        federation.receive(name, federation.work(name, task))
     federation.coordinator.close(task)
     monkeypatch.undo()
     federation.run()

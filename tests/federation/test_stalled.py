@@ -4,7 +4,7 @@ import logging
 
 import pytest
 from fragile_line import breaking_after, cut_after
-from tiny_job import PLAIN, Clock, Federation, equal_tensors, request, tiny_config
+from tiny_job import PLAIN, Clock, Federation, equal_tensors, pooled_config, request, tiny_config
 
 from mucald.methods.split.wire.messages import Phase, decode
 
@@ -23,7 +23,7 @@ def config():
 def work_of_others(federation: Federation, task) -> None:
     for name in ("north", "west"):
         federation.coordinator.begin(name)
-        federation.coordinator.receive(name, federation.work(name, task))
+        federation.receive(name, federation.work(name, task))
 
 
 def finish(federation: Federation) -> dict:
@@ -61,14 +61,13 @@ def test_the_run_goes_on_as_if_the_site_had_failed_and_its_late_report_changes_n
     federation = Federation(config(), tmp_path / "stalled", clock=clock)
     coordinator = federation.coordinator
     federation.run(stalled_round)
-    task = next(coordinator.tasks())
-    coordinator.open(task)
+    task = federation.open_next()
     before = {name: tensor.clone() for name, tensor in federation.copies["south"].state()[0].items()}
-    report = None
+    outcome = None
     coordinator.begin("south")
     if reported:
         # It has done the whole round, down to its own checkpoint, and stands still before its report.
-        report = federation.work("south", task)
+        outcome = federation.work("south", task)
     else:
         federation.carrier = breaking_after("south", 3, StalledError())
         with pytest.raises(StalledError):
@@ -81,11 +80,11 @@ def test_the_run_goes_on_as_if_the_site_had_failed_and_its_late_report_changes_n
     assert coordinator.leave_out_silent() == ["south"]
     assert coordinator.awaited == []
     assert equal_tensors(federation.copies["south"].state()[0], before)
-    if report is not None:
-        coordinator.receive("south", report)
+    if outcome is not None:
+        federation.receive("south", outcome)
         assert "report of site 'south' comes too late" in caplog.text
     coordinator.fail("south", "a second reason")
-    refusal = decode(coordinator.server.handle("south", request(Phase.TRAIN_FORWARD, 9, stalled_round)))
+    refusal = decode(coordinator.handle("south", request(Phase.TRAIN_FORWARD, 9, stalled_round)))
     assert "not open" in refusal.reason
     assert equal_tensors(federation.copies["south"].state()[0], before)
     coordinator.close(task)
@@ -117,11 +116,10 @@ def test_a_site_that_is_slow_but_steps_is_never_left_out(tmp_path):
         return sending
 
     federation = Federation(config(), tmp_path, carrier=slow, clock=clock)
-    task = next(federation.coordinator.tasks())
-    federation.coordinator.open(task)
-    report = federation.work("south", task)
+    task = federation.open_next()
+    outcome = federation.work("south", task)
     assert clock.now > 1000 + 3 * TIMEOUT_S
-    federation.coordinator.receive("south", report)
+    federation.receive("south", outcome)
     assert federation.coordinator.awaited == ["north", "west"]
 
 
@@ -131,17 +129,17 @@ def test_a_site_that_is_away_keeps_no_further_round_open_until_it_steps(tmp_path
     coordinator, tasks = federation.coordinator, federation.coordinator.tasks()
     for _ in range(2):
         task = next(tasks)
-        coordinator.open(task)
+        federation.open(task)
         work_of_others(federation, task)
         clock.now += TIMEOUT_S if task.round == 0 else 0
         assert coordinator.leave_out_silent() == ["south"]
         coordinator.close(task)
     task = next(tasks)
-    coordinator.open(task)
+    federation.open(task)
     work_of_others(federation, task)
     coordinator.begin("south")
     assert coordinator.leave_out_silent() == []
-    coordinator.receive("south", federation.work("south", task))
+    federation.receive("south", federation.work("south", task))
     coordinator.close(task)
     assert [f["reason"] for f in coordinator._history.failures] == [
         "it has not stepped for 10 s (runtime.stall_timeout_s)",
@@ -151,13 +149,7 @@ def test_a_site_that_is_away_keeps_no_further_round_open_until_it_steps(tmp_path
 
 def test_who_holds_the_data_of_all_sites_sends_no_message_and_is_not_watched(tmp_path):
     clock = Clock()
-    pooled = tiny_config(
-        PLAIN,
-        min_sites=1,
-        algorithm={"name": "centralized", "args": {"site": "hospital"}},
-        runtime={"stall_timeout_s": TIMEOUT_S},
-    )
-    federation = Federation(pooled, tmp_path, clock=clock)
-    federation.coordinator.open(next(federation.coordinator.tasks()))
+    federation = Federation(pooled_config(runtime={"stall_timeout_s": TIMEOUT_S}), tmp_path, clock=clock)
+    federation.open_next()
     clock.now += 1e6
     assert federation.coordinator.leave_out_silent() == []

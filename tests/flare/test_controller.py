@@ -4,18 +4,20 @@ from collections.abc import Iterator
 from unittest.mock import MagicMock
 
 import pytest
+import torch
 from nvflare.apis.controller_spec import Task, TaskCompletionStatus
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from mucald.errors import WireError
+from mucald.federation.method import Outcome, State
 from mucald.federation.task import SiteTask
 from mucald.flare.controller import FederationController
 from mucald.flare.protocol import (
     REASON,
     failure_to_shareable,
-    report_to_shareable,
+    outcome_to_shareable,
     task_from_shareable,
     task_to_shareable,
 )
@@ -48,7 +50,7 @@ class Waiting(FederationController):
 def wait(coordinator: FakeCoordinator, abort: Signal, monkeypatch) -> Task:
     monkeypatch.setattr("mucald.flare.controller._POLL_S", 0)
     task = Task("train", Shareable())
-    Waiting()._wait(coordinator, task, abort)
+    Waiting()._wait(coordinator, [task], abort)
     return task
 
 
@@ -70,7 +72,7 @@ def test_a_round_without_a_silent_site_ends_when_flare_says_so(monkeypatch):
 
     monkeypatch.setattr("mucald.flare.controller._POLL_S", 0)
     task, coordinator = Task("train", Shareable()), Answered()
-    Waiting()._wait(coordinator, task, Signal())
+    Waiting()._wait(coordinator, [task], Signal())
     assert task.completion_status == TaskCompletionStatus.OK
     assert coordinator.looks == 3
 
@@ -97,6 +99,9 @@ class InTurn:
             yield [site]
             assert self.awaited == [], "the turn is over"
 
+    def payload(self, site: str, task: SiteTask) -> State:
+        return {"owner": torch.tensor(len(site) + task.round)}
+
     def leave_out_silent(self) -> list[str]:
         return []
 
@@ -110,6 +115,7 @@ class HandingOut(Waiting):
 
     def broadcast(self, task, fl_ctx, targets=None, min_responses=0, **rest):  # noqa: ARG002
         self.coordinator.log.append(("broadcast", (targets, min_responses)))
+        self.brought.append(task_from_shareable(task.name, task.data)[1]["owner"].item())
         if targets == ["south"]:
             self.coordinator.awaited.clear()
         task.completion_status = TaskCompletionStatus.OK
@@ -118,13 +124,16 @@ class HandingOut(Waiting):
 @pytest.mark.parametrize("aborted", [False, True])
 def test_where_sites_take_turns_a_task_goes_to_one_after_the_other(aborted):
     controller, abort = HandingOut(), Signal()
-    controller.coordinator, controller._task_timeout = InTurn(), 0
+    controller.coordinator, controller._task_timeout, controller.brought = InTurn(), 0, []
     if aborted:
         abort.trigger("stop")
-    controller._run(controller.coordinator, SiteTask("train", 3, "run"), abort, MagicMock())
+    fl_ctx = MagicMock()
+    fl_ctx.get_engine().get_cell().get_fqcn.return_value = "server.job"
+    controller._run(controller.coordinator, SiteTask("train", 3, "run"), abort, fl_ctx)
     first = [("open", 3), ("broadcast", (["south"], 1))]
     second = [("broadcast", (["north"], 1)), ("north", "no answer; its job process or its host has ended")]
     assert controller.coordinator.log == first + ([] if aborted else second)
+    assert controller.brought == [8] * (1 if aborted else 2), "each site's own tensors"
 
 
 class Taking:
@@ -132,24 +141,41 @@ class Taking:
 
     def __init__(self) -> None:
         self.failed: list[tuple[str, str]] = []
-        self.received: list[tuple[str, object]] = []
+        self.received: list[tuple[str, object, State]] = []
 
     def fail(self, site: str, reason: str) -> None:
         self.failed.append((site, reason))
 
-    def receive(self, site: str, report: object) -> None:
-        if report != {"n_train": 1}:
+    def receive(self, site: str, reports: object, payload: State) -> None:
+        if reports != {"north": {"n_train": 1}}:
             raise WireError("no report")
-        self.received.append((site, report))
+        self.received.append((site, reports, payload))
 
 
 def test_a_report_is_that_of_whom_flare_authenticated_whatever_it_says():
-    coordinator, result = Taking(), report_to_shareable({"n_train": 1})
+    coordinator, reports = Taking(), {"north": {"n_train": 1}}
+    result = outcome_to_shareable(Outcome(reports))
     result.set_header("__identity_name__", "south")
     FederationController._take(coordinator, "north", result)
-    assert coordinator.received == [("north", {"n_train": 1})]
-    FederationController._take(coordinator, "north", report_to_shareable({"n_train": "x"}))
+    assert coordinator.received == [("north", reports, {})]
+    wrong = outcome_to_shareable(Outcome({"north": {"n_train": "x"}}))
+    FederationController._take(coordinator, "north", wrong)
     assert coordinator.failed == [("north", "no report")]
+
+
+def test_tensors_come_back_beside_the_reports():
+    coordinator, reports, weight = Taking(), {"north": {"n_train": 1}}, torch.arange(3.0)
+    FederationController._take(coordinator, "north", outcome_to_shareable(Outcome(reports, {"w": weight})))
+    ((_, _, payload),) = coordinator.received
+    assert payload.keys() == {"w"}
+    assert torch.equal(payload["w"], weight)
+
+
+def test_what_comes_in_the_place_of_a_tensor_fails_the_site():
+    coordinator = Taking()
+    result = outcome_to_shareable(Outcome({"north": {"n_train": 1}}, {"w": "no tensor"}))
+    FederationController._take(coordinator, "north", result)
+    assert coordinator.failed == [("north", "'w' is a str and no tensor")]
 
 
 def test_a_sites_reason_for_failing_is_one_line_of_bounded_length():
@@ -166,7 +192,12 @@ def test_a_sites_reason_for_failing_is_one_line_of_bounded_length():
 
 def test_a_task_survives_the_way_to_a_site():
     task = SiteTask("train", 4, "run-1", ("west",), {"south": 2})
-    received, server = task_from_shareable("train", task_to_shareable(task, "server.job"))
+    shareable = task_to_shareable(task, {"w": torch.arange(3.0)}, "server.job")
+    received, tensors, server = task_from_shareable("train", shareable)
     assert (received, server) == (task, "server.job")
+    assert torch.equal(tensors["w"], torch.arange(3.0))
+    assert task_from_shareable("test", task_to_shareable(task, {}, "server.job"))[1] == {}
+    with pytest.raises(WireError, match="a task 'tset', which this version does not know"):
+        task_from_shareable("tset", shareable)
     assert [received.is_new(site) for site in ("north", "south", "west")] == [False, False, True]
     assert [received.counted(site) for site in ("north", "south")] == [4, 2]

@@ -3,14 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from tiny_job import REPOSITORY, in_one_process
 
-from mucald.federation.in_process import run_in_process
 from mucald.methods.jobs import load_job
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -21,7 +18,7 @@ def test_the_job_api_gives_the_numbers_of_one_process(tmp_path, make_job, start_
     done = start_simulator(command)
     assert done.returncode == 0, done.stdout
     config, sites = load_job(job)
-    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "home" / name, workers=2)
+    in_one_process(config, sites, tmp_path / "local", tmp_path / "home")
     found, expected = (
         json.loads((folder / "results.json").read_text())
         for folder in (

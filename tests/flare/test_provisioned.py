@@ -12,10 +12,9 @@ import pytest
 import safetensors.torch
 import torch
 from loopback_federation import LEAD, REPOSITORY, Loopback, loopback
-from tiny_job import PLAIN, tiny_content
+from tiny_job import PLAIN, in_one_process, tiny_content
 
 from mucald.deploy.submission import exported
-from mucald.federation.in_process import run_in_process
 from mucald.home import PROVISIONED_HOME
 from mucald.methods.jobs import load_job
 
@@ -63,7 +62,7 @@ def models(folder: Path) -> dict[str, torch.Tensor]:
 
 def assert_equal_to_one_process(job: Path, results: Path, folder: Path) -> None:
     config, sites = load_job(job)
-    run_in_process(config, sites, folder / "local", lambda name: folder / "home" / name, workers=2)
+    in_one_process(config, sites, folder / "local", folder / "home")
     assert numbers(results) == numbers(folder / "local/server")
     found, expected = models(results), models(folder / "local/server")
     assert found.keys() == expected.keys()

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from tiny_job import REPOSITORY, write_policy
+from tiny_job import REPOSITORY, disclosed, in_one_process, write_policy
 
-from mucald.federation.in_process import run_in_process
 from mucald.federation.progress import LOGGER
 from mucald.methods.jobs import load_job
 
@@ -39,7 +38,7 @@ def models(*folders: Path) -> dict[str, torch.Tensor]:
 def test_one_process_five_at_once_and_in_turn_give_equal_numbers(tmp_path, make_job, simulate):
     job = make_job()
     config, sites = load_job(job)
-    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)
+    in_one_process(config, sites, tmp_path / "local", tmp_path / "local.home")
     expected = results(tmp_path / "local/server")
     weights = models(tmp_path / "local/server", *(tmp_path / "local" / site for site in sites))
     assert expected["mean"]["test"]["dice"] is not None
@@ -63,10 +62,11 @@ def test_a_choice_by_validation_and_steps_ahead_are_the_same_in_processes_of_the
     args = {"toward": toward, "factors": [0, 0.5, 1], "blocks": blocks}
     job = make_job(
         aggregation={"rule": "interpolated", "statistics": False, "args": args},
-        training={"rounds": 2, "local_epochs": 2, "batch_size": 3, "pipeline_depth": 2},
+        training={"rounds": 2, "local_epochs": 2, "batch_size": 3},
+        wire=load_job(JOB)[0].to_dict()["wire"] | {"pipeline_depth": 2},
     )
     config, sites = load_job(job)
-    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)
+    in_one_process(config, sites, tmp_path / "local", tmp_path / "local.home")
     expected = results(tmp_path / "local/server")
     assert all(len(site["aggregation"]) == 2 for site in expected["sites"].values())
     done = simulate(job, "workspace", "-t", "1")
@@ -112,7 +112,7 @@ def test_a_site_whose_policy_refuses_the_job_is_left_out_with_its_reason(
     done = simulate(job, "workspace", "-t", "3")
     assert done.returncode == 0, done.stdout
     found = results(tmp_path / "workspace/server/simulate_job")
-    reason = "site 'polyp' refuses: policy require_noise true, job releases without noise"
+    reason = "site 'polyp' refuses: policy latents.max_snr 0.05, job without bound"
     assert found["failures"] == [{"site": "polyp", "round": n, "reason": reason} for n in range(3)]
     assert sorted(found["sites"]) == ["embryo", "skin"]
     assert reason in (tmp_path / "workspace/server/log.txt").read_text()
@@ -141,7 +141,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_numbers_of_one_never_stopped(
     monkeypatch.setenv("MUCALD_HOME", str(tmp_path / "home"))
     job = make_job()
     config, sites = load_job(job)
-    run_in_process(config, sites, tmp_path / "whole", lambda name: tmp_path / "whole.home" / name, workers=2)
+    in_one_process(config, sites, tmp_path / "whole", tmp_path / "whole.home")
 
     class StoppedError(Exception):
         pass
@@ -155,7 +155,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_numbers_of_one_never_stopped(
     log.addFilter(stop_at_round_2)
     log.setLevel(logging.INFO)
     with pytest.raises(StoppedError):
-        run_in_process(config, sites, tmp_path / "half", lambda name: tmp_path / "home" / name, workers=1)
+        in_one_process(config, sites, tmp_path / "half", tmp_path / "home", workers=1)
     log.removeFilter(stop_at_round_2)
     done = simulate(make_job("again", resume_from="latest"), "rest", "-t", "3")
     assert done.returncode == 0, done.stdout
@@ -166,7 +166,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_numbers_of_one_never_stopped(
 
 
 def test_pooled_data_give_equal_numbers_in_one_process_and_in_the_simulator(tmp_path, make_job, simulate):
-    baseline = json.loads((JOB.with_name("baseline_centralized") / "app/config/mucald.json").read_text())
+    baseline = load_job(JOB.with_name("baseline_centralized"))[0].to_dict()
     job = make_job()
     path = job / "app/config/mucald.json"
     small = json.loads(path.read_text())
@@ -176,7 +176,7 @@ def test_pooled_data_give_equal_numbers_in_one_process_and_in_the_simulator(tmp_
     meta |= {"min_clients": 1, "deploy_map": {"app": ["server", "pooled"]}}
     (job / "meta.json").write_text(json.dumps(meta))
     config, sites = load_job(job)
-    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=1)
+    in_one_process(config, sites, tmp_path / "local", tmp_path / "local.home", workers=1)
     done = simulate(job, "bare")
     assert done.returncode == 0, done.stdout
     root = tmp_path / "bare"
@@ -189,16 +189,16 @@ def test_pooled_data_give_equal_numbers_in_one_process_and_in_the_simulator(tmp_
 
 
 def test_front_ends_that_are_shared_give_the_numbers_of_one_process(tmp_path, make_job, simulate):
-    splitfed = json.loads((REPOSITORY / "jobs/baseline_splitfed/app/config/mucald.json").read_text())
+    splitfed = load_job(REPOSITORY / "jobs/baseline_splitfed")[0].to_dict()
     parts = {key: splitfed[key] for key in ("release", "crdm", "daca", "losses", "aggregation")}
     job = make_job(**parts, algorithm={"name": "fedper", "args": {}})
     config, sites = load_job(job)
-    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)
+    in_one_process(config, sites, tmp_path / "local", tmp_path / "local.home")
     done = simulate(job, "flare", "-t", "3")
     assert done.returncode == 0, done.stdout
     found = results(tmp_path / "flare/server/simulate_job")
     assert found == results(tmp_path / "local/server")
-    assert found["privacy"]["front_end_known_to_server"]
+    assert disclosed(found, "weights")["facts"]["part"] == "front end"
     weights = models(tmp_path / "local/server", *(tmp_path / "local" / site for site in sites))
     runs = [tmp_path / "flare" / name / "simulate_job" for name in ("server", *sites)]
     same = models(*runs)
@@ -216,7 +216,7 @@ def test_sites_that_take_turns_give_the_numbers_of_one_process(threads, names, t
         aggregation={"rule": "local", "statistics": False, "args": {}},
     )
     config, sites = load_job(job)
-    run_in_process(config, sites, tmp_path / "local", lambda name: tmp_path / "local.home" / name, workers=2)
+    in_one_process(config, sites, tmp_path / "local", tmp_path / "local.home")
     done = simulate(job, "flare", "-t", threads)
     assert done.returncode == 0, done.stdout
     found = results(tmp_path / "flare/server/simulate_job")

@@ -7,7 +7,7 @@ from tiny_job import REPOSITORY
 from mucald.aggregation import make_rule
 from mucald.methods.jobs import load_job
 from mucald.methods.split.algorithms import make_algorithm, participants
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.tasks import get_task
 
 JOBS = sorted(path.parent for path in (REPOSITORY / "jobs").glob("*/meta.json"))

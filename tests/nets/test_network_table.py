@@ -114,7 +114,6 @@ def test_a_job_that_does_not_fit(tmp_path, capsys):
     job = shutil.copytree(JOBS[0], tmp_path / "job")
     file = job / "app/config/mucald.json"
     content = json.loads(file.read_text())
-    content["network"]["cut"] = 9
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content | {"set": {"network.cut": 9}}))
     assert TOOL.main([str(job)]) == 1
     assert "'cut' must lie in 0..3" in capsys.readouterr().err

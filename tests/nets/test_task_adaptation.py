@@ -3,6 +3,7 @@ import torch
 from tiny_job import CPU, draw, equal_tensors, tiny_config
 from torch import nn
 
+from mucald.methods.split.algorithms.splitfed import SplitFed
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
 from mucald.nets import parameter_count
@@ -12,7 +13,8 @@ from mucald.state.checkpoint import without_prefix
 
 def segments(adapted: bool) -> SiteSegments:
     config = tiny_config(network={"task_adaptation": adapted})
-    return SiteSegments(config, "north", 2, Release(config.release, "a secret", "north"), CPU)
+    release = Release(config.release, "a secret", "north")
+    return SiteSegments(config, SplitFed(), "north", 2, release, CPU)
 
 
 @pytest.mark.parametrize("channels", [1, 5, 16])

@@ -15,11 +15,11 @@ from mucald.federation.report import ReportField
 from mucald.federation.task import SiteTask
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.family import SplitFamily
-from mucald.methods.split.wire.link import Traffic
 from mucald.metrics.names import NAMES
 from mucald.privacy import disclosure
 from mucald.privacy.disclosure import SCORES, Disclosure, Kind, Limit
 from mucald.privacy.policy import OPEN
+from mucald.wire.traffic import Traffic
 
 NEW = "synthetic images"
 SITES = ("north", "south", "west")

@@ -40,7 +40,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     def full(_descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr("mucald.state.files.os.fsync", full)
     with pytest.raises(CheckpointError, match="No space left on device"):
         save_checkpoint(path, TENSORS, {"round": 2})
     assert load_checkpoint(path)[1] == {"round": 1}

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from recording import record_run
+from stopped import run_until
 from tiny_job import equal_models, request, run_job, tiny_config
 
 from mucald.errors import RecordingError
@@ -118,8 +119,6 @@ def test_sites_at_once_do_not_disturb_each_other(tmp_path):
 
 
 def test_a_stopped_and_resumed_run_records_what_an_unbroken_one_does(heard, tmp_path):
-    from test_resume import run_until
-
     config = tiny_config(RECORDED)
     run_until(config, tmp_path, 1, "before")
     run_job(replace(config, resume_from="latest"), tmp_path)

@@ -6,7 +6,7 @@ in :data:`RULES`.
 
 from typing import Any
 
-from mucald.aggregation.base import Contribution, Factors, Offer, Rule, State, WeightedMean
+from mucald.aggregation.base import BlendFactors, Candidates, Contribution, Rule, State, WeightedMean
 from mucald.aggregation.by_size import BySize
 from mucald.aggregation.causal_invariant import CausalInvariant
 from mucald.aggregation.conflict_averse import ConflictAverse
@@ -18,7 +18,16 @@ from mucald.aggregation.local import Local
 from mucald.config.schema import closest, parse
 from mucald.errors import ConfigError
 
-__all__ = ["RULES", "Contribution", "Factors", "Offer", "Rule", "State", "WeightedMean", "make_rule"]
+__all__ = [
+    "RULES",
+    "BlendFactors",
+    "Candidates",
+    "Contribution",
+    "Rule",
+    "State",
+    "WeightedMean",
+    "make_rule",
+]
 
 RULES: dict[str, type[Rule]] = {
     "equal": Equal,

@@ -13,13 +13,13 @@ from mucald.errors import TrainingError
 
 State = dict[str, Tensor]
 
-Factors = dict[str, float]
+BlendFactors = dict[str, float]
 """How far each block of a state has moved from a site's own towards what all share, 0 to 1, by block."""
 
 
 @dataclass(frozen=True)
-class Offer:
-    """The states with which a site may begin the next round, each a setting of how far every block moves.
+class Candidates:
+    """The states with which a site may begin the next round; its validation chooses where there are several.
 
     No state but the two that the others lie between is held: another is made when it is asked for.
 
@@ -27,21 +27,21 @@ class Offer:
         own: the site's own state, parameters by name; the next round's where there is nothing to choose.
         shared: what ``own`` moves towards, of the same names; empty where there is nothing to choose. Sites
             may have the same tensors here.
-        settings: the factors of every candidate. The first is in place until the site has chosen.
+        factors: of every candidate. The first is in place until the site has chosen.
         block_of: the block of every parameter, by name.
     """
 
     own: State
     shared: State = field(default_factory=dict)
-    settings: Sequence[Factors] = ({},)
+    factors: Sequence[BlendFactors] = ({},)
     block_of: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.settings)
+        return len(self.factors)
 
     def state(self, number: int) -> State:
         """Return candidate ``number``'s state; it may hold tensors of ``own`` and ``shared`` themselves."""
-        factors = self.settings[number]
+        factors = self.factors[number]
         return {
             name: between(own, self.shared[name], factors[self.block_of[name]]) if self.shared else own
             for name, own in self.own.items()
@@ -98,7 +98,7 @@ class Rule(ABC):
         return 0
 
     @property
-    def offers_choice(self) -> bool:
+    def has_choice(self) -> bool:
         """Whether a site may have more than one state to choose from."""
         return False
 
@@ -128,21 +128,21 @@ class Rule(ABC):
         """
         return self.combine(start, _checked(start, contributions), {} if memory is None else memory)
 
-    def offer(
+    def candidates(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
-    ) -> dict[str, Offer]:
+    ) -> dict[str, Candidates]:
         """Return one or more states of which each site takes the one with its own least validation loss.
 
         Of equals a site takes the first. Arguments and errors are those of :meth:`__call__`.
         """
-        return self.choices(start, _checked(start, contributions), memory)
+        return self.propose(start, _checked(start, contributions), memory)
 
-    def choices(
+    def propose(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
-    ) -> dict[str, Offer]:
-        """Do what :meth:`offer` promises, for what :meth:`combine` gets; by default there is no choice."""
+    ) -> dict[str, Candidates]:
+        """Do what :meth:`candidates` promises, for what :meth:`combine` gets; by default one state each."""
         states = self.combine(start, contributions, memory)
-        return {site: Offer(state) for site, state in states.items()}
+        return {site: Candidates(state) for site, state in states.items()}
 
     def check(self, names: Sequence[str]) -> None:  # noqa: B027 - most rules fit every job
         """Check before the first round that the rule fits a job whose shared tensors have these names.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mucald.aggregation.base import Contribution, Factors, Offer, Rule, State
+from mucald.aggregation.base import BlendFactors, Candidates, Contribution, Rule, State
 from mucald.errors import ConfigError
 
 _FACTORS = "factors"
@@ -63,12 +63,12 @@ class Interpolated(Rule):
     @property
     def held_to_choose(self) -> int:
         """A candidate that is evaluated, what the site ended with if none is that, its own shared state."""
-        if not self.offers_choice:
+        if not self.has_choice:
             return 0
         return 1 + (0.0 not in self.factors) + (not self.shared_rule.one_for_all)
 
     @property
-    def offers_choice(self) -> bool:
+    def has_choice(self) -> bool:
         """Whether there is more than one factor."""
         return len(self.factors) > 1
 
@@ -88,12 +88,12 @@ class Interpolated(Rule):
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
     ) -> dict[str, State]:
         """Return each site's candidate nearest to its own state."""
-        offers = self.choices(start, contributions, memory)
-        return {site: offer.state(0) for site, offer in offers.items()}
+        found = self.propose(start, contributions, memory)
+        return {site: candidates.state(0) for site, candidates in found.items()}
 
-    def choices(
+    def propose(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
-    ) -> dict[str, Offer]:
+    ) -> dict[str, Candidates]:
         """Return the candidates of each site, the nearest to its own state first."""
         shared = self._share(start, contributions, memory)
         own = dict(start) | {c.site: c.state for c in contributions}
@@ -102,7 +102,8 @@ class Interpolated(Rule):
         for contribution in contributions:
             _remember(memory, contribution, blocks)
         return {
-            site: Offer(own[site], shared[site], self._grid(site, blocks, memory), block_of) for site in start
+            site: Candidates(own[site], shared[site], self._grid(site, blocks, memory), block_of)
+            for site in start
         }
 
     def _share(
@@ -128,8 +129,8 @@ class Interpolated(Rule):
             found[name] = prefixes[longest]
         return found
 
-    def _grid(self, site: str, blocks: Sequence[str], memory: State) -> list[Factors]:
-        """Return the settings that a site may choose from, the nearest to its own state first."""
+    def _grid(self, site: str, blocks: Sequence[str], memory: State) -> list[BlendFactors]:
+        """Return the factors that a site may choose from, the nearest to its own state first."""
         last = memory.get(f"{_FACTORS}.{site}")
         choices = memory.get(f"{_CHOICES}.{site}")
         turn = 0 if choices is None else int(choices) % (len(blocks) + 1)

@@ -262,7 +262,7 @@ class Coordinator:
             state = {"site": site, "task": task, "config": self._config.to_dict()}
             save_checkpoint(self._run_folder / "models" / f"{site}.safetensors", weights, state)
         self._writer.close(results)
-        self._store.clear_aside()
+        self._store.clear_scratch()
         log.info("test results, each site with its best round:\n%s", results_table(results))
         log.info("results: %s", self._run_folder / "results.json")
         return results

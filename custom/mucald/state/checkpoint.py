@@ -90,13 +90,13 @@ class CheckpointStore:
             if _hash_path(path).exists()
         )
 
-    def aside(self, name: str) -> Path:
+    def scratch(self, name: str) -> Path:
         """Return the folder for what ``name`` keeps out of memory while the run is under way."""
-        return self.folder / "aside" / name
+        return self.folder / "scratch" / name
 
-    def clear_aside(self) -> None:
+    def clear_scratch(self) -> None:
         """Delete what lies in all those folders."""
-        shutil.rmtree(self.folder / "aside", ignore_errors=True)
+        shutil.rmtree(self.folder / "scratch", ignore_errors=True)
 
     def prune(self, keep: Iterable[int]) -> None:
         """Delete the checkpoints of all other rounds."""

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from mucald import randomness
 from mucald.errors import WireError
+from mucald.randomness import Key
 
 INT8_LIMIT = 127
 INT4_LIMIT = 7
 _NIBBLE = 16
-
-Key = tuple[int | str, ...]
 
 
 class Encode(Protocol):

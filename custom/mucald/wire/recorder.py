@@ -19,14 +19,12 @@ from typing import Any
 from mucald import __version__
 from mucald.config.job import JobConfig
 from mucald.errors import RecordingError
-from mucald.methods.split.wire.messages import VERSION, Message
+from mucald.wire.frame import VERSION, Data, Message
 
 SCHEMA = 1
 FOLDER = "recording"
 HEADER = "header.json"
 LENGTHS = struct.Struct("<II")
-
-Data = bytes | bytearray | memoryview
 
 
 def messages_path(folder: Path, site: str) -> Path:
@@ -91,7 +89,7 @@ class Recorder:
         except (OSError, ValueError) as error:
             raise _unwritable(folder, error) from error
 
-    def append(self, site: str, message: Message, request: Data, reply: bytes) -> None:
+    def append(self, site: str, message: Message[Any, Any], request: Data, reply: bytes) -> None:
         """Keep one exchange. The caller holds the site's lock.
 
         Args:

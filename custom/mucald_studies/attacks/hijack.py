@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from mucald import optimisers, randomness
-from mucald.methods.split.wire.link import server_payload_types
-from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
+from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode, payload_types
 from mucald.nets import backbone_of
 from mucald_studies.attacks.decoder import picture
 from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
@@ -69,7 +68,7 @@ class _MaliciousServer:
 
     def __init__(self, view: View, budget: Budget):
         self._view, self._budget, self._images = view, budget, view.auxiliary().images
-        self._types = server_payload_types(view.config.wire)
+        self._types = payload_types(view.config.wire)
         self.once = view.config.release.mode == "once"
         self._sender = (view.config.seed, view.site)
         shape = backbone_of(view.config.network).latent_shape(view.config.data.image_size)

@@ -13,7 +13,6 @@ from mucald.federation.task import SiteTask
 from mucald.methods.split.config import ReleaseConfig, SplitConfig
 from mucald.methods.split.disclosures import under
 from mucald.methods.split.site.method import SplitSite
-from mucald.methods.split.site.once import OnceSite
 from mucald.methods.split.site.release import Release, Released
 from mucald.methods.split.site.segments import SiteSegments
 from mucald.methods.split.wire.messages import Field, decode
@@ -49,11 +48,8 @@ class DrivenSite(SplitSite):
     """
 
     def __init__(self, name: str, config: SplitConfig, data: SiteData, policy: Policy, folder: Path):
-        super().__init__(name, config, data, policy, CheckpointStore(folder), CPU)
         self.release = _ListeningRelease(under(policy, config).release, data.noise_secret, name)
-        self._release = self.release
-        self._segments = self.segments_class(config, name, data.task.n_classes, self.release, CPU)
-        self._stateful = self._segments
+        super().__init__(name, config, data, self.release, CheckpointStore(folder), CPU)
 
     @property
     def n_train(self) -> int:
@@ -71,16 +67,6 @@ class DrivenSite(SplitSite):
         self.run(SiteTask("train", round_number, "driven", newcomers), {}, send)
 
 
-class DrivenOnceSite(DrivenSite, OnceSite):
-    """The same of a site that releases every image once."""
-
-
-def drive(name: str, config: SplitConfig, data: SiteData, policy: Policy, folder: Path) -> DrivenSite:
-    """Return the site that the job asks for, to be driven; arguments as of :class:`DrivenSite`."""
-    kind = DrivenOnceSite if config.release.mode == "once" else DrivenSite
-    return kind(name, config, data, policy, folder)
-
-
 def replay(
     recording: Recording, site: str, data: SiteData, policy: Policy, folder: Path, rounds: int
 ) -> Tensor:
@@ -93,7 +79,7 @@ def replay(
         AttackError: it sends anything else, or the recording begins later.
     """
     exchanges = iter(list(recording.exchanges(site, rounds=range(rounds))))
-    driven = drive(site, recording.config, data, policy, folder)
+    driven = DrivenSite(site, recording.config, data, policy, folder)
 
     def send(request: bytes) -> bytes:
         recorded = next(exchanges, None)

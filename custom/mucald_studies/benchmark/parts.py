@@ -9,18 +9,18 @@ from mucald import optimisers, randomness
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.methods.split.model.crdm.module import CRDM
 from mucald.methods.split.model.daca import FeatureBuffer
-from mucald.methods.split.server import endpoint as server
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.server.endpoint import SplitServer
-from mucald.methods.split.server.segments import ServerSegments
 from mucald.methods.split.server.site_copy import SiteCopy
+from mucald.methods.split.site.fresh import FreshReleases
 from mucald.methods.split.site.method import SplitSite
-from mucald.methods.split.site.once import OnceSite
+from mucald.methods.split.site.once import SingleReleases
 from mucald.methods.split.site.pipeline import Pipeline
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
-from mucald.methods.split.wire import link
-from mucald.methods.split.wire.link import TRAINING, Link
-from mucald.methods.split.wire.messages import Message
+from mucald.wire import frame
+from mucald.wire.frame import Message
+from mucald.wire.link import Link
 from mucald_studies.benchmark.probe import Part
 
 SITE, SERVER = "site", "server"
@@ -36,16 +36,16 @@ def _always(*_: Any) -> bool:
 
 def _in_training(*arguments: Any) -> bool:
     """Tell from the arguments of ``SplitServer._answer`` whether it answers a training step."""
-    return any(isinstance(argument, Message) and argument.phase in TRAINING for argument in arguments)
+    return any(isinstance(argument, Message) and argument.phase.spec.training for argument in arguments)
 
 
 PARTS: Sequence[Part] = (
     Part(SplitSite, "_train", "schedule", SITE, root=True, keep=_always),
-    Part(SplitSite, "_step", "other", counts=True),
-    Part(OnceSite, "_step", "other", counts=True),
+    Part(FreshReleases, "_step", "other", counts=True),
+    Part(SingleReleases, "_step", "other", counts=True),
     # These are made in a thread of their own while a step is under way.
-    Part(SplitSite, "_training_batch", AHEAD, SITE, root=True, keep=_always),
-    Part(OnceSite, "_training_batch", AHEAD, SITE, root=True, keep=_always),
+    Part(FreshReleases, "_batch", AHEAD, SITE, root=True, keep=_always),
+    Part(SingleReleases, "_batch", AHEAD, SITE, root=True, keep=_always),
     Part(SiteSegments, "_released", "front end"),
     Part(Release, "latent", "release"),
     Part(SiteSegments, "_logits", "back end"),
@@ -67,8 +67,7 @@ PARTS: Sequence[Part] = (
     Part(SiteCopy, "train_forward", "sum of losses"),
     Part(SiteCopy, "train_backward", "gradient norms, clipping"),
     # These belong to whichever side calls them.
-    Part(link, "decode", "decode"),
-    Part(server, "decode", "decode"),
+    Part(frame, "decode", "decode"),
     Part(Message, "encode", "encode"),
     Part(randomness, "normal", "noise"),
     Part(torch.autograd, "backward", "backward"),

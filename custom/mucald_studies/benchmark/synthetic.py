@@ -34,9 +34,9 @@ from mucald.methods.split.server.discriminators import Discriminators
 from mucald.methods.split.server.method import SplitServerMethod
 from mucald.methods.split.site.release import Released
 from mucald.methods.split.wire.exchange import Exchange, NoisedProxies
-from mucald.methods.split.wire.link import Link, Traffic
 from mucald.methods.split.wire.messages import Phase
 from mucald.nets import backbone_of
+from mucald.wire.traffic import Traffic
 from mucald_studies.benchmark.probe import Part, Probe
 
 _IMAGES = 8
@@ -170,8 +170,8 @@ def _round(
     together = Barrier(len(sites), action=lambda: clock.append((time.perf_counter(), time.process_time())))
 
     def work(site: _Site) -> list[float]:
-        link = Link(partial(coordinator.handle, site.name), config, site.name)
-        return site.round(Exchange(link, config, number), number, steps, together)
+        exchange = Exchange(partial(coordinator.handle, site.name), config, site.name, number)
+        return site.round(exchange, number, steps, together)
 
     with ThreadPoolExecutor(len(sites)) as pool:
         latency = [seconds for of_site in pool.map(work, sites) for seconds in of_site]

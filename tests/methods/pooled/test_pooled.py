@@ -6,22 +6,32 @@ from pathlib import Path
 
 import pytest
 import torch
-from mucald.methods.pooled.network import PooledNetwork
-from test_resume import RESUMED, run_until
-from tiny_job import CPU, PLAIN, Federation, Run, equal_models, equal_tensors, run_job, tiny_config
+from stopped import RESUMED, run_until
+from tiny_job import (
+    CPU,
+    PLAIN,
+    Federation,
+    Run,
+    equal_models,
+    equal_tensors,
+    pooled_config,
+    run_job,
+    site_data,
+    tiny_config,
+)
 
-from mucald.data.loading import load_site_data
-from mucald.errors import TrainingError
+from mucald.errors import ConfigError, TrainingError
 from mucald.federation.participant import create_site
+from mucald.methods import family_of
 from mucald.methods.pooled.site import PooledSite
 from mucald.metrics import segmentation as metrics
 from mucald.state.checkpoint import load_checkpoint
+from mucald.training.whole_model import WholeModel
 from mucald_studies.reporting.pictures import site_examples
 from mucald_studies.reporting.runs import Run as ReportedRun
 
-POOLED = {"algorithm": {"name": "centralized", "args": {"site": "pooled"}}, "min_sites": 1}
 SITES = ("north", "south", "west")
-CONFIG = tiny_config(PLAIN, POOLED)
+CONFIG = pooled_config()
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def pooled_site(folder: Path, config=CONFIG) -> PooledSite:
-    site = create_site("pooled", config, folder, "run", CPU)
+    site = create_site(family_of("pooled"), "pooled", config, folder, "run", CPU)
     assert isinstance(site, PooledSite)
     return site
 
@@ -39,18 +49,20 @@ def pooled_site(folder: Path, config=CONFIG) -> PooledSite:
 def test_with_one_site_it_is_a_split_run_without_noise(clip_norm, tmp_path):
     """Bit for bit, whether or not gradients are bounded: the split network in one piece is one function."""
     one = {
-        "sites": {"north": {"task": "kvasir", "segmentation_weight": 0.5}},
+        "sites": {"north": {"task": "kvasir"}},
         "min_sites": 1,
         "training": {"rounds": 3, "local_epochs": 2},
         "data": {"phantoms": {"train": 5, "validation": 3, "test": 3}},
         "optimiser": {"clip_norm": clip_norm},
     }
-    split, pooled = (
-        run_job(tiny_config(PLAIN, one, change), tmp_path / name)
-        for name, change in (("split", {}), ("pooled", POOLED))
-    )
+    split = run_job(tiny_config(PLAIN, one), tmp_path / "split")
+    pooled = run_job(pooled_config(one), tmp_path / "pooled")
     for key in ("validation", "best_round", "test", "dice_per_image", "n_train"):
         assert pooled.results["sites"]["north"][key] == split.results["sites"]["north"][key], key
+    for entry in split.results["rounds"]:
+        # What only a split job has: nothing here, for the job has neither discriminators nor proxies.
+        assert entry.pop("discriminators") == {}
+        assert entry["sites"]["north"].pop("proxy_mse") is None
     assert pooled.results["rounds"] == split.results["rounds"]
     models = split.models()
     expected = models["results/north/models/north.safetensors"]
@@ -60,8 +72,8 @@ def test_with_one_site_it_is_a_split_run_without_noise(clip_norm, tmp_path):
 
 def test_a_step_leaves_the_back_ends_of_other_sites_alone():
     """Even where AdamW remembers an earlier gradient."""
-    data = {site: load_site_data(site, CONFIG.site(site).task, CONFIG.data, 7, None) for site in SITES}
-    network = PooledNetwork(CONFIG, data, CPU)
+    data = {site: site_data(CONFIG, site) for site in SITES}
+    network = WholeModel(CONFIG, data, CPU)
     batch = data["north"].train.batch([0, 1])
     network.train_step("north", batch.images, batch.masks, "0/0")
     before = network.state()
@@ -92,22 +104,25 @@ def test_an_image_reaches_its_own_sites_back_end_and_no_other(tmp_path, monkeypa
         for name, data in site._data.items()
     }
     reached: dict[str, set[bytes]] = {name: set() for name in SITES}
-    forward = PooledNetwork._forward
 
-    def listening(self, name, images):
-        counts = []
-        hooks = [
-            back_end.register_forward_hook(lambda *_, owner=owner: counts.append(owner))
-            for owner, back_end in self.back_ends.items()
-        ]
-        logits = forward(self, name, images)
-        for hook in hooks:
-            hook.remove()
-        (owner,) = counts
-        reached[owner] |= {image.numpy().tobytes() for image in images}
-        return logits
+    def listen(inner):
+        def listening(self, name, images, *rest):
+            counts = []
+            hooks = [
+                network.back_end.register_forward_hook(lambda *_, owner=owner: counts.append(owner))
+                for owner, network in self.networks.items()
+            ]
+            result = inner(self, name, images, *rest)
+            for hook in hooks:
+                hook.remove()
+            (owner,) = counts
+            reached[owner] |= {image.numpy().tobytes() for image in images}
+            return result
 
-    monkeypatch.setattr(PooledNetwork, "_forward", listening)
+        return listening
+
+    for method in ("train_step", "predict"):
+        monkeypatch.setattr(WholeModel, method, listen(getattr(WholeModel, method)))
     monkeypatch.setattr("mucald.federation.in_process.create_site", lambda *_: site)
     run_job(CONFIG, tmp_path)
     assert reached == own
@@ -117,7 +132,7 @@ def test_the_phantoms_are_the_very_images_that_each_site_draws(tmp_path):
     site = pooled_site(tmp_path)
     split = Federation(tiny_config(PLAIN), tmp_path / "split")
     for name in SITES:
-        drawn = create_site(name, split.config, tmp_path / name, "run", CPU)._data
+        drawn = create_site(split.family, name, split.config, tmp_path / name, "run", CPU)._data
         for part in ("train", "validation", "test"):
             mine, its = getattr(site._data[name], part), getattr(drawn, part)
             assert torch.equal(mine.pixels, its.pixels)
@@ -125,7 +140,7 @@ def test_the_phantoms_are_the_very_images_that_each_site_draws(tmp_path):
 
 
 def test_every_epoch_has_each_image_once_in_batches_of_one_site_each_in_another_order(tmp_path):
-    site = pooled_site(tmp_path, tiny_config(PLAIN, POOLED, data={"phantoms": {"train": 7}}))
+    site = pooled_site(tmp_path, pooled_config(data={"phantoms": {"train": 7}}))
     epochs = [site._mixed(0, 0), site._mixed(0, 1), site._mixed(1, 0)]
     for epoch in epochs:
         rows = Counter((name, int(row)) for name, batch in epoch for row in batch)
@@ -177,7 +192,7 @@ def test_the_numbers_depend_on_neither_of(change, run, tmp_path):
         again = run_job(CONFIG, tmp_path, workers=3)
     elif change == "order of the sites":
         again = run_job(
-            tiny_config(PLAIN, POOLED, sites=dict(reversed(list(run.results["config"]["sites"].items())))),
+            pooled_config(sites=dict(reversed(list(run.results["config"]["sites"].items())))),
             tmp_path,
         )
     else:
@@ -195,7 +210,7 @@ def test_the_numbers_depend_on_neither_of(change, run, tmp_path):
 )
 def test_a_stopped_run_ends_with_the_numbers_of_one_never_stopped(round_number, when, tmp_path, run):
     name = run_until(CONFIG, tmp_path, round_number, when)
-    resumed = run_job(tiny_config(PLAIN, POOLED, RESUMED), tmp_path)
+    resumed = run_job(pooled_config(RESUMED), tmp_path)
     assert resumed.results["run_id"] == name
     expected = run.numbers()
     expected["config"] |= {key: resumed.results["config"][key] for key in ("description", "runtime")}
@@ -208,11 +223,11 @@ def test_a_lost_checkpoint_stops_the_run_rather_than_begin_anew(tmp_path):
     for path in (tmp_path / "home/pooled/runs").glob("*/*/site.safetensors"):
         path.unlink()
     with pytest.raises(TrainingError, match="0 sites finished round 2, but min_sites is 1"):
-        run_job(tiny_config(PLAIN, POOLED, RESUMED), tmp_path)
+        run_job(pooled_config(RESUMED), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_names_the_site_and_stops_the_run(tmp_path, caplog):
-    wild = tiny_config(PLAIN, POOLED, optimiser={"segmentation": 1e30, "clip_norm": 1e30})
+    wild = pooled_config(optimiser={"learning_rate": 1e30, "clip_norm": 1e30})
     with pytest.raises(TrainingError, match="0 sites finished round 1"):
         run_job(wild, tmp_path)
     assert "is not finite at round/step 0/" in caplog.text
@@ -221,11 +236,27 @@ def test_a_loss_that_is_not_finite_names_the_site_and_stops_the_run(tmp_path, ca
 
 def test_a_site_without_any_class_to_score_keeps_no_round(tmp_path):
     site = pooled_site(tmp_path)
-    assert not site._network.keep_if_best("north", None)
-    assert site._network.keep_if_best("north", 0.0)
-    assert not site._network.keep_if_best("north", 0.0)
-    assert site._network.best["south"].weights == {}
+    assert not site._model.keep_if_best("north", None)
+    assert site._model.keep_if_best("north", 0.0)
+    assert not site._model.keep_if_best("north", 0.0)
+    assert site._model.best["south"].weights == {}
 
 
 def test_the_results_are_json(run):
     assert json.loads((run.server / "results.json").read_text()) == run.results
+
+
+def test_one_participant_takes_the_place_of_the_sites():
+    assert family_of("pooled").participants(CONFIG) == ["pooled"]
+    assert family_of("pooled").members(CONFIG, "pooled") == SITES
+    assert family_of("split").participants(tiny_config(PLAIN)) == ["north", "south", "west"]
+
+
+def test_another_participant_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="only 'pooled' takes part, not north, south; name it alone"):
+        run_job(CONFIG, tmp_path, sites=["north", "south"])
+
+
+def test_the_participant_must_be_named():
+    with pytest.raises(ConfigError, match="'participant' must be of type str"):
+        pooled_config(participant=3)

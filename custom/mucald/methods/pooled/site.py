@@ -41,12 +41,12 @@ class PooledSite(Resumable):
         store: CheckpointStore,
         device: torch.device,
     ):
-        self._network = WholeModel(config, data, device)
+        self._model = WholeModel(config, data, device)
         self._data = data
         self._batch_size = config.training.batch_size
         self._tested: list[Tested] = []
         self._config = config
-        super().__init__(name, config.digest(), store, self._network)
+        super().__init__(name, config.digest(), store, self._model)
 
     def tested(self) -> list[Tested]:
         """Return what stays here of each site's test."""
@@ -68,7 +68,7 @@ class PooledSite(Resumable):
         self._restore(task.counted(self.name), task.is_new(self.name))
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
-        reports = {site: data_report(site, self._data[site], task.round) for site in self._network.sites}
+        reports = {site: data_report(site, self._data[site], task.round) for site in self._model.sites}
         if task.round > 0:
             for site, report in reports.items():
                 report["validation"] = self._validate(site, task.round)
@@ -87,14 +87,14 @@ class PooledSite(Resumable):
         return Outcome(reports)
 
     def _train(self, round_number: int) -> dict[str, dict[str, Any]]:
-        sites = self._network.sites
+        sites = self._model.sites
         losses, gradients = {site: Averages() for site in sites}, {site: Averages() for site in sites}
         steps = dict.fromkeys(sites, 0)
         for epoch in range(self._config.training.local_epochs):
             for site, rows in self._mixed(round_number, epoch):
                 batch = self._data[site].train.batch(rows)
                 name = f"{round_number}/{steps[site]}"
-                result = self._network.train_step(site, batch.images, batch.masks, name)
+                result = self._model.train_step(site, batch.images, batch.masks, name)
                 losses[site].add_all(result.losses)
                 gradients[site].add_all(result.gradients)
                 steps[site] += 1
@@ -119,7 +119,7 @@ class PooledSite(Resumable):
                 self._batch_size,
                 (self._config.seed, site, round_number, epoch, "order"),
             )
-            for site in self._network.sites
+            for site in self._model.sites
         }
         turns = [site for site, batches in own.items() for _ in batches]
         draws = randomness.generator(self._config.seed, self.name, round_number, epoch, "turns")
@@ -128,26 +128,26 @@ class PooledSite(Resumable):
 
     def _validate(self, site: str, round_number: int) -> dict[str, Any]:
         """Score the model that the round begins with on a site's images, and keep it if it is the best."""
-        split, loss = self._data[site].validation, self._network.losses[site]
+        split, loss = self._data[site].validation, self._model.losses[site]
 
         def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:  # noqa: ARG001 - one signature
-            return (self._network.predict(site, batch.images),)
+            return (self._model.predict(site, batch.images),)
 
         ((dice, mean_loss),) = scores_of_validation(
             site, split, self._batch_size, loss, round_number, predict
         )
-        best = self._network.keep_if_best(site, dice)
+        best = self._model.keep_if_best(site, dice)
         return {"round": round_number - 1, "dice": dice, "loss": mean_loss, "best": best}
 
     def _test(self, site: str) -> dict[str, Any]:
         """Score the model of a site's best round on its test images."""
-        self._network.load_best(site)
+        self._model.load_best(site)
         data = self._data[site]
 
         def predict(step: int, batch: Batch) -> Tensor:  # noqa: ARG001 - one signature for all methods
-            return self._network.predict(site, batch.images)
+            return self._model.predict(site, batch.images)
 
         summary, dice_per_image, previews = scores_of_test(data, self._batch_size, predict)
-        weights = {name: tensor.clone() for name, tensor in self._network.weights(site).items()}
+        weights = {name: tensor.clone() for name, tensor in self._model.weights(site).items()}
         self._tested.append(Tested(site, data.task, weights, previews))
         return {"test": summary, "dice_per_image": dice_per_image}

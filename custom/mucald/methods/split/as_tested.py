@@ -16,11 +16,11 @@ from mucald.inference.model_files import TrainedModel
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.endpoint import SplitServer
+from mucald.methods.split.server.shared_networks import CopyPlan
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
 from mucald.methods.split.wire.exchange import Exchange
-from mucald.methods.split.wire.link import Link
 from mucald.methods.split.wire.messages import Phase
 
 
@@ -46,16 +46,15 @@ class TestReplay:
         if (home / SITE_FILE).exists():
             secret = noise_secret(read_site_file(home / SITE_FILE), home)
         self._release = Release(config.release, secret, site)
-        self._segments = SiteSegments(config, site, model.task.n_classes, self._release, device)
+        algorithm = algorithm_of(config)
+        self._segments = SiteSegments(config, algorithm, site, model.task.n_classes, self._release, device)
         self._segments.best = model.site_weights
         self._segments.load_best()
-        domain = list(config.sites).index(site)
-        copy = SiteCopy(site, domain, config, model.task, device, algorithm_of(config), {}, home, False)
+        copy = SiteCopy(site, CopyPlan(config, algorithm, False, device), home)
         copy.segments.load_state_dict(model.server_weights)
-        server = SplitServer(config, {site: copy}, [])
+        server = SplitServer(config, algorithm, {site: copy}, [])
         server.open_round(config.training.rounds, [site])
-        link = Link(partial(server.handle, site), config, site)
-        self._exchange = Exchange(link, config, config.training.rounds)
+        self._exchange = Exchange(partial(server.handle, site), config, site, config.training.rounds)
         self._round, self._step = config.training.rounds, 0
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from mucald.inference.model_files import TrainedModel
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.mixture import Mixture
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import CRDMS, ServerSegments
 from mucald.methods.split.site.release import Release
 from mucald.nets import back_end_of, backbone_of
 from mucald.state.checkpoint import without_prefix
@@ -37,18 +37,19 @@ class JoinedModel(nn.Module):
         assert isinstance(config, SplitConfig)
         backbone = backbone_of(config.network)
         self._noised, self._seed = config.release.noised, config.seed
-        self._components = algorithm_of(config).n_components
+        algorithm = algorithm_of(config)
+        self._components = algorithm.n_components
         self.front_end = backbone.front_end()
         self.back_end = back_end_of(config.network, model.task.n_classes)
         self.mixture = Mixture(self._components) if self._components > 1 else None
-        self.server = ServerSegments(config, model.task)
+        self.server = ServerSegments(config, algorithm, model.task)
         # No secret: it only keys noise that leaves.
         self._release = Release(config.release, "", site)
         self._load(model)
         shape = (1, *backbone.latent_shape(config.data.image_size))
-        for split in (1, 2):
-            noise = randomness.normal(shape, config.seed, site, "inference", f"split_{split}")
-            self.register_buffer(f"noise_{split}", noise)
+        for number in CRDMS:
+            noise = randomness.normal(shape, config.seed, site, "inference", f"split_{number}")
+            self.register_buffer(f"noise_{number}", noise)
         self.register_buffer("level", torch.tensor([config.release.t if self._noised else 0]))
         self.eval().requires_grad_(False)
 

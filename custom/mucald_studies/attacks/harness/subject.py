@@ -14,8 +14,9 @@ from mucald.data.loading import load_site_data
 from mucald.data.site_data import SiteData
 from mucald.data.site_file import read_site_file
 from mucald.errors import AttackError, CheckpointError, RecordingError
+from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.disclosures import under
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
 from mucald.methods.split.wire.messages import Field
@@ -91,7 +92,9 @@ class Subject:
     def segments(self) -> SiteSegments:
         """The site's networks of its best round, as it used them in the test."""
         weights = self._model(of_site=True)
-        segments = SiteSegments(self.config, self.site, self.task.n_classes, self.release, CPU)
+        segments = SiteSegments(
+            self.config, algorithm_of(self.config), self.site, self.task.n_classes, self.release, CPU
+        )
         segments.front_end.load_state_dict(without_prefix("front_end", weights))
         segments.back_end.load_state_dict(without_prefix("back_end", weights))
         segments.front_end.eval()
@@ -102,7 +105,7 @@ class Subject:
     @cached_property
     def server(self) -> ServerSegments:
         """The server's networks for the site, of its best round."""
-        segments = ServerSegments(self.config, self.task)
+        segments = ServerSegments(self.config, algorithm_of(self.config), self.task)
         segments.load_state_dict(self._model(of_site=False))
         return segments.eval()
 

@@ -17,7 +17,7 @@ from mucald_studies.attacks.harness.base import Attack, Knowledge, Target
 from mucald_studies.attacks.harness.fitting import Budget
 from mucald_studies.attacks.harness.subject import Images, Subject
 from mucald_studies.attacks.harness.traffic import Sent
-from mucald_studies.attacks.replay import DrivenSite, drive
+from mucald_studies.attacks.replay import DrivenSite
 
 LEAST_AUXILIARY = 8
 
@@ -187,4 +187,4 @@ class View:
             folder: where its checkpoints go.
         """
         self._require(Knowledge.CONTROL)
-        return drive(self.site, self.config, self._subject.data, self._subject.policy, folder)
+        return DrivenSite(self.site, self.config, self._subject.data, self._subject.policy, folder)

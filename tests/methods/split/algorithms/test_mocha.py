@@ -6,8 +6,9 @@ import torch
 from tiny_job import PLAIN, draw, equal_models, run_job, tiny_config
 from torch import Tensor, nn
 
+from mucald.aggregation import State
 from mucald.errors import ConfigError
-from mucald.methods.split.algorithms import Memory, make_algorithm
+from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.algorithms.mocha import RELATION, Mocha
 from mucald.methods.split.config import AlgorithmConfig
 
@@ -20,19 +21,19 @@ def mocha(regularisation: float) -> dict[str, Any]:
     return {"algorithm": {"name": "mocha", "args": args}}
 
 
-def networks(*, spread: float = 1.0) -> dict[str, Memory]:
+def networks(*, spread: float = 1.0) -> dict[str, State]:
     """Return three networks, ``spread`` apart from what they have in common."""
     common = draw(12, seed=50)
     columns = {site: common + spread * draw(12, seed=number) for number, site in enumerate(SITES)}
     return {site: {"b": column[:2], "a": column[2:].view(2, 5)} for site, column in columns.items()}
 
 
-def matrix(middles: dict[str, Memory]) -> Tensor:
+def matrix(middles: dict[str, State]) -> Tensor:
     """Return W (P, N), its rows in the order of the parameters' names."""
     return torch.stack([torch.cat([m["a"].flatten(), m["b"]]) for m in middles.values()], dim=1).double()
 
 
-def added(algorithm: Mocha, middle: Memory, memory: Memory, site: str) -> Tensor:
+def added(algorithm: Mocha, middle: State, memory: State, site: str) -> Tensor:
     """Return what the algorithm adds to gradients of zero."""
     parameters = {name: nn.Parameter(tensor.clone()) for name, tensor in middle.items()}
     for parameter in parameters.values():
@@ -41,8 +42,8 @@ def added(algorithm: Mocha, middle: Memory, memory: Memory, site: str) -> Tensor
     return torch.cat([parameters["a"].grad.flatten(), parameters["b"].grad])
 
 
-def learned(algorithm: Mocha, middles: dict[str, Memory]) -> Memory:
-    memory = Memory()
+def learned(algorithm: Mocha, middles: dict[str, State]) -> State:
+    memory = {}
     algorithm.end_round(middles, {}, memory)
     return memory
 
@@ -86,7 +87,7 @@ def test_a_steps_gradient_is_that_of_the_regulariser():
 
 
 def test_before_the_first_relation_nothing_is_added():
-    assert not added(Mocha(0.3, 1e-3), networks()["north"], Memory(), "north").any()
+    assert not added(Mocha(0.3, 1e-3), networks()["north"], {}, "north").any()
 
 
 def test_identical_sites_stay_identical():

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from tiny_job import PLAIN, Federation, Run, equal_models, run_job, tiny_config
 
+from mucald.state.checkpoint import without_prefix
+
 LOCAL = {"rule": "local"}
 BASELINES: dict[str, dict[str, Any]] = {
     "fedbn": {"aggregation": {"rule": "fedbn"}, "network": {"norm": "batch"}},
@@ -53,5 +55,5 @@ def test_sites_at_once_give_the_numbers_of_sites_in_turn(whole, tmp_path):
 
 def test_a_checkpoint_holds_what_is_remembered(whole):
     name, run = whole
-    tensors = [key.removeprefix("aggregator.") for key in run.checkpoint("server", 1)]
+    tensors = without_prefix("method.aggregator", run.checkpoint("server", 1))
     assert {".".join(key.split(".")[:2]) for key in tensors} == REMEMBERS[name]

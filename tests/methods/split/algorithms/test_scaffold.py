@@ -5,7 +5,7 @@ import torch
 from tiny_job import PLAIN, Federation, draw, equal_tensors, tiny_config
 from torch import Tensor, nn
 
-from mucald.methods.split.algorithms import Memory
+from mucald.aggregation import State
 from mucald.methods.split.algorithms.scaffold import Scaffold
 
 SCAFFOLD: dict[str, Any] = {"algorithm": {"name": "scaffold"}}
@@ -21,7 +21,7 @@ class Quadratic:
         self.targets = draw(steps, 5, seed=number).double()
         self.scales = draw(steps, 5, seed=100 + number).double().square()
 
-    def train(self, scaffold: Scaffold, start: Tensor, memory: Memory, scratch: Memory) -> Tensor:
+    def train(self, scaffold: Scaffold, start: Tensor, memory: State, scratch: State) -> Tensor:
         middle = nn.ParameterDict({"a": start[:2].clone(), "b": start[2:].clone()})
         optimiser = torch.optim.SGD(middle.parameters(), lr=RATE)
         for target, scale in zip(self.targets, self.scales, strict=True):
@@ -33,14 +33,14 @@ class Quadratic:
         return torch.cat([middle["a"], middle["b"]]).detach()
 
 
-def flat(memory: Memory, prefix: str) -> Tensor:
+def flat(memory: State, prefix: str) -> Tensor:
     zeros = {"a": torch.zeros(2), "b": torch.zeros(3)}
     return torch.cat([memory.get(f"{prefix}.{name}", zero).double() for name, zero in zeros.items()])
 
 
 def test_under_sgd_the_variates_are_those_of_option_ii():
     """c_i - c + (x - y_i) / (K η), and the server's own update, over rounds in which a site may fail."""
-    scaffold, memory = Scaffold(), Memory()
+    scaffold, memory = Scaffold(), {}
     steps = {"north": 3, "south": 5, "west": 4}
     problems = [Quadratic(site, number, steps[site]) for number, site in enumerate(SITES)]
     start = draw(5, seed=9).double()
@@ -49,7 +49,7 @@ def test_under_sgd_the_variates_are_those_of_option_ii():
         before = {site: flat(memory, f"site.{site}") for site in SITES}
         server = flat(memory, "server")
         for problem in problems:
-            site, scratch = problem.site, Memory()
+            site, scratch = problem.site, {}
             ends[site] = problem.train(scaffold, start, memory, scratch)
             if site not in failed:
                 scratches[site] = scratch
@@ -91,7 +91,7 @@ def test_the_servers_variate_is_the_mean_of_the_sites_while_all_take_part(tmp_pa
     federation = Federation(tiny_config(PLAIN, SCAFFOLD), tmp_path)
     for _ in range(2):
         federation.run(1)
-        memory = federation.coordinator._aggregator._memory
+        memory = federation.coordinator.method._aggregator.algorithm_state
         names = [name.removeprefix("server.") for name in memory if name.startswith("server.")]
         assert set(names) == {
             name for name, _ in federation.copies["north"].segments.middle.named_parameters()
@@ -102,7 +102,7 @@ def test_the_servers_variate_is_the_mean_of_the_sites_while_all_take_part(tmp_pa
 
 
 def test_a_site_that_fails_keeps_its_variate():
-    scaffold, memory = Scaffold(), Memory()
+    scaffold, memory = Scaffold(), {}
     notes = {site: {"steps": torch.tensor(2.0), "w": torch.tensor([4.0])} for site in SITES}
     middles = {site: {"w": torch.zeros(1)} for site in SITES}
     scaffold.end_round(middles, notes, memory)

@@ -3,8 +3,9 @@ import torch
 from tiny_job import LATENT, PLAIN, draw, tiny_config
 
 from mucald.losses.segmentation import SegmentationLoss
+from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.model.mixture import Mixture
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.tasks import get_task
 
 LABELS = (draw(4, 8, 8, seed=1) > 0).long()
@@ -13,7 +14,8 @@ LOSS = SegmentationLoss(2)
 
 def segments(components: int) -> ServerSegments:
     algorithm = {"name": "fedem", "args": {"components": components}}
-    return ServerSegments(tiny_config(PLAIN, algorithm=algorithm), get_task("kvasir"))
+    config = tiny_config(PLAIN, algorithm=algorithm)
+    return ServerSegments(config, make_algorithm(config.algorithm), get_task("kvasir"))
 
 
 def test_components_begin_with_weights_of_their_own_and_the_first_as_the_plain_network():

@@ -4,19 +4,19 @@ import pytest
 import torch
 from tiny_job import BATCH, CPU, LATENT, draw, equal_tensors, make_copy, tiny_config
 
-from mucald.methods.split.algorithms import Memory, make_algorithm
+from mucald.federation.method import Contributor
+from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.server.aggregator import Aggregator
 from mucald.methods.split.server.discriminators import Discriminators
 from mucald.methods.split.server.site_copy import SiteCopy
 
 
 def aggregate(config, copies, contributions) -> None:
-    memory = Memory()
-    Aggregator(config, make_algorithm(config.algorithm), memory).end_round(copies, contributions)
+    Aggregator(config, make_algorithm(config.algorithm)).end_round(copies, contributions)
 
 
 SITES = ("north", "south", "west")
-CONTRIBUTIONS = dict.fromkeys(SITES, (4, None))
+CONTRIBUTIONS = dict.fromkeys(SITES, Contributor(4, None))
 BATCH_NORM = {"network": {"norm": "batch"}}
 
 
@@ -87,19 +87,19 @@ def test_the_optimiser_keeps_its_parameters_and_its_state():
 def test_the_best_weights_and_the_record_stay():
     config = tiny_config()
     copies = trained_copies(config)
-    copies[0].keep_if_best(0.5)
-    best = {name: tensor.clone() for name, tensor in copies[0].best.items()}
-    losses = copies[0].record.losses.means()
+    copies[0].best.keep(0.5)
+    best = {name: tensor.clone() for name, tensor in copies[0].best.weights().items()}
+    losses = copies[0].tally.losses.means()
     aggregate(config, copies, CONTRIBUTIONS)
-    assert equal_tensors(copies[0].best, best)
-    assert copies[0].record.losses.means() == losses
+    assert equal_tensors(copies[0].best.weights(), best)
+    assert copies[0].tally.losses.means() == losses
 
 
 def test_a_site_that_failed_takes_part_in_the_result_but_not_in_the_mean():
     config = tiny_config()
     copies = trained_copies(config)
     before = [tensors(copy) for copy in copies]
-    aggregate(config, copies, dict.fromkeys(("south", "west"), (4, None)))
+    aggregate(config, copies, dict.fromkeys(("south", "west"), Contributor(4, None)))
     name = "middle.entry.0.conv.weight"
     expected = ((before[1][name].double() + before[2][name].double()) / 2).float()
     for copy in copies:
@@ -116,9 +116,9 @@ def test_sizes_losses_and_proxy_errors_reach_the_rule():
     before = [tensors(copy) for copy in copies]
     errors = (0.5, 1.25, 2.25)
     for copy, error in zip(copies, errors, strict=True):
-        copy.record.proxy_error.total, copy.record.proxy_error.count = 8 * error, 8
+        copy.tally.proxy_error.total, copy.tally.proxy_error.count = 8 * error, 8
     sizes, losses = (10, 20, 40), (0.9, 0.6, 1.2)
-    aggregate(config, copies, {s: (n, v) for s, n, v in zip(SITES, sizes, losses, strict=True)})
+    aggregate(config, copies, {s: Contributor(n, v) for s, n, v in zip(SITES, sizes, losses, strict=True)})
     # The noise of the targets, 0.5², is no error of the model's.
     scores = [n / ((m - 0.25 + 1e-8) * (v + 1e-8)) for n, m, v in zip(sizes, errors, losses, strict=True)]
     weights = [(score / sum(scores) + 0.25 / 3) / 1.25 for score in scores]

@@ -11,12 +11,14 @@ import torch
 from tiny_job import BATCH, CPU, LATENT, PLAIN, REPOSITORY, draw, make_copy, run_job, tiny_config
 
 from mucald.errors import ConfigError
+from mucald.federation.method import Contributor
 from mucald.methods.jobs import load_job
 from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server import capacity as memory
 from mucald.methods.split.server.aggregator import Aggregator
-from mucald.methods.split.server.capacity import available_memory, check_memory, copy_size
+from mucald.methods.split.server.capacity import CopySize, available_memory, check_memory
+from mucald.methods.split.server.capacity import copy_size as size_of_copy
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.tasks import Task
 
@@ -28,15 +30,21 @@ CHOICE = {
         "blocks": {"all": ["crdm1", "middle", "crdm2"]},
     },
 }
-JOBS = REPOSITORY.glob("jobs/*/*/config/mucald.json")
+JOBS = [
+    path.parent for path in REPOSITORY.glob("jobs/*/meta.json") if load_job(path.parent)[0].method == "split"
+]
 LEVEL = torch.full((BATCH,), 300)
 PROXIES = draw(BATCH, 4, seed=5), torch.ones(BATCH, 4, dtype=torch.uint8)
+
+
+def copy_size(config: SplitConfig, task: str) -> CopySize:
+    return size_of_copy(config, make_algorithm(config.algorithm), task)
 
 
 def trained(config: SplitConfig) -> SiteCopy:
     """Return a copy that has trained for a step and remembers a best round that was another."""
     copy = make_copy(config)
-    copy.keep_if_best(0.5)
+    copy.best.keep(0.5)
     proxies = None if config.crdm.encoder == "none" else PROXIES
     for step in range(2):
         copy.train_forward(0, step, draw(*LATENT), LEVEL, proxies, None, [])
@@ -73,7 +81,7 @@ def test_a_copy_holds_no_more_than_weights_gradients_and_optimiser_state(change)
     """What it remembers beside, the round's beginning and the best round's weights, is on disk."""
     config = tiny_config(change)
     copy, size = trained(config), copy_size(config, "kvasir")
-    assert copy.best.keys() == copy.segments.state_dict().keys()
+    assert copy.best.weights().keys() == copy.segments.state_dict().keys()
     assert bool(copy.start) == bool(change != PLAIN)
     # AdamW counts its steps too, in four bytes a parameter.
     assert held(copy) + gradients(copy) == pytest.approx(size.training, rel=0.01)
@@ -82,10 +90,10 @@ def test_a_copy_holds_no_more_than_weights_gradients_and_optimiser_state(change)
 def test_while_sites_choose_they_hold_the_state_towards_which_they_may_move_once():
     config = tiny_config({"aggregation": CHOICE})
     copies, size = [trained(config) for _ in range(3)], copy_size(config, "kvasir")
-    contributions = dict.fromkeys(("north", "south", "west"), (4, None))
+    contributions = dict.fromkeys(("north", "south", "west"), Contributor(4, None))
     for copy, site in zip(copies, contributions, strict=True):
         copy.site = site
-    Aggregator(config, make_algorithm(config.algorithm), {}).end_round(copies, contributions)
+    Aggregator(config, make_algorithm(config.algorithm)).end_round(copies, contributions)
     assert [len(copy.candidates) for copy in copies] == [3, 3, 3]
     at_rest = sum(size.training - gradients(copy) for copy in copies)
     assert held(*copies) == pytest.approx(at_rest + size.common, rel=0.01)
@@ -93,9 +101,9 @@ def test_while_sites_choose_they_hold_the_state_towards_which_they_may_move_once
     assert size.choosing == size.training - gradients(copies[0]) + size.common
 
 
-@pytest.mark.parametrize("job", sorted(path.parent.parent.parent.name for path in JOBS))
+@pytest.mark.parametrize("job", sorted(JOBS), ids=lambda job: job.name)
 def test_no_job_needs_more_than_a_fifth_beside_weights_gradients_and_optimiser_state(job):
-    config, _ = load_job(REPOSITORY / "jobs" / job)
+    config, _ = load_job(job)
     for site in config.sites:
         size = copy_size(config, config.site(site).task)
         assert size.total + size.common / len(config.sites) <= 1.2 * size.training
@@ -108,7 +116,7 @@ def test_memory_does_not_grow_from_step_to_step_or_round_to_round():
     for step in range(2):
         copy.train_forward(1, step, draw(*LATENT), LEVEL, PROXIES, None, [])
         copy.train_backward(step, draw(*LATENT, seed=9))
-    copy.keep_if_best(0.6)
+    copy.best.keep(0.6)
     assert held(copy) == before
 
 
@@ -116,7 +124,7 @@ def test_more_sites_than_memory_allows_are_refused_with_the_numbers(tmp_path, mo
     config = tiny_config()
     one = copy_size(config, "kvasir").total
     monkeypatch.setattr(memory, "available_memory", lambda _: int(2.5 * one))
-    check_memory(config, ["north", "south"], CPU)
+    check_memory(config, make_algorithm(config.algorithm), ["north", "south"], CPU)
     with pytest.raises(
         ConfigError, match=r"the server needs \d+ MB for the networks of 3 sites, but \d+ MB are"
     ):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_job import BATCH, CPU, LATENT, draw, equal_tensors, make_copy, request, tiny_config
 
+from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.discriminators import Discriminators
 from mucald.methods.split.server.endpoint import SplitServer
@@ -27,7 +28,8 @@ class Server(SplitServer):
 
     def __init__(self, config: SplitConfig):
         self.copies = {site: make_copy(config, site) for site in config.sites}
-        super().__init__(config, self.copies, Discriminators(config, CPU).modules)
+        modules = Discriminators(config, CPU).modules
+        super().__init__(config, make_algorithm(config.algorithm), self.copies, modules)
         self.open_round(0, list(config.sites))
 
 

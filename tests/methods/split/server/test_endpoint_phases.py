@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_job import PLAIN, draw, make_copy, request, tiny_config
+from tiny_job import PLAIN, draw, request, server_of, tiny_config
 
 from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.wire.messages import Field, Kind, Phase, decode
@@ -15,7 +15,7 @@ FORWARD, BACKWARD = Phase.TRAIN_FORWARD, Phase.TRAIN_BACKWARD
 
 def make_server(name: str) -> SplitServer:
     config = tiny_config(PLAIN, algorithm={"name": name, "args": ARGUMENTS.get(name, {})})
-    server = SplitServer(config, {site: make_copy(config, site) for site in config.sites}, [])
+    server = server_of(config)
     server.open_round(0, list(config.sites))
     return server
 

@@ -7,7 +7,8 @@ from tiny_job import AT_ONCE, BATCH, CPU, LATENT, PLAIN, draw, equal_tensors, ma
 from mucald.errors import TrainingError
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.discriminators import Discriminators
-from mucald.methods.split.server.site_copy import ProxyError, SiteCopy
+from mucald.methods.split.server.round_tally import ProxyError
+from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.state.averages import total_norm
 
 LEVEL = torch.full((BATCH,), 300)
@@ -15,8 +16,7 @@ PROXIES = draw(BATCH, 4, seed=5), torch.ones(BATCH, 4, dtype=torch.uint8)
 UNCLIPPED = {"optimiser": {"clip_norm": 1e9}}
 RAMPED = ("proxy", "diffusion", "kl_exogenous", "kl_causal", "adversarial")
 CONFLICT_AVERSE = {"rule": "conflict_averse", "args": {"c": 0.4}}
-SILENT = {"losses": {name: {"weight": 0.0} for name in RAMPED} | {"proximal": 0.0}}
-BOTH_SPLITS = {f"{name}_{split}" for name in RAMPED for split in (1, 2)}
+BOTH_CRDMS = {f"{name}_{number}" for name in RAMPED for number in (1, 2)}
 
 
 def learn(
@@ -47,15 +47,15 @@ def test_every_loss_term_and_every_gradient_is_there_and_not_zero(supervision):
     copy = make_copy(config)
     for step in range(2):
         learn(copy, config, step, gradient=draw(*LATENT, seed=9))
-    losses, gradients = copy.record.losses.means(), copy.record.gradients.means()
-    assert set(losses) == BOTH_SPLITS | {"proximal"}
+    losses, gradients = copy.tally.losses.means(), copy.tally.gradients.means()
+    assert set(losses) == BOTH_CRDMS | {"proximal"}
     assert all(value != 0 and math.isfinite(value) for value in losses.values())
     assert set(gradients) == set(copy.segments.groups())
     assert all(value > 0 for value in gradients.values())
 
 
 def both(*names: str) -> set[str]:
-    return {f"{name}_{split}" for name in names for split in (1, 2)}
+    return {f"{name}_{number}" for name in names for number in (1, 2)}
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,16 @@ def both(*names: str) -> set[str]:
         ({"release": {"noised": False}}, both("diffusion")),
         *[({"losses": {name: {"weight": 0.0}}}, both(name)) for name in RAMPED],
         ({"losses": {"proximal": 0.0}}, {"proximal"}),
-        (PLAIN, BOTH_SPLITS | {"proximal"}),
+        (PLAIN, BOTH_CRDMS | {"proximal"}),
     ],
 )
 def test_what_is_switched_off_is_absent_not_zero(change, absent):
     copy = learned(change, proxies=None if change.get("crdm", {}).get("encoder") == "none" else PROXIES)
-    assert set(copy.record.losses.means()) == (BOTH_SPLITS | {"proximal"}) - absent
+    assert set(copy.tally.losses.means()) == (BOTH_CRDMS | {"proximal"}) - absent
 
 
 def test_without_proxies_there_is_no_causal_term():
-    losses = learned(proxies=None).record.losses.means()
+    losses = learned(proxies=None).tally.losses.means()
     assert set(losses) == both("diffusion", "adversarial") | {"proximal"}
 
 
@@ -86,31 +86,15 @@ def test_a_ramp_weighs_its_term_by_the_progress_of_the_whole_run():
     half, whole = (learned(ramp, UNCLIPPED, round_number=number) for number in (3, 4))
     for early in (0, 1):
         copy = learned(ramp, UNCLIPPED, round_number=early)
-        assert not {name for name in copy.record.losses.means() if name.startswith("kl_causal")}
-        assert copy.record.gradients.means()["prior"] == 0
+        assert not {name for name in copy.tally.losses.means() if name.startswith("kl_causal")}
+        assert copy.tally.gradients.means()["prior"] == 0
     # Other draws in another round; the prior's own gradient changes with z only.
     config = tiny_config(ramp, UNCLIPPED, losses={"kl_causal": AT_ONCE})
     for number, copy, weight in ((3, half, 0.5), (4, whole, 1.0)):
         reference = make_copy(config)
         learn(reference, config, round_number=number)
-        expected = weight * reference.record.gradients.means()["prior"]
-        assert copy.record.gradients.means()["prior"] == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize(("term", "scale"), [("proxy", "proxy_scale"), ("adversarial", "adversarial_scale")])
-def test_a_sites_own_scale_weighs_its_term(term, scale):
-    only = {"losses": {term: {"weight": 0.4}}}
-    sites = {
-        "sites": {
-            "north": {"task": "kvasir", scale: 3.0},
-            "south": {"task": "ham10k"},
-            "west": {"task": "kvasir"},
-        }
-    }
-    one, three = learned(SILENT, only, UNCLIPPED), learned(SILENT, only, UNCLIPPED, sites)
-    norms, tripled = (copy.record.gradients.means() for copy in (one, three))
-    assert norms["encoder_1"] > 0
-    assert all(tripled[name] == pytest.approx(3 * norm, rel=1e-4, abs=1e-9) for name, norm in norms.items())
+        expected = weight * reference.tally.gradients.means()["prior"]
+        assert copy.tally.gradients.means()["prior"] == pytest.approx(expected, rel=1e-5)
 
 
 def first_moments(copy: SiteCopy, part: str = "") -> list[torch.Tensor | None]:
@@ -161,12 +145,12 @@ def test_the_proximal_term_pulls_the_middle_network_back_to_where_the_round_bega
     offsets = [
         p.detach() - pulled.start[f"middle.{name}"] for name, p in free.segments.middle.named_parameters()
     ]
-    assert pulled.record.losses.means()["proximal"] == 0
+    assert pulled.tally.losses.means()["proximal"] == 0
     for copy, weight in zip(copies, (0.0, mu), strict=True):
         learn(copy, tiny_config(UNCLIPPED, losses={"proximal": weight}), 1, gradient=draw(*LATENT, seed=9))
     value = 0.5 * mu * sum(float(offset.square().sum()) for offset in offsets)
     assert value > 0
-    assert pulled.record.losses.means()["proximal"] == pytest.approx(value / 2, rel=1e-4)
+    assert pulled.tally.losses.means()["proximal"] == pytest.approx(value / 2, rel=1e-4)
     middles = (first_moments(free, "middle."), first_moments(pulled, "middle."))
     for one, other, offset in zip(*middles, offsets, strict=True):
         # The moments of the first step were equal, so a tenth of the second's difference is left.
@@ -176,7 +160,7 @@ def test_the_proximal_term_pulls_the_middle_network_back_to_where_the_round_bega
 def test_every_module_is_clipped_on_its_own_and_reported_as_it_was():
     limit = 0.01
     copy = learned({"optimiser": {"clip_norm": limit}}, gradient=draw(*LATENT, seed=9))
-    reported = copy.record.gradients.means()
+    reported = copy.tally.gradients.means()
     moments = {
         name: [copy.optimiser.state[p]["exp_avg"] for p in parameters if p in copy.optimiser.state]
         for name, parameters in copy.segments.groups().items()
@@ -240,7 +224,7 @@ def test_a_round_begins_with_an_empty_record_and_the_present_weights_as_referenc
     assert not equal_tensors(copy.start, shared)
     copy.begin_round()
     assert equal_tensors(copy.start, shared)
-    assert copy.record.losses.means() == {}
+    assert copy.tally.losses.means() == {}
     assert [len(buffer) for buffer in copy.features] == [0, 0]
 
 
@@ -281,8 +265,8 @@ def test_the_proxy_error_is_that_of_the_causal_variables_less_the_noise():
         z = model(x, LEVEL, (7, "server", "north", 1, step, "validation")).first.z.detach()
         total += float(((z - y) ** 2 * present).sum())
         count += int(present.sum())
-    assert copy.record.proxy_error.mean(0.0) == pytest.approx(total / count, rel=1e-5)
-    assert copy.record.proxy_error.mean(0.25) == pytest.approx(total / count - 0.25, rel=1e-5)
+    assert copy.tally.proxy_error.mean(0.0) == pytest.approx(total / count, rel=1e-5)
+    assert copy.tally.proxy_error.mean(0.25) == pytest.approx(total / count - 0.25, rel=1e-5)
     assert ProxyError(1.0, 8).mean(0.25) == 0.0
     assert ProxyError().mean(0.25) is None
 
@@ -290,11 +274,11 @@ def test_the_proxy_error_is_that_of_the_causal_variables_less_the_noise():
 def test_the_best_weights_come_back():
     config = tiny_config()
     copy = make_copy(config)
-    assert not copy.keep_if_best(-1.0), "a validation in which nothing counts is never the best"
-    assert copy.keep_if_best(0.5)
+    assert not copy.best.keep(-1.0), "a validation in which nothing counts is never the best"
+    assert copy.best.keep(0.5)
     best = {name: tensor.clone() for name, tensor in copy.segments.state_dict().items()}
     learn(copy, config)
-    assert not copy.keep_if_best(0.5), "only a better one replaces it"
+    assert not copy.best.keep(0.5), "only a better one replaces it"
     assert not equal_tensors(copy.segments.state_dict(), best)
     copy.load_best()
     assert equal_tensors(copy.segments.state_dict(), best)
@@ -306,7 +290,7 @@ def test_a_restored_copy_goes_on_as_if_nothing_had_happened():
     best = {}
     for copy in (whole, stopped):
         learn(copy, config, 0)
-        copy.keep_if_best(0.5)
+        copy.best.keep(0.5)
         best = {name: tensor.clone() for name, tensor in copy.segments.state_dict().items()}
         copy.begin_round()
     learn(whole, config, 1, 1)
@@ -316,7 +300,7 @@ def test_a_restored_copy_goes_on_as_if_nothing_had_happened():
     learn(resumed, config, 1, 1)
     assert equal_tensors(whole.state()[0], resumed.state()[0])
     assert whole.state()[1] == resumed.state()[1]
-    assert whole.record.losses.means() == resumed.record.losses.means()
-    assert not resumed.keep_if_best(0.4)
+    assert whole.tally.losses.means() == resumed.tally.losses.means()
+    assert not resumed.best.keep(0.4)
     resumed.load_best()
     assert equal_tensors(resumed.segments.state_dict(), best)

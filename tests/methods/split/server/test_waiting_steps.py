@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_job import BATCH, CPU, LATENT, draw, equal_tensors, make_copy, request, tiny_config
+from tiny_job import BATCH, CPU, LATENT, draw, equal_tensors, make_copy, request, server_of, tiny_config
 
 from mucald.errors import TrainingError
 from mucald.methods.split.server.discriminators import Discriminators
-from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.server.waiting_steps import WaitingSteps
 from mucald.methods.split.wire.messages import Field, Kind, Phase, decode
@@ -100,8 +99,8 @@ def test_for_given_gradients_steps_ahead_change_nothing_but_the_features_that_ar
     ahead, early = trained("F0 F1 B0 F2 B1 B2", two_ahead())
     assert equal_tensors(dict(ahead.segments.state_dict()), dict(in_turn.segments.state_dict()))
     assert any("running_mean" in name for name in ahead.segments.state_dict())
-    assert ahead.record.losses.means() == in_turn.record.losses.means()
-    assert ahead.record.gradients.means() == in_turn.record.gradients.means()
+    assert ahead.tally.losses.means() == in_turn.tally.losses.means()
+    assert ahead.tally.gradients.means() == in_turn.tally.gradients.means()
     for one, other in zip(ahead.features, in_turn.features, strict=True):
         assert torch.equal(one.features(), other.features())
     # Those of step k are made with the weights that step k - 1 found.
@@ -115,7 +114,7 @@ def test_features_that_are_made_early_leave_no_trace():
     copy, _ = trained("F0 F1", two_ahead())
     untouched, _ = trained("", two_ahead())
     assert equal_tensors(dict(copy.segments.state_dict()), dict(untouched.segments.state_dict()))
-    assert copy.record.losses.means() == {}
+    assert copy.tally.losses.means() == {}
     assert [len(buffer) for buffer in copy.features] == [0, 0]
 
 
@@ -125,7 +124,7 @@ class Talk:
     def __init__(self) -> None:
         config = tiny_config(ONCE, two_ahead())
         self.copy = make_copy(config)
-        self.server = SplitServer(config, {"north": self.copy}, Discriminators(config, CPU).modules)
+        self.server = server_of(config, {"north": self.copy}, Discriminators(config, CPU).modules)
         self.server.open_round(0, ["north"])
         for step in range(2):
             self.server.handle("north", request(Phase.RELEASE, step))

@@ -12,6 +12,7 @@ from tiny_job import (
     PLAIN,
     Federation,
     Run,
+    disclosed,
     equal_models,
     equal_tensors,
     run_job,
@@ -107,7 +108,8 @@ def test_every_image_crosses_once_in_the_whole_run_and_no_gradient_comes_back(on
     }
     fields = [decode(reply).fields for _, _, reply in once.messages]
     assert not any(Field.LATENT_GRADIENT in reply for reply in fields)
-    assert once.run.results["privacy"]["releases_per_sample"] == dict.fromkeys(IMAGES, 1)
+    bounds = disclosed(once.run.results, "latents")["bounds"]
+    assert {split: bound["releases"] for split, bound in bounds.items()} == dict.fromkeys(IMAGES, 1)
 
 
 def test_the_server_trains_on_the_samples_that_the_job_shuffles(once):
@@ -134,9 +136,7 @@ def test_the_front_end_learns_before_the_first_round_and_never_again(tmp_path):
     config = tiny_config(ONCE, network={"norm": "batch"})
     untrained = Federation(tiny_config(training={"rounds": 3}, network={"norm": "batch"}), tmp_path / "fresh")
     federation = Federation(config, tmp_path / "once")
-    task = next(untrained.coordinator.tasks())
-    untrained.coordinator.open(task)
-    untrained.work("north", task)
+    untrained.work("north", untrained.open_next())
     home = tmp_path / "fresh/home/north"
     first = Run(tmp_path / "fresh", {"run_id": next((home / "runs").iterdir()).name}).checkpoint("north", 0)
     seen = []
@@ -186,7 +186,6 @@ def test_other_algorithms_take_it_too(algorithm, depth, tmp_path):
     [
         ("fedper", {}, "release.mode 'once'"),
         ("fedrep", {"head_epochs": 0}, "release.mode 'once'"),
-        ("centralized", {"site": "pooled"}, "set release.mode to"),
     ],
 )
 def test_an_algorithm_that_trains_front_ends_in_every_round_refuses_it(algorithm, args, key):

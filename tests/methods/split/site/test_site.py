@@ -4,14 +4,11 @@ from functools import partial
 
 import pytest
 import torch
-from tiny_job import PLAIN, Federation, equal_tensors, tiny_config
+from tiny_job import PLAIN, Federation, equal_tensors, site_data, tiny_config
 
-from mucald.data.loading import load_site_data
 from mucald.errors import CheckpointError, WireError
 from mucald.federation.task import SiteTask
-from mucald.methods.split.causal.graphs import measures_of
 from mucald.methods.split.site.method import SplitSite
-from mucald.methods.split.wire.link import Link
 from mucald.methods.split.wire.messages import Field, Kind, Phase, decode
 from mucald.metrics import segmentation as metrics
 
@@ -34,9 +31,9 @@ def listen(heard):
     return carrier
 
 
-def orders(messages, site: str, task: str, config) -> list[list[int]]:
+def orders(messages, site: str, config) -> list[list[int]]:
     """Return in which order each epoch showed the training images, which their proxies tell apart."""
-    clean = load_site_data(site, task, config.data, config.seed, None, measures_of).train.measures
+    clean = site_data(config, site).train.measures
     forwards = [request for request, _ in messages if request.phase is Phase.TRAIN_FORWARD]
     sent = torch.cat([message.fields[Field.PROXIES] for message in forwards])
     rows = (sent[:, None] == clean[None]).all(dim=2).int()
@@ -52,7 +49,7 @@ def test_every_image_is_trained_on_once_per_epoch_and_every_order_is_new(tmp_pat
     forwards = [request for request, _ in heard["north"] if request.phase is Phase.TRAIN_FORWARD]
     assert [m.fields[Field.LATENT].shape[0] for m in forwards] == [2, 2, 1] * 4
     assert [(m.round, m.step) for m in forwards] == [(r, s) for r in (0, 1) for s in range(6)]
-    north, west = (orders(heard[site], site, "kvasir", config) for site in ("north", "west"))
+    north, west = (orders(heard[site], site, config) for site in ("north", "west"))
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in north + west)
     assert len({tuple(order) for order in north}) == 4, "two epochs of two rounds"
     assert north != west
@@ -77,9 +74,8 @@ def test_a_round_is_validated_trained_and_reported(tmp_path, heard):
 def test_the_report_of_a_round_holds_what_happened(tmp_path, heard):
     federation = Federation(tiny_config(PLAIN), tmp_path, carrier=listen(heard))
     federation.run(1)
-    task = next(federation.coordinator.tasks())
-    federation.coordinator.open(task)
-    report = federation.work("south", task)
+    task = federation.open_next()
+    report = federation.report("south", task)
     assert json.loads(json.dumps(report)) == report
     assert (report["site"], report["task"], report["round"]) == ("south", "ham10k", 1)
     assert (report["n_train"], report["n_validation"], report["n_test"]) == (4, 2, 2)
@@ -100,11 +96,10 @@ def test_validation_scores_the_predictions_on_the_validation_images(tmp_path):
     config = tiny_config(PLAIN, data={"phantoms": {"validation": 5}})
     federation = Federation(config, tmp_path)
     federation.run(1)
-    task = next(federation.coordinator.tasks())
-    federation.coordinator.open(task)
+    task = federation.open_next()
     segments = federation.sites["south"]._segments
     copy = federation.copies["south"]
-    data = load_site_data("south", "ham10k", config.data, config.seed, None)
+    data = site_data(config, "south")
     scores, losses = [], []
     for step, rows in enumerate(([0, 1], [2, 3], [4])):
         batch = data.validation.batch(rows)
@@ -115,7 +110,7 @@ def test_validation_scores_the_predictions_on_the_validation_images(tmp_path):
         logits, _ = segments.predict(batch.images, (1, step, "validation"), forward)
         scores.append(metrics.image_scores(logits, batch.masks, 2, surface=False))
         losses += [float(segments.loss(logits, batch.masks))] * len(rows)
-    validation = federation.work("south", task)["validation"]
+    validation = federation.report("south", task)["validation"]
     assert validation["dice"] == pytest.approx(metrics.mean_dice(scores), rel=1e-4)
     assert validation["loss"] == pytest.approx(sum(losses) / 5, rel=1e-4)
 
@@ -135,22 +130,21 @@ def test_a_site_that_missed_rounds_goes_on_from_its_last_one(tmp_path):
     federation.run(1)
     site = federation.sites["north"]
     before = {name: tensor.clone() for name, tensor in site.weights().items()}
-    federation.coordinator.open(SiteTask("train", 5, federation.coordinator.run_id))
+    federation.open(SiteTask("train", 5, federation.coordinator.run_id))
     site._completed = None
     site._restore(5, newcomer=False)
     assert equal_tensors(site.weights(), before)
 
 
 def site_of(federation: Federation, name: str = "north") -> SplitSite:
-    task = next(federation.coordinator.tasks())
-    federation.coordinator.open(task)
+    task = federation.open_next()
     federation.work(name, task)
     return federation.sites[name]
 
 
 def test_a_site_without_its_checkpoint_does_not_start_over_in_the_middle(tmp_path):
     federation = Federation(tiny_config(PLAIN), tmp_path, new_process=True)
-    federation.coordinator.open(SiteTask("train", 1, "lost"))
+    federation.open(SiteTask("train", 1, "lost"))
     with pytest.raises(
         CheckpointError, match="site 'north' has no checkpoint to go on from round 1 in "
     ) as error:
@@ -162,9 +156,9 @@ def test_a_site_that_has_not_finished_a_round_yet_begins_in_the_middle(tmp_path)
     federation = Federation(tiny_config(PLAIN), tmp_path, new_process=True)
     tasks = federation.coordinator.tasks()
     first = next(tasks)
-    federation.coordinator.open(first)
+    federation.open(first)
     for site in ("north", "west"):
-        federation.coordinator.receive(site, federation.work(site, first))
+        federation.receive(site, federation.work(site, first))
     federation.coordinator.fail("south", "its images could not be read")
     federation.coordinator.close(first)
     second = next(tasks)
@@ -194,27 +188,27 @@ def test_a_task_that_fails_leaves_the_site_at_its_last_complete_round(tmp_path):
     failing, again, calm = (Federation(config, tmp_path / name) for name in ("failing", "again", "calm"))
     for federation in (failing, again, calm):
         federation.run(1)
-        federation.coordinator.open(next(federation.coordinator.tasks()))
+        federation.open_next()
     calls = iter(range(100))
 
     def breaking(data: bytes) -> bytes:
         if next(calls) == 4:
             raise WireError("the line is cut")
-        return failing.coordinator.server.handle("north", data)
+        return failing.coordinator.handle("north", data)
 
     site, task = failing.sites["north"], next(failing.coordinator.tasks())
     with pytest.raises(WireError, match="the line is cut"):
-        site.run(task, Link(breaking, config, "north"))
+        site.run(task, {}, breaking)
     assert not equal_tensors(site.weights(), calm.sites["north"].weights()), "it had trained a step"
-    report = site.run(task, Link(partial(again.coordinator.server.handle, "north"), config, "north"))
-    assert report["losses"] == calm.work("north", next(calm.coordinator.tasks()))["losses"]
+    report = site.run(task, {}, partial(again.coordinator.handle, "north")).reports["north"]
+    assert report["losses"] == calm.report("north", next(calm.coordinator.tasks()))["losses"]
     assert equal_tensors(site.weights(), calm.sites["north"].weights())
 
 
 def test_a_refusal_of_the_server_ends_the_task_with_its_reason(tmp_path):
     federation = Federation(tiny_config(PLAIN), tmp_path)
     federation.run(1)
-    federation.coordinator.open(SiteTask("train", 4, federation.coordinator.run_id))
+    federation.open(SiteTask("train", 4, federation.coordinator.run_id))
     with pytest.raises(
         WireError, match=r"refused VALIDATE of round 1: round 1 is not open .*current round 4"
     ):
@@ -226,19 +220,18 @@ def test_the_test_uses_the_best_rounds_weights_of_both_sides(tmp_path):
     config = tiny_config(PLAIN, training={"local_epochs": 8}, optimiser={"segmentation": 0.01})
     federation = Federation(config, tmp_path)
     federation.run(1)
-    task = next(federation.coordinator.tasks())
-    federation.coordinator.open(task)
-    assert federation.work("south", task)["validation"]["best"]
+    task = federation.open_next()
+    assert federation.report("south", task)["validation"]["best"]
     best_site = {name: t.clone() for name, t in federation.sites["south"]._segments.best.items()}
-    best_copy = {name: t.clone() for name, t in federation.copies["south"].best.items()}
+    best_copy = {name: t.clone() for name, t in federation.copies["south"].best.weights().items()}
     with torch.no_grad():
         for parameter in federation.copies["south"].segments.middle.parameters():
             parameter.zero_()
         # Everything is background, so no foreground class scores.
         federation.sites["south"]._segments.back_end.classify.bias.copy_(torch.tensor([1e6, -1e6]))
     test = SiteTask("test", 2, federation.coordinator.run_id)
-    federation.coordinator.open(test)
-    report = federation.work("south", test)
+    federation.open(test)
+    report = federation.report("south", test)
     assert report["validation"]["dice"] == 0
     assert not report["validation"]["best"]
     assert equal_tensors(federation.sites["south"].weights(), best_site)
@@ -250,15 +243,14 @@ def test_the_servers_contribution_is_the_dice_less_that_with_its_features_zeroed
     heard: dict = {}
     federation = Federation(config, tmp_path, carrier=listen(heard))
     federation.run(2)
-    task = next(federation.coordinator.tasks())
-    federation.coordinator.open(task)
+    task = federation.open_next()
     heard.clear()
-    report = federation.work("south", task)
+    report = federation.report("south", task)
     (features,) = [
         reply.fields[Field.FEATURES] for request, reply in heard["south"] if request.phase is Phase.TEST
     ]
     segments = federation.sites["south"]._segments
-    batch = load_site_data("south", "ham10k", config.data, config.seed, None).test.batch(range(2))
+    batch = site_data(config, "south").test.batch(range(2))
 
     def dice(x: torch.Tensor) -> float | None:
         logits, _ = segments.predict(batch.images, (2, 0, "test"), lambda _: x)
@@ -308,7 +300,7 @@ def test_previews_are_the_best_median_and_worst_test_images_with_their_labels(tm
     assert dice[best] == max(dice)
     assert dice[worst] == min(dice)
     assert dice[median] == sorted(dice)[2]
-    data = load_site_data("south", "ham10k", federation.config.data, 7, None)
+    data = site_data(federation.config, "south")
     assert torch.equal(previews.images, data.test.batch(telling).images)
     assert torch.equal(previews.labels, data.test.batch(telling).masks)
     assert previews.predictions.shape == previews.labels.shape

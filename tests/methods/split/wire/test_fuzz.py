@@ -20,6 +20,7 @@ import torch
 from tiny_job import BATCH, CPU, LATENT, PLAIN, draw, equal_tensors, make_copy, request, tiny_config
 
 from mucald.errors import WireError
+from mucald.methods.split.algorithms import make_algorithm
 from mucald.methods.split.server.discriminators import Discriminators
 from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
@@ -55,7 +56,8 @@ class Server(SplitServer):
         config = tiny_config(JOBS[job])
         self.copies = {site: make_copy(config, site) for site in config.sites}
         self.let_through = 0
-        super().__init__(config, self.copies, Discriminators(config, CPU).modules)
+        modules = Discriminators(config, CPU).modules
+        super().__init__(config, make_algorithm(config.algorithm), self.copies, modules)
 
     def _dispatch(self, copy, message):
         self.let_through += 1

@@ -3,16 +3,21 @@ import torch
 from tiny_job import BATCH, LATENT, draw, tiny_config
 
 from mucald.errors import WireError
-from mucald.methods.split.wire.link import Link, server_payload_types, site_payload_types
-from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
+from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode, payload_types
 from mucald.wire.codec import FORMATS
+from mucald.wire.link import Link
 
 FIELDS = {Field.LATENT: draw(*LATENT), Field.LEVEL: torch.zeros(BATCH, dtype=torch.int32)}
 FEATURES = {Field.FEATURES: draw(*LATENT, seed=1)}
 
 
+def link_of(answer, config: SplitConfig, site: str = "north") -> Link:
+    return Link(answer, decode, payload_types(config.wire), (config.seed, site))
+
+
 def link(answer, **wire: str) -> Link:
-    return Link(answer, tiny_config(wire=wire), "north")
+    return link_of(answer, tiny_config(wire=wire))
 
 
 def reply(phase=Phase.TEST, round_number=3, step=5, fields=FEATURES) -> bytes:
@@ -30,7 +35,7 @@ def test_a_request_arrives_whole_and_its_reply_comes_back():
     (request,) = sent
     assert (request.kind, request.phase, request.round, request.step) == (Kind.REQUEST, Phase.TEST, 3, 5)
     assert torch.equal(request.fields[Field.LATENT], FIELDS[Field.LATENT])
-    assert torch.equal(answer.fields[Field.FEATURES], FEATURES[Field.FEATURES])
+    assert torch.equal(answer[Field.FEATURES], FEATURES[Field.FEATURES])
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "int8", "int4"])
@@ -55,7 +60,7 @@ def sent_gradients(seed: int, site: str, steps: range, name: str) -> list[bytes]
         reply = Message(Kind.REPLY, asked.phase, asked.round, asked.step, {})
         return reply.encode()
 
-    carrier = Link(server, tiny_config(seed=seed, wire={"feature_gradient": name}), site)
+    carrier = link_of(server, tiny_config(seed=seed, wire={"feature_gradient": name}), site)
     for step in steps:
         fields = {Field.FEATURE_GRADIENT: draw(*LATENT)}
         carrier.request(Phase.TRAIN_BACKWARD_RELEASED, 3, step, fields)
@@ -81,10 +86,18 @@ def test_the_two_directions_of_a_step_are_rounded_by_draws_of_their_own():
 
 def test_every_payload_type_of_the_job_has_its_field():
     """Four different types, so that none can be taken for another."""
-    wire = tiny_config(wire={"latent": "int8", "feature_gradient": "float32"}).wire
-    assert site_payload_types(wire) == {Field.LATENT: "int8", Field.FEATURE_GRADIENT: "float32"}
-    wire = tiny_config(wire={"features": "int8", "latent_gradient": "float32"}).wire
-    assert server_payload_types(wire) == {Field.FEATURES: "int8", Field.LATENT_GRADIENT: "float32"}
+    names = {
+        "latent": "int8",
+        "features": "int4",
+        "feature_gradient": "float32",
+        "latent_gradient": "bfloat16",
+    }
+    assert payload_types(tiny_config(wire=names).wire) == {
+        Field.LATENT: "int8",
+        Field.FEATURES: "int4",
+        Field.FEATURE_GRADIENT: "float32",
+        Field.LATENT_GRADIENT: "bfloat16",
+    }
 
 
 def test_a_refusal_is_raised_with_its_reason():

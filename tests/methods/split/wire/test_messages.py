@@ -1,11 +1,13 @@
 import struct
 import zlib
+from collections import defaultdict
 
 import pytest
 import torch
 
 from mucald.errors import WireError
-from mucald.methods.split.wire.messages import REPLIES, REQUESTS, Field, Kind, Message, Phase, decode
+from mucald.methods.split.server.handlers import Handlers
+from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
 
 TYPES = {Field.LATENT: "int8", Field.FEATURES: "bfloat16"}
 
@@ -64,9 +66,8 @@ def test_images_labels_and_names_have_no_number():
     }
     carriers = {
         phase
-        for contents in (REQUESTS, REPLIES)
-        for phase, c in contents.items()
-        if Field.NOISE in c.required | c.optional
+        for phase in Phase
+        if Field.NOISE in phase.spec.required | phase.spec.optional | phase.spec.reply
     }
     assert carriers == {Phase.TRAIN_FORWARD_WITH_NOISE}
 
@@ -124,6 +125,26 @@ def test_content_that_does_not_fit_is_refused_before_it_is_used(offset, value, m
     data[offset : offset + len(value)] = value
     with pytest.raises(WireError, match=message):
         decode(reseal(data))
+
+
+def test_every_phase_has_a_handler_at_the_server_and_none_has_no_phase():
+    handlers = {name for name, member in vars(Handlers).items() if callable(member) and name[0] != "_"}
+    assert {phase.spec.handler for phase in Phase} == handlers - {"answer", "check", "largest_request"}
+
+
+def test_steps_that_go_together_stand_at_one_place():
+    by_place = defaultdict(set)
+    for phase in Phase:
+        by_place[phase.spec.place].add(phase.name.removesuffix("_RELEASED"))
+    assert [sorted(names) for _, names in sorted(by_place.items())] == [
+        ["FETCH_FRONT_END"],
+        ["VALIDATE"],
+        ["REPORT"],
+        ["RELEASE"],
+        ["TRAIN_BACKWARD", "TRAIN_FORWARD", "TRAIN_FORWARD_WITH_NOISE", "TRAIN_HEAD"],
+        ["GIVE_FRONT_END"],
+        ["TEST"],
+    ]
 
 
 def test_a_missing_field_is_named():

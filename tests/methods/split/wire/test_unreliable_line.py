@@ -97,7 +97,7 @@ def test_messages_in_another_order_are_refused_and_the_site_is_left_out(tmp_path
     before = {name: tensor.clone() for name, tensor in federation.copies["south"].state()[0].items()}
     task = next(federation.coordinator.tasks())
     federation.run_sites(task)
-    answer = decode(federation.coordinator.server.handle("south", held[0]))
+    answer = decode(federation.coordinator.handle("south", held[0]))
     assert "not open for this site" in answer.reason
     assert equal_tensors(federation.copies["south"].state()[0], before)
     federation.coordinator.close(task)

@@ -9,11 +9,9 @@ import pytest
 import torch
 from PIL import Image
 from recording import Recording, record_run
-from tiny_job import EXACT_WIRE, flat_numbers, tiny_config, write_policy
+from tiny_job import EXACT_WIRE, disclosed, flat_numbers, site_data, tiny_config, write_policy
 
 from mucald.data.images.phantoms import PHANTOMS
-from mucald.data.loading import load_site_data
-from mucald.methods.split.causal.graphs import measures_of
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
 from mucald.privacy.policy import DEFAULT
@@ -73,7 +71,9 @@ def hospital(tmp_path_factory) -> Recording:
             Image.fromarray(array).save(home / "scans" / part / f"patient-{index:02}.png")
     site = {"task": "kvasir", "root": "scans", "layout": "pairs", "noise_secret": SECRET}
     (home / "site.json").write_text(json.dumps(site))
-    write_policy(home, DEFAULT, min_cut=1, max_snr=0.2, max_releases=12, release_modes=["fresh"])
+    latents = {"min_cut": 1, "max_snr": 0.2, "max_releases": 12, "mode": ["fresh"]}
+    limits = {"latents": DEFAULT.discloses["latents"] | latents}
+    write_policy(home, DEFAULT, discloses=DEFAULT.discloses | limits)
     return record_run(tiny_config(), folder)
 
 
@@ -110,7 +110,7 @@ def test_the_noise_crosses_for_the_comparison_with_epsilon_alone(supervision, tm
             x_t, noise = request.fields[Field.LATENT], request.fields[Field.NOISE]
             recovered = (x_t - math.sqrt(1 - signal) * noise) / math.sqrt(signal)
             torch.testing.assert_close(recovered, clean.detach(), atol=1e-4, rtol=1e-4)
-    assert recording.run.results["privacy"]["latent_recoverable_by_server"]
+    assert disclosed(recording.run.results, "latent noise")
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,8 @@ def private_chunks(recording: Recording) -> list[bytes]:
     for tensor in [*recording.clean, *noises]:
         for name in ("float32", "bfloat16", "int8"):
             chunks.append(FORMATS[name].encode(tensor)[-48:])
-    for site, task in (("north", "kvasir"), ("south", "ham10k")):
-        home = recording.run.folder / "home" / site
-        data = load_site_data(site, task, tiny_config().data, 7, home)
+    for site in ("north", "south"):
+        data = site_data(tiny_config(), site, recording.run.folder / "home" / site)
         for split in (data.train, data.validation, data.test):
             for index in range(len(split)):
                 labels = split.labels[index]
@@ -189,8 +188,7 @@ def test_what_crosses_as_proxies_is_what_was_released(recording):
 
 
 def test_proxies_cross_noised_and_the_same_every_time(recording):
-    home = recording.run.folder / "home/north"
-    data = load_site_data("north", "kvasir", tiny_config().data, 7, home, measures_of)
+    data = site_data(tiny_config(), "north", recording.run.folder / "home/north")
     rows = defaultdict(list)
     for site, request, _ in decoded(recording):
         if site == "north" and request.phase is Phase.TRAIN_FORWARD:

@@ -6,7 +6,7 @@ entry in :data:`ALGORITHMS`.
 
 from mucald.config.schema import closest, parse
 from mucald.errors import ConfigError
-from mucald.methods.split.algorithms.base import Algorithm, Memory, Part
+from mucald.methods.split.algorithms.base import Algorithm, Part
 from mucald.methods.split.algorithms.fedem import FedEM
 from mucald.methods.split.algorithms.fedper import FedPer
 from mucald.methods.split.algorithms.fedrep import FedRep
@@ -19,7 +19,6 @@ from mucald.methods.split.config import AlgorithmConfig, SplitConfig
 __all__ = [
     "ALGORITHMS",
     "Algorithm",
-    "Memory",
     "Part",
     "algorithm_of",
     "make_algorithm",

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
+from mucald.aggregation.base import State
 from mucald.errors import ConfigError
 from mucald.methods.split.config import SplitConfig
-
-Memory = dict[str, Tensor]
-"""What an algorithm or an aggregation rule remembers from round to round, by name; checkpoints hold it."""
 
 Part = Literal["all", "head", "body"]
 """What an epoch trains: everything, the back end alone, or all but the back end."""
@@ -57,7 +55,7 @@ class Algorithm:
         return parts * local_epochs
 
     def adjust_gradients(
-        self, site: str, middle: Mapping[str, nn.Parameter], memory: Memory, scratch: Memory
+        self, site: str, middle: Mapping[str, nn.Parameter], state: State, scratch: State
     ) -> None:
         """Change the gradients of a site's middle network before they are clipped and applied.
 
@@ -66,17 +64,16 @@ class Algorithm:
         Args:
             site: name of the site.
             middle: its middle network's parameters, with gradients.
-            memory: what the algorithm remembers of the rounds before; not to be written.
+            state: what the algorithm remembers of the rounds before, which checkpoints hold; not to be
+                written.
             scratch: the site's notes of this round, empty when it begins.
         """
 
-    def end_round(
-        self, middles: Mapping[str, Memory], scratches: Mapping[str, Memory], memory: Memory
-    ) -> None:
-        """Bring ``memory`` up to date when a round is over, before the copies are aggregated.
+    def end_round(self, middles: Mapping[str, State], scratches: Mapping[str, State], state: State) -> None:
+        """Bring ``state`` up to date when a round is over, before the copies are aggregated.
 
         Args:
             middles: every site's middle network, parameters by name.
             scratches: the notes of those sites that finished the round.
-            memory: to be written in place.
+            state: to be written in place.
         """

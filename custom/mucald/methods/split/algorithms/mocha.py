@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mucald.methods.split.algorithms.base import Algorithm, Memory
+from mucald.aggregation.base import State
+from mucald.methods.split.algorithms.base import Algorithm
 
 RELATION = "relation"
 
@@ -42,34 +43,32 @@ class Mocha(Algorithm):
             raise ValueError(f"ridge must be positive, not {self.ridge}")
 
     def adjust_gradients(
-        self, site: str, middle: Mapping[str, nn.Parameter], memory: Memory, scratch: Memory
+        self, site: str, middle: Mapping[str, nn.Parameter], state: State, scratch: State
     ) -> None:
         """Add the regulariser's gradient."""
-        if RELATION not in memory:
+        if RELATION not in state:
             return
-        own = self.regularisation * memory[f"own.{site}"].item()
+        own = self.regularisation * state[f"own.{site}"].item()
         for name, parameter in middle.items():
             if parameter.grad is not None:
                 parameter.grad.add_(parameter.detach(), alpha=own)
-                parameter.grad.add_(memory[f"others.{site}.{name}"], alpha=self.regularisation)
+                parameter.grad.add_(state[f"others.{site}.{name}"], alpha=self.regularisation)
 
-    def end_round(
-        self, middles: Mapping[str, Memory], scratches: Mapping[str, Memory], memory: Memory
-    ) -> None:
+    def end_round(self, middles: Mapping[str, State], scratches: Mapping[str, State], state: State) -> None:
         """Renew the relation, and for every site what it has of the others."""
         sites, names = sorted(middles), sorted(next(iter(middles.values())))
         columns = torch.stack([torch.cat([middles[s][n].flatten().double() for n in names]) for s in sites])
         relation = self._relation(columns @ columns.T)
         inverse = torch.linalg.inv(relation)
-        memory[RELATION] = relation
+        state[RELATION] = relation
         for number, site in enumerate(sites):
             others = inverse[number].clone()
-            memory[f"own.{site}"] = others[number].clone()
+            state[f"own.{site}"] = others[number].clone()
             others[number] = 0
             for name in names:
                 weights = torch.stack([middles[other][name].double() for other in sites])
                 total = torch.tensordot(others, weights, dims=1)
-                memory[f"others.{site}.{name}"] = total.to(middles[site][name].dtype)
+                state[f"others.{site}.{name}"] = total.to(middles[site][name].dtype)
 
     def _relation(self, gram: Tensor) -> Tensor:
         """Return Ω (N, N) for WᵀW (N, N), float64."""

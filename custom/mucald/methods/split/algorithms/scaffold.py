@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mucald.methods.split.algorithms.base import Algorithm, Memory
+from mucald.aggregation.base import State
+from mucald.methods.split.algorithms.base import Algorithm
 
 STEPS = "steps"
 
@@ -28,7 +29,7 @@ class Scaffold(Algorithm):
     """
 
     def adjust_gradients(
-        self, site: str, middle: Mapping[str, nn.Parameter], memory: Memory, scratch: Memory
+        self, site: str, middle: Mapping[str, nn.Parameter], state: State, scratch: State
     ) -> None:
         """Note the gradients, then correct them."""
         scratch[STEPS] = scratch.get(STEPS, torch.zeros(())) + 1
@@ -37,23 +38,21 @@ class Scaffold(Algorithm):
             if gradient is None:
                 continue
             scratch[name] = scratch[name] + gradient if name in scratch else gradient.clone()
-            if _server(name) in memory:
-                gradient.add_(memory[_server(name)])
-            if _own(site, name) in memory:
-                gradient.sub_(memory[_own(site, name)])
+            if _server(name) in state:
+                gradient.add_(state[_server(name)])
+            if _own(site, name) in state:
+                gradient.sub_(state[_own(site, name)])
 
-    def end_round(
-        self, middles: Mapping[str, Memory], scratches: Mapping[str, Memory], memory: Memory
-    ) -> None:
+    def end_round(self, middles: Mapping[str, State], scratches: Mapping[str, State], state: State) -> None:
         """Renew the variates of the sites that finished, and the server's."""
         for site in sorted(scratches):
             notes = dict(scratches[site])
             steps = notes.pop(STEPS)
             for name, total in notes.items():
                 new = total / steps
-                change = new - memory.get(_own(site, name), 0)
-                memory[_own(site, name)] = new
-                memory[_server(name)] = memory.get(_server(name), 0) + change / len(middles)
+                change = new - state.get(_own(site, name), 0)
+                state[_own(site, name)] = new
+                state[_server(name)] = state.get(_server(name), 0) + change / len(middles)
 
 
 def _server(name: str) -> str:

@@ -1,7 +1,7 @@
 """Domain-adversarial causal alignment (DACA): features that do not betray the site they came from.
 
 Gradient reversal and discriminator after Ganin et al., "Domain-Adversarial Training of Neural Networks"
-(2016), as in MuCALD-SplitFed (arXiv 2605.04108). One discriminator per split serves all sites. Within a round
+(2016), as in MuCALD-SplitFed (arXiv 2605.04108). One discriminator per CRDM serves all sites. Within a round
 it is frozen and every site's model plays against it; at the round's end it learns from features of all sites.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy, linear, relu
 
 from mucald.errors import ConfigError, TrainingError
-from mucald.randomness import generator
+from mucald.randomness import Key, generator
 
 
 class _GradientReversal(torch.autograd.Function):
@@ -79,7 +79,7 @@ def adversarial_loss(discriminator: Discriminator, features: Tensor, domain: int
     within the round. No gradient reaches its parameters, and sites may call it at once.
 
     Args:
-        discriminator: the split's shared discriminator.
+        discriminator: the CRDM's shared discriminator.
         features: denoised features (B, C, H, W) of one site.
         domain: the site's index.
 
@@ -149,7 +149,7 @@ def train_discriminator(
     features: Mapping[int, Tensor],
     steps: int,
     batch_per_domain: int,
-    key: tuple[int | str, ...],
+    key: Key,
 ) -> DiscriminatorReport | None:
     """Train on batches that hold equally many maps of every domain.
 
@@ -157,7 +157,7 @@ def train_discriminator(
     neither on the order in which features arrived nor on the order of the mapping.
 
     Args:
-        discriminator: the split's shared discriminator, changed in place.
+        discriminator: the CRDM's shared discriminator, changed in place.
         optimiser: its optimiser.
         features: maps (N, C, H, W) of each domain index, N > 0.
         steps: number of batches.

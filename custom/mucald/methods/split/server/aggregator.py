@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from mucald.aggregation import Contribution, State, make_rule
 from mucald.aggregation.base import weighted_mean
 from mucald.federation.method import Contributor
-from mucald.methods.split.algorithms import Algorithm, Memory
+from mucald.methods.split.algorithms import Algorithm
 from mucald.methods.split.config import SplitConfig
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.state.checkpoint import with_prefix, without_prefix
 
@@ -20,15 +20,19 @@ class Aggregator:
 
     Args:
         config: the job.
-        algorithm: what is done beyond averaging; reads ``memory`` within a round, writes it between rounds.
-        memory: the algorithm's, shared with the copies.
+        algorithm: what is done beyond averaging.
+
+    Attributes:
+        algorithm_state: what the algorithm remembers of the rounds before; it is written between rounds, and
+            the copies read it within.
 
     Raises:
         ConfigError: the aggregation rule or its arguments are wrong.
     """
 
-    def __init__(self, config: SplitConfig, algorithm: Algorithm, memory: Memory):
-        self._config, self._algorithm, self._memory = config, algorithm, memory
+    def __init__(self, config: SplitConfig, algorithm: Algorithm):
+        self._config, self._algorithm = config, algorithm
+        self.algorithm_state: State = {}
         self._rule = make_rule(config.aggregation.rule, config.aggregation.args)
         self._rule_memory: State = {}
 
@@ -58,19 +62,18 @@ class Aggregator:
             contributions: of each site that did its round.
         """
         scratches = {copy.site: copy.scratch for copy in copies if copy.site in contributions}
-        self._algorithm.end_round(
-            {copy.site: copy.middle_state() for copy in copies}, scratches, self._memory
-        )
+        middles = {copy.site: copy.middle_state() for copy in copies}
+        self._algorithm.end_round(middles, scratches, self.algorithm_state)
         shared = {copy.site: self._shared(copy.segments) for copy in copies}
         names = list(next(iter(shared.values())))
         # Where no rule looks at it no copy keeps it; a site that did not contribute is back there anyway.
         start = shared
         if self.needs_start:
-            begun = {copy.site: copy.start for copy in copies}
-            start = {site: {name: state[name] for name in names} for site, state in begun.items()}
+            starts = {copy.site: copy.start for copy in copies}
+            start = {site: {name: state[name] for name in names} for site, state in starts.items()}
         # A target's noise adds its variance to the squared error whatever the causal model does.
         noise_variance = self._config.release.proxy_noise_std**2
-        offers = self._rule.offer(
+        candidates = self._rule.candidates(
             start,
             [
                 Contribution(
@@ -78,7 +81,7 @@ class Aggregator:
                     shared[copy.site],
                     contributions[copy.site].n_train,
                     contributions[copy.site].validation_loss,
-                    copy.record.proxy_error.mean(noise_variance),
+                    copy.tally.proxy_error.mean(noise_variance),
                     copy.candidates.factors,
                 )
                 for copy in copies
@@ -87,8 +90,8 @@ class Aggregator:
             self._rule_memory,
         )
         for copy in copies:
-            copy.candidates.offer(offers[copy.site])
-            _overwrite(copy.segments, offers[copy.site].state(0))
+            copy.candidates.hold(candidates[copy.site])
+            _overwrite(copy.segments, candidates[copy.site].state(0))
         _share_within_tasks([copy for copy in copies if copy.site in contributions], copies)
 
     def _shared(self, segments: ServerSegments) -> State:
@@ -101,11 +104,11 @@ class Aggregator:
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint of the aggregation holds."""
-        return with_prefix("algorithm", self._memory) | with_prefix("rule", self._rule_memory)
+        return with_prefix("algorithm", self.algorithm_state) | with_prefix("rule", self._rule_memory)
 
     def load_state(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         """Restore what :meth:`state` returned, on the device of the copies."""
-        for memory, prefix in ((self._memory, "algorithm"), (self._rule_memory, "rule")):
+        for memory, prefix in ((self.algorithm_state, "algorithm"), (self._rule_memory, "rule")):
             memory.clear()
             memory.update({n: tensor.to(device) for n, tensor in without_prefix(prefix, tensors).items()})
 

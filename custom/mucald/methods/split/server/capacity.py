@@ -11,9 +11,9 @@ import torch
 
 from mucald.aggregation import make_rule
 from mucald.errors import ConfigError
-from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.algorithms import Algorithm
 from mucald.methods.split.config import SplitConfig
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.tasks import get_task
 
 log = logging.getLogger(__name__)
@@ -45,47 +45,46 @@ class CopySize:
         return max(self.training, self.choosing)
 
 
-def copy_size(config: SplitConfig, task: str) -> CopySize:
+def copy_size(config: SplitConfig, algorithm: Algorithm, task: str) -> CopySize:
     """Return what a copy for a site of ``task`` takes at most, without what all sites train in turn.
 
     Raises:
         ConfigError: the aggregation rule or its arguments are wrong.
     """
-    segments = _segments(config, task)
-    in_turn = algorithm_of(config).in_turn
+    segments = _segments(config, algorithm, task)
     parameters = {
         n: parameter.nbytes for n, parameter in segments.named_parameters() if parameter.requires_grad
     }
     sizes = {n: tensor.nbytes for n, tensor in segments.state_dict().items()}
-    own = {n for n in sizes if not (in_turn and segments.is_shared(n))}
+    own = {n for n in sizes if not (algorithm.in_turn and segments.is_shared(n))}
     trained = sum(size for n, size in parameters.items() if n in own)
     weights = sum(sizes[n] for n in own)
     shared = sum(sizes[n] for n in own if segments.is_shared(n))
     rule = make_rule(config.aggregation.rule, config.aggregation.args)
     choosing = weights + 2 * trained + rule.held_to_choose * shared
-    return CopySize(weights, weights + 3 * trained, choosing, shared if rule.offers_choice else 0)
+    return CopySize(weights, weights + 3 * trained, choosing, shared if rule.has_choice else 0)
 
 
-def shared_size(config: SplitConfig, sites: Sequence[str]) -> int:
+def shared_size(config: SplitConfig, algorithm: Algorithm, sites: Sequence[str]) -> int:
     """Return how many bytes networks take at most that the sites train in turn; 0 where each has its own.
 
     They are weights, gradients and both moments; weights and moments that the open turn began with; and the
     weights that the open round began with and, of the rounds before, those that are the best of some site.
     """
-    if not algorithm_of(config).in_turn:
+    if not algorithm.in_turn:
         return 0
-    segments = _segments(config, config.site(sites[0]).task)
+    segments = _segments(config, algorithm, config.site(sites[0]).task)
     sizes = {n: tensor.nbytes for n, tensor in segments.state_dict().items() if segments.is_shared(n)}
     weights = sum(sizes.values())
     trained = sum(p.nbytes for n, p in segments.named_parameters() if segments.is_shared(n))
-    beginnings = 1 + min(len(sites), config.training.rounds)
-    return 2 * weights + 5 * trained + beginnings * weights
+    starts = 1 + min(len(sites), config.training.rounds)
+    return 2 * weights + 5 * trained + starts * weights
 
 
-def _segments(config: SplitConfig, task: str) -> ServerSegments:
+def _segments(config: SplitConfig, algorithm: Algorithm, task: str) -> ServerSegments:
     # Parameters that are counted need no memory and no first values.
     with torch.device("meta"):
-        return ServerSegments(config, get_task(task))
+        return ServerSegments(config, algorithm, get_task(task))
 
 
 def available_memory(device: torch.device) -> int | None:
@@ -116,17 +115,19 @@ def _of_group() -> int | None:
     return None if limit == "max" else max(int(limit) - int(used), 0)
 
 
-def check_memory(config: SplitConfig, sites: Sequence[str], device: torch.device) -> None:
+def check_memory(
+    config: SplitConfig, algorithm: Algorithm, sites: Sequence[str], device: torch.device
+) -> None:
     """Log what the copies of ``sites`` take, and refuse a job that the machine cannot hold.
 
     Raises:
         ConfigError: with both numbers and the number of sites.
     """
     tasks = Counter(config.site(site).task for site in sites)
-    sizes = {task: copy_size(config, task) for task in tasks}
+    sizes = {task: copy_size(config, algorithm, task) for task in tasks}
     common = max(size.common for size in sizes.values())
     needed = common + sum(count * sizes[task].total for task, count in tasks.items())
-    needed += shared_size(config, sites)
+    needed += shared_size(config, algorithm, sites)
     available = available_memory(device)
     of_all = f"{needed / MEGABYTE:,.0f} MB for the networks of {len(sites)} sites"
     if available is not None and needed > available:

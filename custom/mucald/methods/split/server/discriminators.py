@@ -8,7 +8,7 @@ from torch import Tensor
 from mucald import optimisers, randomness
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator, train_discriminator
-from mucald.methods.split.server.segments import SPLITS
+from mucald.methods.split.model.segments import CRDMS
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.state.checkpoint import load_optimiser_tensors, optimiser_tensors, with_prefix, without_prefix
 
@@ -25,8 +25,8 @@ class Discriminators:
         self._config = config
         self.modules: list[Discriminator] = []
         if config.daca.enabled:
-            for split in SPLITS:
-                with randomness.seeded_initialisation(config.seed, "discriminator", split):
+            for number in CRDMS:
+                with randomness.seeded_initialisation(config.seed, "discriminator", number):
                     module = Discriminator(
                         config.network.latent_channels, len(config.sites), config.daca.width
                     )
@@ -52,23 +52,23 @@ class Discriminators:
                 features,
                 self._config.daca.steps,
                 self._config.daca.batch_per_site,
-                (self._config.seed, "server", round_number, "discriminator", SPLITS[index]),
+                (self._config.seed, "server", round_number, "discriminator", CRDMS[index]),
             )
             if result is not None:
-                report[f"loss_{SPLITS[index]}"] = result.loss
-                report[f"accuracy_{SPLITS[index]}"] = result.accuracy
+                report[f"loss_{CRDMS[index]}"] = result.loss
+                report[f"accuracy_{CRDMS[index]}"] = result.accuracy
         return report
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint of the discriminators holds."""
         tensors: dict[str, Tensor] = {}
-        for split, module, optimiser in zip(SPLITS, self.modules, self._optimisers, strict=False):
-            tensors |= with_prefix(f"module_{split}", module.state_dict())
-            tensors |= with_prefix(f"optimiser_{split}", optimiser_tensors(optimiser))
+        for number, module, optimiser in zip(CRDMS, self.modules, self._optimisers, strict=False):
+            tensors |= with_prefix(f"module_{number}", module.state_dict())
+            tensors |= with_prefix(f"optimiser_{number}", optimiser_tensors(optimiser))
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what :meth:`state` returned."""
-        for split, module, optimiser in zip(SPLITS, self.modules, self._optimisers, strict=False):
-            module.load_state_dict(without_prefix(f"module_{split}", tensors))
-            load_optimiser_tensors(optimiser, without_prefix(f"optimiser_{split}", tensors))
+        for number, module, optimiser in zip(CRDMS, self.modules, self._optimisers, strict=False):
+            module.load_state_dict(without_prefix(f"module_{number}", tensors))
+            load_optimiser_tensors(optimiser, without_prefix(f"optimiser_{number}", tensors))

@@ -13,27 +13,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from mucald.device import steps_at_once
 from mucald.errors import MucaldError, WireError
 from mucald.federation.attendance import Attendance
-from mucald.methods.split.causal.graphs import n_proxies
+from mucald.methods.split.algorithms import Algorithm
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator
-from mucald.methods.split.server.released_samples import Samples
+from mucald.methods.split.server.handlers import Fields, Handlers, Request
 from mucald.methods.split.server.site_copy import SiteCopy
-from mucald.methods.split.wire.link import TRAINING, server_payload_types
-from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, check_finite, decode
+from mucald.methods.split.wire.messages import Kind, Message, Phase, decode, payload_types
 from mucald.methods.split.wire.phases import phases_without_use, position_of
-from mucald.methods.split.wire.size_limit import largest_request
-from mucald.methods.split.wire.weight_vector import from_vector, to_vector
-from mucald.nets import backbone_of
+from mucald.wire.frame import Data
 from mucald.wire.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
-_UNREAD = Message(Kind.REJECTION, Phase.VALIDATE, 0, 0, {})
+_UNREAD: Request = Message(Kind.REJECTION, Phase.VALIDATE, 0, 0, {})
 
 
 @dataclass
@@ -54,8 +50,9 @@ class SplitServer:
 
     Args:
         config: the job.
+        algorithm: what is done beyond averaging.
         copies: the server's networks by site.
-        discriminators: one per split, frozen within a round.
+        discriminators: one per CRDM, frozen within a round.
         recorder: keeps what was answered, if the job asks for it.
         attendance: is told of every step.
     """
@@ -63,21 +60,21 @@ class SplitServer:
     def __init__(
         self,
         config: SplitConfig,
+        algorithm: Algorithm,
         copies: dict[str, SiteCopy],
         discriminators: Sequence[Discriminator],
         recorder: Recorder | None = None,
         attendance: Attendance | None = None,
     ):
         self._config, self._round, self._depth = config, -1, config.wire.pipeline_depth
-        self._refused = phases_without_use(config)
+        self._refused = phases_without_use(config, algorithm)
+        self._handlers = Handlers(config, discriminators)
         self._sessions = {
-            site: _Session(copy, largest_request(config, copy)) for site, copy in copies.items()
+            site: _Session(copy, self._handlers.largest_request(copy)) for site, copy in copies.items()
         }
         self._cores = threading.BoundedSemaphore(steps_at_once(config.runtime))
-        self._discriminators, self._recorder = discriminators, recorder
-        self._attendance = attendance or Attendance(0)
-        self._types = server_payload_types(config.wire)
-        self._latent_shape = backbone_of(config.network).latent_shape(config.data.image_size)
+        self._recorder, self._attendance = recorder, attendance or Attendance(0)
+        self._types = payload_types(config.wire)
 
     def open_round(self, round_number: int, sites: Sequence[str]) -> None:
         """Accept messages of ``round_number`` from ``sites``, and no others."""
@@ -107,7 +104,7 @@ class SplitServer:
             session.copy.begin_round()
             session.position, session.last_request = _Session.position, None
 
-    def handle(self, site: str, request: bytes | bytearray | memoryview) -> bytes:
+    def handle(self, site: str, request: Data) -> bytes:
         """Answer one message.
 
         Args:
@@ -136,7 +133,7 @@ class SplitServer:
                 log.exception("step of site %s failed", site)
                 return self._reject(site, message, f"internal error ({type(error).__name__})")
             finally:
-                session.copy.record.seconds += time.perf_counter() - start
+                session.copy.tally.seconds += time.perf_counter() - start
 
     @contextmanager
     def _core(self) -> Iterator[None]:
@@ -152,19 +149,22 @@ class SplitServer:
         """Apart from the rest, so that a benchmark can time it."""
         self._cores.acquire()
 
-    def _reject(self, site: str, message: Message, reason: str) -> bytes:
+    def _reject(self, site: str, message: Request, reason: str) -> bytes:
         self._attendance.show(site)
         log.warning("rejected a message of site '%s': %s", site, reason)
         return Message(Kind.REJECTION, message.phase, message.round, message.step, {}, reason).encode()
 
-    def _answer(self, session: _Session, message: Message, data: bytes | bytearray | memoryview) -> bytes:
+    def _answer(self, session: _Session, message: Request, data: Data) -> bytes:
         request = (message.round, message.step, message.phase, zlib.crc32(data))
         if request == session.last_request:
             return session.last_reply
         self._check(session, message)
-        session.copy.record.begin_step(message.phase in TRAINING)
+        session.copy.tally.begin_step(message.phase.spec.training)
         fields = self._dispatch(session.copy, message)
-        check_finite(fields)
+        for name, tensor in fields.items():
+            # The other side would refuse it.
+            if not bool(tensor.isfinite().all()):
+                raise WireError(f"the answer's {name.name} is not finite")
         reply = Message(Kind.REPLY, message.phase, message.round, message.step, fields).encode(
             self._types, (self._config.seed, session.copy.site)
         )
@@ -174,7 +174,11 @@ class SplitServer:
             self._recorder.append(session.copy.site, message, data, reply)
         return reply
 
-    def _check(self, session: _Session, message: Message) -> None:
+    def _dispatch(self, copy: SiteCopy, message: Request) -> Fields:
+        """Apart from the rest, so that a test can count what gets through to the networks."""
+        return self._handlers.answer(copy, message)
+
+    def _check(self, session: _Session, message: Request) -> None:
         if message.kind is not Kind.REQUEST:
             raise WireError("the server takes requests only")
         if message.round != self._round or not session.open:
@@ -183,90 +187,4 @@ class SplitServer:
             raise WireError(f"{message.phase.name} step {message.step} is out of order")
         if message.phase in self._refused:
             raise WireError(f"{message.phase.name} does not fit {self._refused[message.phase]}")
-        self._check_shapes(session.copy, message.fields)
-
-    def _check_shapes(self, copy: SiteCopy, fields: dict[Field, Tensor]) -> None:
-        batch = self._config.training.batch_size
-        if (latent := fields.get(Field.LATENT)) is not None:
-            batch = latent.shape[0]
-            if batch > self._config.training.batch_size:
-                raise WireError(f"batch of {batch}, at most {self._config.training.batch_size} allowed")
-        elif (indices := fields.get(Field.INDICES)) is not None:
-            batch = min(indices.shape[0], batch)
-        image = (batch, *self._latent_shape)
-        proxies = (batch, n_proxies(self._config.crdm.encoder, copy.task.name))
-        expected: dict[Field, tuple[int, ...]] = {
-            Field.LATENT: image,
-            Field.NOISE: image,
-            Field.LEVEL: (batch,),
-            Field.INDICES: (batch,),
-            Field.PROXIES: proxies,
-            Field.PROXY_MASK: proxies,
-            Field.COUNTERS: (2 * len(copy.candidates),),
-        }
-        for name, tensor in fields.items():
-            if name in expected and tuple(tensor.shape) != expected[name]:
-                raise WireError(f"{name.name} has shape {tuple(tensor.shape)}, not {expected[name]}")
-        level = fields.get(Field.LEVEL)
-        if level is not None and not bool(((level >= 0) & (level < self._config.release.timesteps)).all()):
-            raise WireError(f"LEVEL must lie in [0, {self._config.release.timesteps - 1}]")
-
-    def _dispatch(self, copy: SiteCopy, message: Message) -> dict[Field, Tensor]:
-        fields, phase, step = message.fields, message.phase, message.step
-        if phase is Phase.REPORT:
-            return {Field.COUNTERS: _report(copy, fields[Field.COUNTERS])}
-        if phase is Phase.FETCH_FRONT_END:
-            assert copy.segments.front_end is not None
-            return {Field.WEIGHTS: to_vector(copy.segments.front_end, self._config.aggregation.statistics)}
-        if phase is Phase.GIVE_FRONT_END:
-            assert copy.segments.front_end is not None
-            from_vector(copy.segments.front_end, fields[Field.WEIGHTS], self._config.aggregation.statistics)
-            return {}
-        if phase is Phase.TRAIN_BACKWARD:
-            return {Field.LATENT_GRADIENT: copy.train_backward(step, fields[Field.FEATURE_GRADIENT])}
-        if phase is Phase.TRAIN_BACKWARD_RELEASED:
-            # The front end is frozen, so ∂L/∂x_t is of no use to the site.
-            copy.train_backward(step, fields[Field.FEATURE_GRADIENT])
-            return {}
-        latent, level, proxies = self._received(copy, message)
-        if phase is Phase.RELEASE:
-            return {}
-        if phase in (Phase.VALIDATE, Phase.VALIDATE_RELEASED):
-            features = copy.evaluate(message.round, step, "validation", latent, level, proxies)
-        elif phase is Phase.TRAIN_HEAD:
-            features = copy.evaluate(message.round, step, "head", latent, level)
-        elif phase is Phase.TEST:
-            if step == 0:
-                copy.load_best()
-            features = copy.evaluate(message.round, step, "test", latent, level)
-        else:
-            noise = fields.get(Field.NOISE)
-            features = copy.train_forward(
-                message.round, step, latent, level, proxies, noise, self._discriminators
-            )
-        return {Field.FEATURES: features}
-
-    def _received(self, copy: SiteCopy, message: Message) -> Samples:
-        """Return the samples of a message: those that it holds, or those that it names.
-
-        What a site releases once is kept. Its samples are numbered in the order in which they come.
-        """
-        fields, phase = message.fields, message.phase
-        split = "validation" if phase in (Phase.VALIDATE, Phase.VALIDATE_RELEASED) else "train"
-        if Field.INDICES in fields:
-            return copy.released.batch(split, fields[Field.INDICES])
-        proxies = None
-        if Field.PROXIES in fields and Field.PROXY_MASK in fields:
-            proxies = (fields[Field.PROXIES], fields[Field.PROXY_MASK])
-        samples = fields[Field.LATENT], fields[Field.LEVEL].to(torch.int64), proxies
-        if self._config.release.mode == "once" and phase is not Phase.TEST:
-            copy.released.add(split, message.step * self._config.training.batch_size, samples)
-        return samples
-
-
-def _report(copy: SiteCopy, counters: Tensor) -> Tensor:
-    """Take Dice and loss of every state that the site has validated, and return the answer's counters."""
-    scores = counters.reshape(-1, 2).tolist()
-    index = copy.choose([loss for _, loss in scores])
-    best = float(copy.keep_if_best(scores[index][0]))
-    return torch.tensor([best] if len(scores) == 1 else [best, index], dtype=torch.float64)
+        self._handlers.check(session.copy, message.fields)

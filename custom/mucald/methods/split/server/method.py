@@ -7,18 +7,16 @@ from typing import Any, ClassVar
 from mucald.federation.method import Contributor, Notes, Saved, ServerContext, ServerMethod, State
 from mucald.federation.report import ReportField
 from mucald.federation.schedule import AtOnce, InTurn
-from mucald.methods.split.algorithms import Memory, algorithm_of
+from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.aggregator import Aggregator
-from mucald.methods.split.server.candidates import Candidates
 from mucald.methods.split.server.capacity import check_memory
 from mucald.methods.split.server.discriminators import Discriminators
 from mucald.methods.split.server.endpoint import SplitServer
-from mucald.methods.split.server.in_turn.shared_networks import SharedNetworks
-from mucald.methods.split.server.in_turn.turn_copy import TurnCopy
+from mucald.methods.split.server.shared_networks import CopyPlan
 from mucald.methods.split.server.site_copy import SiteCopy
+from mucald.methods.split.server.state_choice import StateChoice
 from mucald.state.checkpoint import with_prefix, without_prefix
-from mucald.tasks import get_task
 from mucald.wire.recorder import open_recorder
 
 
@@ -40,33 +38,23 @@ class SplitServerMethod(ServerMethod):
     }
 
     def __init__(self, config: SplitConfig, sites: Sequence[str], context: ServerContext):
-        self._config, self._device = config, context.device
-        algorithm, memory = algorithm_of(config), Memory()
-        # All sites train one set of the shared networks where they work in turn.
-        self._shared = SharedNetworks() if algorithm.in_turn else None
+        self._config, algorithm = config, algorithm_of(config)
         self.schedule = InTurn(config.seed) if algorithm.in_turn else AtOnce()
-        self._aggregator = Aggregator(config, algorithm, memory)
-        check_memory(config, sites, context.device)
-        self.copies: dict[str, SiteCopy] = {}
-        for site in sites:
-            task, number = get_task(config.site(site).task), list(config.sites).index(site)
-            folder = context.store.aside(site)
-            build = SiteCopy if self._shared is None else partial(TurnCopy, self._shared)
-            self.copies[site] = build(
-                site,
-                number,
-                config,
-                task,
-                context.device,
-                algorithm,
-                memory,
-                folder,
-                self._aggregator.needs_start,
-            )
+        self._aggregator = Aggregator(config, algorithm)
+        check_memory(config, algorithm, sites, context.device)
+        self._plan = CopyPlan(
+            config,
+            algorithm,
+            self._aggregator.needs_start,
+            context.device,
+            self._aggregator.algorithm_state,
+        )
+        self.copies = {site: SiteCopy(site, self._plan, context.store.scratch(site)) for site in sites}
         self._aggregator.check(list(self.copies.values()))
         self._discriminators = Discriminators(config, context.device)
         self.server = SplitServer(
             config,
+            algorithm,
             self.copies,
             self._discriminators.modules,
             open_recorder(config, context.run_id, context.run_folder),
@@ -76,25 +64,20 @@ class SplitServerMethod(ServerMethod):
     def begin_round(self, round_number: int) -> None:
         """Begin a task; messages are accepted from a site's turn on."""
         self.server.open_round(round_number, [])
-        if self._shared is not None:
-            best = {copy.best_round for copy in self.copies.values() if isinstance(copy, TurnCopy)}
-            self._shared.begin_round(round_number, {number for number in best if number is not None})
+        best = {copy.best.round for copy in self.copies.values()}
+        self._plan.shared.begin_round(round_number, {number for number in best if number is not None})
 
     def begin_turn(self, round_number: int, sites: Sequence[str]) -> None:
         """Accept the messages of ``sites``."""
-        if self._shared is not None:
-            for site in sites:
-                self._shared.begin_turn(self.copies[site].optimiser)
+        for site in sites:
+            self.copies[site].begin_turn()
         self.server.open_round(round_number, sites)
 
     def end_turn(self, sites: Sequence[str]) -> None:
         """Accept nothing more; the last step of ``sites`` is done when this returns."""
         for site in sites:
             self.server.close(site)
-            copy = self.copies[site]
-            if self._shared is not None and isinstance(copy, TurnCopy):
-                self._shared.end_turn(copy.optimiser)
-                copy.rest()
+            self.copies[site].end_turn()
 
     def handle(self, site: str, request: bytes | bytearray | memoryview) -> bytes:
         """Answer one message of a step."""
@@ -104,13 +87,13 @@ class SplitServerMethod(ServerMethod):
         """End the site's messages, and return what was noted of them."""
         self.server.close(site)
         super().receive(site, reports, payload)
-        record = self.copies[site].record
+        tally = self.copies[site].tally
         numbers = {
-            "losses": record.losses.means(),
-            "gradients": record.gradients.means(),
-            "proxy_mse": record.proxy_error.mean(self._config.release.proxy_noise_std**2),
+            "losses": tally.losses.means(),
+            "gradients": tally.gradients.means(),
+            "proxy_mse": tally.proxy_error.mean(self._config.release.proxy_noise_std**2),
         }
-        return Notes(numbers, record.choice, record.seconds, record.first_step)
+        return Notes(numbers, tally.choice, tally.seconds, tally.first_step)
 
     def rewind(self, site: str, saved: Saved | None) -> None:
         """Accept nothing more of a site in this task, and take its copy back."""
@@ -140,17 +123,16 @@ class SplitServerMethod(ServerMethod):
         """Return everything that a checkpoint holds beside the copies."""
         tensors = with_prefix("discriminators", self._discriminators.state())
         tensors |= with_prefix("aggregator", self._aggregator.state())
-        return tensors if self._shared is None else tensors | with_prefix("shared", self._shared.state())
+        return tensors | with_prefix("shared", self._plan.shared.state())
 
     def load_state(self, tensors: State, site_parts: Mapping[str, Callable[[], Saved]]) -> None:
         """Restore what :meth:`state` and :meth:`site_state` returned."""
         self._discriminators.load_state(without_prefix("discriminators", tensors))
-        self._aggregator.load_state(without_prefix("aggregator", tensors), self._device)
-        if self._shared is not None:
-            self._shared.load_state(without_prefix("shared", tensors))
+        self._aggregator.load_state(without_prefix("aggregator", tensors), self._plan.device)
+        self._plan.shared.load_state(without_prefix("shared", tensors))
         for site, load in site_parts.items():
             self.copies[site].load_state(*load())
-        Candidates.share_equal(copy.candidates for copy in self.copies.values())
+        StateChoice.share_equal(copy.candidates for copy in self.copies.values())
 
     def models(self) -> Iterator[tuple[str, str, State]]:
         """Yield site, task and weights of each copy, and let it forget what it holds on disk."""

@@ -11,17 +11,18 @@ from torch import Tensor
 from torch.func import functional_call
 
 from mucald import optimisers
+from mucald.aggregation import State
 from mucald.errors import TrainingError
-from mucald.methods.split.algorithms import Algorithm, Memory
-from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator, FeatureBuffer
-from mucald.methods.split.server.candidates import Candidates
-from mucald.methods.split.server.objective import Objective, family
+from mucald.methods.split.model.objective import Objective, unnumbered
+from mucald.methods.split.model.segments import CRDMS, ForwardPass, ServerSegments
+from mucald.methods.split.server.kept_weights import BestWeights, RoundStart
 from mucald.methods.split.server.released_samples import ReleasedSamples, Samples
-from mucald.methods.split.server.round_record import ProxyError, RoundRecord
-from mucald.methods.split.server.round_start import RoundStart
-from mucald.methods.split.server.segments import SPLITS, ForwardPass, Key, ServerSegments
-from mucald.methods.split.server.waiting_steps import BegunStep, WaitingSteps
+from mucald.methods.split.server.round_tally import ProxyError, RoundTally
+from mucald.methods.split.server.shared_networks import CopyPlan
+from mucald.methods.split.server.state_choice import StateChoice
+from mucald.methods.split.server.waiting_steps import StartedStep, WaitingSteps
+from mucald.randomness import Key
 from mucald.state.averages import gradient_norm
 from mucald.state.checkpoint import (
     load_optimiser_tensors,
@@ -29,98 +30,90 @@ from mucald.state.checkpoint import (
     with_prefix,
     without_prefix,
 )
-from mucald.state.disk_tensors import DiskTensors
-from mucald.tasks import Task
+from mucald.tasks import get_task
 
 
 class SiteCopy:
     """The server's segments for one site and everything that goes with them.
 
+    Where the sites work in turn all train one set of the shared networks, causal models and priors apart. A
+    site then validates what the round began with, whoever has trained since.
+
     Args:
         site: name of the site.
-        domain: the site's number for the discriminators.
-        config: the job.
-        task: the site's task.
-        device: where to compute.
-        algorithm: what is done beyond averaging.
-        memory: what the algorithm remembers of the rounds before; shared by all copies, frozen in a round.
-        aside: folder for the weights that it does not hold in memory.
-        keeps_start: whether what the sites share is wanted as it was when the round began.
+        plan: what it has in common with the others.
+        folder: for the weights that it does not hold in memory.
     """
 
-    def __init__(
-        self,
-        site: str,
-        domain: int,
-        config: SplitConfig,
-        task: Task,
-        device: torch.device,
-        algorithm: Algorithm,
-        memory: Memory,
-        aside: Path,
-        keeps_start: bool,
-    ):
-        self.site, self.domain, self.task = site, domain, task
-        self._config, self._device = config, device
-        self._algorithm, self._memory, self._objective = algorithm, memory, Objective(config, domain)
-        self.segments = self._build(task)
+    def __init__(self, site: str, plan: CopyPlan, folder: Path):
+        config, device = plan.config, plan.device
+        self.site, self.domain = site, list(config.sites).index(site)
+        self.task = get_task(config.site(site).task)
+        self._plan, self._config, self._device = plan, config, device
+        self._objective = Objective(config, self.domain)
+        self.segments = ServerSegments(config, plan.algorithm, self.task).to(device)
+        if plan.algorithm.in_turn:
+            plan.shared.put_into(self.segments)
         self._groups = self.segments.groups()
         self._middle = dict(self.segments.middle.named_parameters())
         decay = config.optimiser.weight_decay
         self.optimiser = optimisers.AdamW(self._parameter_groups(), weight_decay=decay, fused=True)
-        self._start = RoundStart(config, self.segments, keeps_start, aside / "start", device)
-        self._best = DiskTensors(aside / "best", device)
-        self.scratch: Memory = {}
-        self.candidates = Candidates()
+        self._start = RoundStart(config, self.segments, plan.keeps_start, folder / "start", device)
+        self.best = BestWeights(self.segments, plan.shared, folder / "best", device)
+        self.scratch: State = {}
+        self.candidates = StateChoice()
         self._proxy_errors = [ProxyError()]
-        self.best_dice = -1.0
-        self.record, self.released = RoundRecord(), ReleasedSamples()
-        self.features = [FeatureBuffer(config.daca.buffer) for _ in SPLITS]
-        self._pending = WaitingSteps(config.wire.pipeline_depth)
-
-    def _build(self, task: Task) -> ServerSegments:
-        return ServerSegments(self._config, task).to(self._device)
+        self.tally, self.released = RoundTally(), ReleasedSamples()
+        self.features = [FeatureBuffer(config.daca.buffer) for _ in CRDMS]
+        self._waiting = WaitingSteps(config.wire.pipeline_depth)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         optimiser = self._config.optimiser
         rates = {"middle": optimiser.segmentation, "denoiser": optimiser.denoiser}
         return [
-            {"params": parameters, "lr": rates.get(family(name), optimiser.causal)}
+            {"params": parameters, "lr": rates.get(unnumbered(name), optimiser.causal)}
             for name, parameters in self._groups.items()
         ]
 
     def begin_round(self) -> None:
-        """Start a round with an empty record."""
-        self.record = RoundRecord()
-        self.features = [FeatureBuffer(self._config.daca.buffer) for _ in SPLITS]
-        self._pending.clear()
-        self.scratch = {}
-        self._proxy_errors = [
-            self.record.proxy_error,
-            *(ProxyError() for _ in range(1, len(self.candidates))),
-        ]
+        """Start a round, or the site's turn in it, with an empty tally."""
+        self.tally = RoundTally()
+        self.features = [FeatureBuffer(self._config.daca.buffer) for _ in CRDMS]
+        self.scratch, shared = {}, self._plan.shared
+        self.candidates.fixed = shared.start_of(shared.round)
+        others = (ProxyError() for _ in range(1, len(self.candidates)))
+        self._proxy_errors = [self.tally.proxy_error, *others]
+        self._forget_steps()
+
+    def _forget_steps(self) -> None:
         self._start.forget()
+        self._waiting.clear()
+
+    def begin_turn(self) -> None:
+        """Take over what all sites train from the one before."""
+        self._plan.shared.begin_turn(self.optimiser)
+
+    def end_turn(self) -> None:
+        """Leave what all sites train to the next."""
+        self._plan.shared.end_turn(self.optimiser)
+        if self._plan.algorithm.in_turn:
+            self._start.forget()
 
     @property
-    def start(self) -> dict[str, Tensor]:
+    def start(self) -> State:
         """What the round's training began with, as far as the job ever compares with it."""
         return self._start.weights()
 
-    @property
-    def best(self) -> dict[str, Tensor]:
-        """The best round's weights; none if no round has been validated."""
-        return self._best.load()
-
     def discard(self) -> None:
         """Forget the weights that it does not hold in memory: nothing is trained or tested any more."""
-        self._best.put({})
+        self.best.discard()
         self._start.forget()
 
-    def weights(self) -> dict[str, Tensor]:
+    def weights(self) -> State:
         """Return the present weights; after the test those of the best round."""
-        return self.segments.state_dict() | self.candidates.changes(0, {})
+        return self.segments.state_dict() | self.candidates.fixed
 
-    def middle_state(self) -> Memory:
+    def middle_state(self) -> State:
         """Return the middle network's present parameters, by name."""
         return {name: parameter.detach() for name, parameter in self._middle.items()}
 
@@ -145,7 +138,7 @@ class SiteCopy:
             level: t (B,), int64.
             proxies: noised proxies and mask (B, n), or None without a causal part.
             noise: ε, under ``epsilon`` supervision alone.
-            discriminators: one per split.
+            discriminators: one per CRDM.
 
         Returns:
             x̂2 (B, L, h, w), detached.
@@ -155,18 +148,18 @@ class SiteCopy:
         """
         self._start.note()
         samples = latent.to(self._device), level.to(self._device), proxies
-        forward = partial(self._begin, round_number, step, samples, noise, discriminators)
+        forward = partial(self._forward, round_number, step, samples, noise, discriminators)
         features = partial(self.segments.features, *samples[:2], self._key(round_number, step, "train"))
-        return self._pending.begin(step, forward, features)
+        return self._waiting.begin(step, forward, features)
 
-    def _begin(
+    def _forward(
         self,
         round_number: int,
         step: int,
         samples: Samples,
         noise: Tensor | None,
         discriminators: Sequence[Discriminator],
-    ) -> BegunStep:
+    ) -> StartedStep:
         """Return a step's forward pass and its losses, which are noted."""
         self.segments.train()
         (latent, level, proxies), key = samples, self._key(round_number, step, "train")
@@ -180,12 +173,12 @@ class SiteCopy:
         for name, (weight, value) in terms.items():
             if not bool(torch.isfinite(value)):
                 raise TrainingError(f"loss term '{name}' of site '{self.site}' is not finite at step {step}")
-            self.record.losses.add(name, value.item())
+            self.tally.losses.add(name, value.item())
             total = total + weight * value
         if self._config.daca.enabled:
             for buffer, output in zip(self.features, (run.first, run.second), strict=True):
                 buffer.append(output.denoised)
-        return BegunStep(run, total)
+        return StartedStep(run, total)
 
     def train_backward(self, step: int, gradient: Tensor) -> Tensor:
         """Finish a training step: backward, clip, and one optimiser step.
@@ -201,12 +194,13 @@ class SiteCopy:
             TrainingError: no forward pass of this step is waiting, the gradient's shape is not x̂2's, or a
                 module's gradient is not finite.
         """
-        begun = self._pending.finish(step, gradient)
+        started = self._waiting.finish(step, gradient)
         self.optimiser.zero_grad(set_to_none=True)
-        (begun.total + (begun.run.second.denoised * gradient.to(self._device)).sum()).backward()
+        (started.total + (started.run.second.denoised * gradient.to(self._device)).sum()).backward()
         if (proximal := self._start.add_proximal_gradient(self._middle)) is not None:
-            self.record.losses.add("proximal", proximal)
-        self._algorithm.adjust_gradients(self.site, self._middle, self._memory, self.scratch)
+            self.tally.losses.add("proximal", proximal)
+        plan = self._plan
+        plan.algorithm.adjust_gradients(self.site, self._middle, plan.algorithm_state, self.scratch)
         for name, parameters in self._groups.items():
             norm = gradient_norm(parameters)
             if not math.isfinite(norm):
@@ -214,15 +208,14 @@ class SiteCopy:
                 raise TrainingError(
                     f"gradient of '{name}' of site '{self.site}' is not finite at step {step}"
                 )
-            self.record.gradients.add(name, norm)
+            self.tally.gradients.add(name, norm)
             # Each on its own: the causal part's gradient is ten times the middle network's.
             torch.nn.utils.clip_grad_norm_(parameters, self._config.optimiser.clip_norm)
         self.optimiser.step()
         # With many sites most copies are at rest at any moment, and need none.
         self.optimiser.zero_grad(set_to_none=True)
-        latent_gradient = begun.run.latent.grad
-        assert latent_gradient is not None
-        return latent_gradient
+        assert started.run.latent.grad is not None
+        return started.run.latent.grad
 
     @torch.no_grad()
     def evaluate(
@@ -236,7 +229,7 @@ class SiteCopy:
     ) -> Tensor:
         """Return x̂2 in evaluation mode, with noise that ``purpose`` and ``step`` fix.
 
-        With noised proxies (B, n) and their mask, the error of the causal variables at split 1 is noted.
+        With noised proxies (B, n) and their mask, the error of the causal variables of CRDM-1 is noted.
 
         Returns:
             x̂2 (B, L, h, w); with K states to choose between (B, K·L, h, w), one after the other.
@@ -257,60 +250,54 @@ class SiteCopy:
         return torch.cat(features, dim=1)
 
     def _run_candidate(self, number: int, arguments: tuple[Tensor, Tensor, Key]) -> ForwardPass:
-        """Run one of :attr:`choice`; the tensors made for it are gone before the next one's are."""
+        """Run one of :attr:`candidates`; the tensors made for it are gone before the next one's are."""
         changes = self.candidates.changes(number, self.segments.state_dict())
         return cast(ForwardPass, functional_call(self.segments, changes, arguments))
 
     def choose(self, losses: Sequence[float]) -> int:
-        """Go on with the state of the least validation loss, and return which of :attr:`choice` it is.
+        """Go on with the state of the least validation loss, and return which of :attr:`candidates` it is.
 
         The proxy error is that of this state from here on.
 
         Args:
             losses: the site's validation loss with every state.
         """
-        self.record.choice = self.candidates.describe(losses)
+        self.tally.choice = self.candidates.describe(losses)
         index, changes = self.candidates.take(losses, self.segments.state_dict())
-        self.record.proxy_error = self._proxy_errors[index]
-        self._proxy_errors = [self.record.proxy_error]
+        self.tally.proxy_error = self._proxy_errors[index]
+        self._proxy_errors = [self.tally.proxy_error]
         self.segments.load_state_dict(changes, strict=False)
         return index
 
-    def keep_if_best(self, dice: float) -> bool:
-        """Keep the present weights if ``dice`` beats every earlier validation; return whether it did.
-
-        Raises:
-            CheckpointError: the disk refused them.
-        """
-        if dice <= self.best_dice:
-            return False
-        self._best.put(self.segments.state_dict())
-        self.best_dice = dice
-        return True
-
     def load_best(self) -> None:
         """Put the best round's weights in place; there is nothing left to choose then."""
-        self.candidates, self._proxy_errors = Candidates(), [self.record.proxy_error]
-        if self._best:
-            self.segments.load_state_dict(self._best.load())
+        shared, best = self._plan.shared, self.best
+        self.candidates, self._proxy_errors = StateChoice(), [self.tally.proxy_error]
+        self.candidates.fixed = shared.start_of(shared.round if best.round is None else best.round)
+        self.segments.load_state_dict(best.own(), strict=False)
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return everything that a checkpoint of this copy holds."""
-        tensors = with_prefix("segments", self.segments.state_dict())
+    def state(self) -> tuple[State, dict[str, Any]]:
+        """Return everything that a checkpoint of this copy holds; what is shared has its own."""
+        tensors = with_prefix("segments", self._plan.shared.without(self.segments.state_dict()))
         tensors |= with_prefix("optimiser", optimiser_tensors(self.optimiser))
-        tensors |= with_prefix("best", self.best)
+        tensors |= with_prefix("best", self.best.own())
         tensors |= with_prefix("released", self.released.state())
-        choice, offered = self.candidates.state()
-        tensors |= with_prefix("choice", choice)
-        return tensors, {"best_dice": self.best_dice, "task": self.task.name, "choice": offered}
+        choice, candidates = self.candidates.state()
+        tensors |= with_prefix("candidates", choice)
+        facts = {"best_dice": self.best.dice, "best_round": self.best.round, "task": self.task.name}
+        return tensors, facts | {"candidates": candidates}
 
-    def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned, but for what has been released since: it stays released."""
-        self.segments.load_state_dict(without_prefix("segments", tensors))
+    def load_state(self, tensors: State, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state` returned; in the site's turn, what is shared as it was before it.
+
+        What has been released since stays released.
+        """
+        shared = self._plan.shared
+        self.segments.load_state_dict(without_prefix("segments", tensors) | shared.weights())
         load_optimiser_tensors(self.optimiser, without_prefix("optimiser", tensors))
-        self._best.put(without_prefix("best", tensors))
-        self.best_dice = state["best_dice"]
+        self.best.restore(without_prefix("best", tensors), state["best_dice"], state["best_round"])
         self.released.add_state(without_prefix("released", tensors))
-        self.candidates.load_state(without_prefix("choice", tensors), state["choice"], self._device)
-        self._start.forget()
-        self._pending.clear()
+        candidates = without_prefix("candidates", tensors)
+        self.candidates.load_state(candidates, state["candidates"], self._device)
+        shared.rewind(self.optimiser)
+        self._forget_steps()

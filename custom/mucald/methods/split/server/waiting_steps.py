@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from mucald.errors import TrainingError
-from mucald.methods.split.server.segments import ForwardPass
+from mucald.methods.split.model.segments import ForwardPass
 
 
 @dataclass
-class BegunStep:
+class StartedStep:
     """A training step whose graph waits for the site's gradient.
 
     Args:
@@ -28,11 +28,11 @@ class _Waiting:
     """A step: the shape of the features that the site was given, and how to get at its graph."""
 
     shape: torch.Size
-    graph: Callable[[], BegunStep]
+    graph: Callable[[], StartedStep]
 
 
 class WaitingSteps:
-    """The steps of one site that wait for their gradients, the last ``depth`` that have begun.
+    """The steps of one site that wait for their gradients, the last ``depth`` that were started.
 
     With depth 1 the graph waits, and the gradient meets the weights that made the features. With more, the
     steps before change these weights meanwhile, in place, so no graph could wait; what waits is the step's
@@ -46,7 +46,7 @@ class WaitingSteps:
         self._depth = depth
         self._steps: dict[int, _Waiting] = {}
 
-    def begin(self, step: int, forward: Callable[[], BegunStep], features: Callable[[], Tensor]) -> Tensor:
+    def begin(self, step: int, forward: Callable[[], StartedStep], features: Callable[[], Tensor]) -> Tensor:
         """Begin a step and return its features x̂2 (B, L, h, w), detached.
 
         Args:
@@ -58,9 +58,9 @@ class WaitingSteps:
             TrainingError: see ``forward``.
         """
         if self._depth == 1:
-            begun = forward()
-            given = begun.run.second.denoised.detach()
-            self._steps[step] = _Waiting(given.shape, lambda: begun)
+            started = forward()
+            given = started.run.second.denoised.detach()
+            self._steps[step] = _Waiting(given.shape, lambda: started)
         else:
             given = features()
             self._steps[step] = _Waiting(given.shape, forward)
@@ -68,7 +68,7 @@ class WaitingSteps:
             del self._steps[old]
         return given
 
-    def finish(self, step: int, gradient: Tensor) -> BegunStep:
+    def finish(self, step: int, gradient: Tensor) -> StartedStep:
         """Return the step that ``gradient`` ∂L/∂x̂2 (B, L, h, w) belongs to; it no longer waits.
 
         Raises:

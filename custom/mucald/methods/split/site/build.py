@@ -8,8 +8,9 @@ from mucald.data.loading import load_for
 from mucald.data.measures import no_measures
 from mucald.methods.split.causal.graphs import measures_of
 from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.disclosures import under
 from mucald.methods.split.site.method import SplitSite
-from mucald.methods.split.site.once import OnceSite
+from mucald.methods.split.site.release import Release
 from mucald.privacy.policy import Policy
 from mucald.state.checkpoint import CheckpointStore
 
@@ -18,7 +19,7 @@ def build_site(
     name: str, config: SplitConfig, home: Path, policy: Policy, store: CheckpointStore, device: torch.device
 ) -> SplitSite:
     """Build a site; arguments and errors are those of :meth:`mucald.federation.method.Family.site`."""
-    kind = OnceSite if config.release.mode == "once" else SplitSite
     measures = no_measures if config.crdm.encoder == "none" else measures_of
     data = load_for(name, config, home, policy.tensorboard_images, measures)
-    return kind(name, config, data, policy, store, device)
+    release = Release(under(policy, config).release, data.noise_secret, name)
+    return SplitSite(name, config, data, release, store, device)

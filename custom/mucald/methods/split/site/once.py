@@ -1,4 +1,4 @@
-"""A site that releases every image one single time (``release.mode`` = ``once``).
+"""Releases under ``release.mode`` = ``once``: every image one single time.
 
 Fresh noise is averaged away over the rounds, and noise that is repeated on a latent that moves cancels in a
 difference. Against a front end that no longer changes and releases that are never made again neither works,
@@ -6,135 +6,141 @@ and no gradient from the server can steer what is released (FSHA; Pasquini et al
 """
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from mucald.data.order import shuffled
-from mucald.data.site_data import Batch
-from mucald.federation.task import SiteTask
-from mucald.methods.split.algorithms import Part
-from mucald.methods.split.site.frozen_segments import FrozenSegments
-from mucald.methods.split.site.method import Key, SplitSite, rows_of
+from mucald.data.prefetch import one_ahead
+from mucald.data.site_data import Batch, SiteData
+from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.site.fresh import FreshReleases, Plan
 from mucald.methods.split.site.pipeline import Pipeline
+from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments, StepResult
-from mucald.methods.split.wire.exchange import Exchange, NoisedProxies
+from mucald.methods.split.site.stand_in import StandIn
+from mucald.methods.split.wire.exchange import Exchange
 from mucald.methods.split.wire.messages import Phase
 from mucald.metrics.scoring import in_order
+from mucald.state.checkpoint import with_prefix, without_prefix
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PreparedBatch(Batch):
-    """A mini-batch and what the frozen front end keeps of it at the site: skips, finest first."""
+class SingleReleases:
+    """Trains the front end at the site alone, freezes it, and releases every image once.
 
-    skips: list[Tensor]
+    Methods and arguments are those of :class:`.FreshReleases`, by which the first validation and the test's
+    images leave.
 
+    Attributes:
+        pretraining: mean loss of every epoch of pre-training; None before it.
+        released: the data splits whose samples the server has.
+    """
 
-class OnceSite(SplitSite):
-    """Trains its front end alone, freezes it, and releases every image once; arguments as of a site."""
+    def __init__(self, config: SplitConfig, data: SiteData, segments: SiteSegments, release: Release):
+        self._config, self._data, self._segments = config, data, segments
+        self._fresh = FreshReleases(config, data, segments, release)
+        self.pretraining: list[float] | None = None
+        self.released: set[str] = set()
 
-    segments_class: ClassVar[type[SiteSegments]] = FrozenSegments
-    _segments: FrozenSegments
-    _pipeline: Pipeline
+    def prepare(self) -> bool:
+        """Pre-train, unless it has been done; return whether it was done now.
 
-    def _prepare(self, task: SiteTask) -> None:
-        """Pre-train, unless it has been done, and keep the result before anything leaves.
+        In place of the server's features the back end reads what would be released, or what a network of
+        the site's own (:class:`.StandIn`) makes of it. So the front end learns a latent that bears the noise,
+        at any cut. With no features at all, the layers that only the latent depends on would learn nothing;
+        at cut 0, without local skips, these are all.
 
         A task that is done again goes on from there, so its releases are those of the first attempt.
         """
-        if self._segments.pretraining is not None:
-            return
+        if self.pretraining is not None:
+            return False
+        stand_in = StandIn(self._config, self._segments.device) if self._config.release.stand_in else None
         epochs = range(self._config.release.pretraining_epochs)
-        self._segments.end_pretraining([self._pretrain(epoch) for epoch in epochs])
-        self._save(task.round)
-        self._completed = None
+        self.pretraining = [self._pretrain(epoch, stand_in) for epoch in epochs]
+        return True
 
-    def _pretrain(self, epoch: int) -> float:
+    def _pretrain(self, epoch: int, stand_in: StandIn | None) -> float:
         """Return the mean loss of one epoch without the server."""
-        split, total = self._data.train, 0.0
-        order = (self._config.seed, self.name, "pretraining", epoch, "order")
+        split, site, total = self._data.train, self._segments.site, 0.0
+        order = (self._config.seed, site, "pretraining", epoch, "order")
         for step, rows in enumerate(shuffled(len(split), self._config.training.batch_size, order)):
             batch, key = split.batch(rows), (f"pre-training epoch {epoch + 1}", step, "pretraining")
-            result = self._segments.pretrain_step(batch.images, batch.masks, key)
+            result = self._segments.train_alone(batch.images, batch.masks, key, stand_in)
             total += len(rows) / len(split) * result.losses["segmentation"]
-        log.info(
-            "site '%s': pre-training epoch %d of %d, loss %.3f",
-            self.name,
-            epoch + 1,
-            self._config.release.pretraining_epochs,
-            total,
-        )
+        epochs = self._config.release.pretraining_epochs
+        log.info("site '%s': pre-training epoch %d of %d, loss %.3f", site, epoch + 1, epochs, total)
         return total
 
-    def _train(self, round_number: int, exchange: Exchange) -> dict[str, Any]:
-        if "train" in self._segments.released:
-            return super()._train(round_number, exchange)
-        split = self._data.train
-        proxies = self._noised_proxies(split, "train")
-        for step, rows, batch in in_order(split, self._config.training.batch_size):
-            key = (round_number, step, "train")
-            exchange.release(step, self._segments.release(batch.images, key), rows_of(proxies, rows))
-        self._segments.released.add("train")
-        losses = {f"epoch_{number}": loss for number, loss in enumerate(self._segments.pretraining or [], 1)}
-        return super()._train(round_number, exchange) | {"pretraining": losses}
+    def news(self) -> dict[str, Any]:
+        """Return the losses of pre-training in the round in which the training images are released."""
+        if "train" in self.released:
+            return {}
+        return {"pretraining": {f"epoch_{n}": loss for n, loss in enumerate(self.pretraining or [], 1)}}
 
-    def _training_batches(self, exchange: Exchange, rows: Sequence[Tensor]) -> Generator[Batch, None, None]:
-        """Yield the mini-batches while a thread talks to the server about them."""
+    def steps(self, exchange: Exchange, plan: Plan) -> Generator[StepResult, None, None]:
+        """Take the training steps of a round, while a thread talks to the server about them."""
+        if "train" not in self.released:
+            self._hand_over(exchange)
 
         def forward(step: int) -> Tensor:
             return exchange.forward_released(Phase.TRAIN_FORWARD_RELEASED, step, rows[step])
 
-        depth = self._config.wire.pipeline_depth
-        with closing(Pipeline(forward, exchange.backward_released, len(rows), depth)) as self._pipeline:
-            yield from super()._training_batches(exchange, rows)
-            self._pipeline.finish()
-        exchange.note_hidden(self._pipeline.hidden)
+        rows, depth = [rows for _, rows in plan], self._config.wire.pipeline_depth
+        with (
+            closing(Pipeline(forward, exchange.backward_released, len(rows), depth)) as pipeline,
+            closing(one_ahead(self._batch, rows)) as batches,
+        ):
+            for step, (batch, skips) in enumerate(batches):
+                yield self._step(exchange, pipeline, batch, skips, step)
+            pipeline.finish()
+        exchange.traffic.hidden += pipeline.hidden
 
-    def _training_batch(self, rows: Tensor) -> PreparedBatch:
-        """Run the front end too: frozen, it gives the same before and after the step under way."""
-        batch = super()._training_batch(rows)
-        return PreparedBatch(batch.images, batch.masks, batch.measures, self._segments.skips(batch.images))
+    def _hand_over(self, exchange: Exchange) -> None:
+        """Release the training images, in their order and for good."""
+        for step, rows, batch in in_order(self._data.train, self._config.training.batch_size):
+            released, _ = self._segments.released(batch.images, (exchange.round, step, "train"))
+            exchange.release(step, released, self._fresh.proxies("train", rows))
+        self.released.add("train")
+
+    def _batch(self, rows: Tensor) -> tuple[Batch, list[Tensor]]:
+        """Return training images and their skips, which the step before does not change."""
+        batch = self._data.train.batch(rows)
+        return batch, self._segments.skips(batch.images)
 
     def _step(
-        self,
-        exchange: Exchange,  # noqa: ARG002 - the pipeline talks to it
-        batch: Batch,
-        key: Key,
-        rows: Tensor,  # noqa: ARG002 - likewise
-        step: int,
-        part: Part,  # noqa: ARG002 - the front end is frozen
-        proxies: NoisedProxies | None,  # noqa: ARG002 - the server has them
+        self, exchange: Exchange, pipeline: Pipeline, batch: Batch, skips: list[Tensor], step: int
     ) -> StepResult:
-        assert isinstance(batch, PreparedBatch)
-        return self._segments.train_released(
-            batch.skips,
-            batch.masks,
-            key,
-            partial(self._pipeline.features, step),
-            partial(self._pipeline.give, step),
-        )
+        key = (exchange.round, step, "train")
+        forward, backward = partial(pipeline.features, step), partial(pipeline.give, step)
+        return self._segments.train_back_end(skips, batch.masks, key, forward, backward)
 
-    def _validate(self, round_number: int, exchange: Exchange) -> dict[str, Any]:
-        report = super()._validate(round_number, exchange)
-        self._segments.released.add("validation")
-        return report
+    def predict_each(self, exchange: Exchange, step: int, rows: Tensor, batch: Batch) -> list[Tensor]:
+        """Return the logits (B, C, H, W) of validation images with each of the server's states."""
+        if "validation" not in self.released:
+            return self._fresh.predict_each(exchange, step, rows, batch)
+        features = exchange.forward_released(Phase.VALIDATE_RELEASED, step, rows)
+        return self._segments.predictions(features, self._segments.skips(batch.images))
 
-    def _predict_each(
-        self,
-        exchange: Exchange,
-        batch: Batch,
-        key: Key,
-        rows: Tensor,
-        step: int,
-        proxies: NoisedProxies | None,
-    ) -> Sequence[Tensor]:
-        if "validation" not in self._segments.released:
-            return super()._predict_each(exchange, batch, key, rows, step, proxies)
-        forward = partial(exchange.forward_released, Phase.VALIDATE_RELEASED, step, rows)
-        return self._segments.predict_released(batch.images, forward)
+    def validated(self) -> None:
+        """Note that the server has the validation images."""
+        self.released.add("validation")
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that a checkpoint of the site holds."""
+        tensors = self._segments.state() | with_prefix("released", {s: torch.ones(1) for s in self.released})
+        if self.pretraining is not None:
+            tensors["pretraining"] = torch.tensor(self.pretraining, dtype=torch.float64)
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state` returned."""
+        self._segments.load_state(tensors)
+        self.released = set(without_prefix("released", tensors))
+        losses = tensors.get("pretraining")
+        self.pretraining = None if losses is None else losses.tolist()

@@ -15,6 +15,7 @@ from mucald import randomness
 from mucald.methods.split.config import ReleaseConfig
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.nets.latent import bounded
+from mucald.randomness import Key
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Release:
 
     def __init__(self, config: ReleaseConfig, secret: str, site: str):
         self.secret = secret
-        self._config = config
+        self.config = config
         self._key = (secret, site)
         self._schedule = CosineSchedule(config.timesteps)
 
@@ -62,14 +63,14 @@ class Release:
         """
         bounded = self.bounded(latent)
         batch = latent.shape[0]
-        if not self._config.noised:
+        if not self.config.noised:
             return Released(bounded, torch.zeros(batch, dtype=torch.int32), None)
-        level = torch.full((batch,), self._config.t, dtype=torch.int64)
+        level = torch.full((batch,), self.config.t, dtype=torch.int64)
         noise = self._noise(bounded, key)
         return Released(self._schedule.noised(bounded, level, noise), level.to(torch.int32), noise)
 
-    def _noise(self, bounded: Tensor, key: tuple[int | str, ...]) -> Tensor:
-        if self._config.mode == "once":
+    def _noise(self, bounded: Tensor, key: Key) -> Tensor:
+        if self.config.mode == "once":
             key = key[1:]
         return randomness.normal(
             tuple(bounded.shape), *self._key, *key, _content(bounded), device=bounded.device
@@ -77,7 +78,7 @@ class Release:
 
     def bounded(self, latent: Tensor) -> Tensor:
         """Standardise and clamp a latent (B, L, h, w), see :func:`mucald.nets.latent.bounded`."""
-        return bounded(latent, self._config.clip)
+        return bounded(latent, self.config.clip)
 
     def gradient(self, gradient: Tensor, *key: int | str) -> Tensor:
         """Release the loss's gradient with respect to the server's features, which depends on the labels.
@@ -90,7 +91,7 @@ class Release:
             gradient: ∂L/∂x̂2 (B, L, h, w), as it would be sent.
             key: names this release.
         """
-        clip, deviation = self._config.gradient_clip, self._config.gradient_noise_std
+        clip, deviation = self.config.gradient_clip, self.config.gradient_noise_std
         if clip is None:
             return gradient
         norm = torch.linalg.vector_norm(gradient, dim=(1, 2, 3), keepdim=True)
@@ -121,7 +122,7 @@ class Release:
         """
         present = torch.isfinite(proxies)
         noise = randomness.normal(tuple(proxies.shape), *self._key, *key, "proxies", _content(proxies))
-        noised = proxies + self._config.proxy_noise_std * noise
+        noised = proxies + self.config.proxy_noise_std * noise
         return torch.where(present, noised, torch.zeros_like(noised)), present.to(torch.uint8)
 
 

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from mucald.errors import WireError
+from mucald.federation.method import Send
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.site.release import Released
-from mucald.methods.split.wire.link import Link
-from mucald.methods.split.wire.messages import Field, Phase
+from mucald.methods.split.wire.messages import Field, Phase, decode, payload_types
+from mucald.wire.link import Link
+from mucald.wire.traffic import Traffic
 
 NoisedProxies = tuple[Tensor, Tensor]
 """Noised proxies (N, n), float32, and the mask of those present (N, n), uint8."""
@@ -19,13 +21,15 @@ class Exchange:
     """Talks to the server during one round.
 
     Args:
-        link: the wire.
+        send: carries a request to the server and returns its reply.
         config: the job.
+        site: name of the site.
         round_number: number of complete rounds before this one.
     """
 
-    def __init__(self, link: Link, config: SplitConfig, round_number: int):
-        self._link, self._round = link, round_number
+    def __init__(self, send: Send, config: SplitConfig, site: str, round_number: int):
+        self._link = Link(send, decode, payload_types(config.wire), (config.seed, site))
+        self.round = round_number
         self._sends_noise = config.crdm.supervision == "epsilon"
 
     def train_forward(self, step: int, released: Released, proxies: NoisedProxies | None) -> Tensor:
@@ -90,12 +94,13 @@ class Exchange:
             raise WireError(f"the server chose state {index} of {len(scores)}")
         return bool(best), index
 
-    def note_hidden(self, seconds: float) -> None:
-        """Note for how many seconds of its requests the site worked on instead of waiting."""
-        self._link.traffic.hidden += seconds
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes and seconds so far."""
+        return self._link.traffic
 
     def _request(self, phase: Phase, step: int, fields: dict[Field, Tensor]) -> dict[Field, Tensor]:
-        return self._link.request(phase, self._round, step, fields).fields
+        return self._link.request(phase, self.round, step, fields)
 
 
 def _release_fields(released: Released, proxies: NoisedProxies | None) -> dict[Field, Tensor]:

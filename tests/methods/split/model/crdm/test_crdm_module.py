@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from mucald.errors import ConfigError
+from mucald.methods.split.causal.graphs import CausalGraph
 from mucald.methods.split.model.crdm.denoiser import ConditionalDenoiser
 from mucald.methods.split.model.crdm.exogenous import ExogenousEncoder, sample
 from mucald.methods.split.model.crdm.module import CRDM
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.model.crdm.scm import NeuralSCM, PlainEncoder
 from mucald.randomness import normal, seeded_initialisation
-from mucald.tasks import CausalGraph
 
 GRAPH = CausalGraph(("a", "b", "c"), (("a", "c"), ("b", "c")))
 X_T, T = normal((2, 4, 8, 8), "x"), torch.tensor([200, 300])

@@ -1,9 +1,9 @@
 import torch
 from torch import Tensor
 
+from mucald.methods.split.causal.graphs import CausalGraph
 from mucald.methods.split.model.crdm.scm import NeuralSCM, PlainEncoder
 from mucald.randomness import normal, seeded_initialisation
-from mucald.tasks import CausalGraph
 
 COLLIDER = CausalGraph(("a", "b", "c", "d"), (("a", "d"), ("b", "d"), ("c", "d")))
 CHAIN = CausalGraph(("a", "b", "c", "d"), (("a", "b"), ("b", "c")))

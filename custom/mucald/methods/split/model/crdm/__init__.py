@@ -1,1 +1,1 @@
-"""Causal representation and diffusion (CRDM): the parts of the method that run between two splits."""
+"""Causal representation and diffusion (CRDM): what the server runs before and behind the middle network."""

@@ -1,4 +1,4 @@
-"""The causal representation and diffusion module (CRDM) of one split."""
+"""The causal representation and diffusion module (CRDM), before and behind the middle."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class CRDMOutput:
 
 
 class CRDM(nn.Module):
-    """Exogenous encoder, structural causal model and conditional denoiser of one split (arXiv 2605.04108).
+    """Exogenous encoder, structural causal model and conditional denoiser (arXiv 2605.04108).
 
     z conditions the denoiser with its gradient, so that every loss behind the denoiser trains the causal part
     too. An ablation leaves parts out: without encoder and causal model the denoiser is not conditioned on z;
@@ -67,7 +67,7 @@ class CRDM(nn.Module):
         """Denoise a latent.
 
         Args:
-            observed: what the exogenous encoder reads (B, C, H, W); at split 1 the noised latent itself,
+            observed: what the exogenous encoder reads (B, C, H, W); of CRDM-1 the noised latent itself,
                 which costs no further privacy.
             noised: x_t (B, C, H, W).
             t: level of each sample, int64 (B,).

@@ -1,4 +1,4 @@
-"""The noise schedule shared by sites and server (forward diffusion of both splits)."""
+"""The noise schedule shared by sites and server (forward diffusion before both CRDMs)."""
 
 import math
 

@@ -13,14 +13,11 @@ from torch.nn.functional import mse_loss
 
 from mucald.errors import ConfigError
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
-from mucald.randomness import generator, normal, signs
+from mucald.randomness import Key, generator, normal, signs
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """Maps (x_t, t) to x̂0. It should compute all that depends on x_t, the causal variables included, from its
 argument, as ``CRDM.estimator`` does: what it holds fixed is missing from the divergence in ``sure``."""
-
-Key = tuple[int | str, ...]
-"""Names the loss's random draws, see ``mucald.randomness``."""
 
 PROBE_STEP = 1e-2
 """Step of the finite difference, in units of x_t, whose variance is near 1. Its error (1e-4) is a hundredth
@@ -107,7 +104,7 @@ def epsilon(denoise: Denoise, observation: Observation, schedule: CosineSchedule
 
 
 def supervised(denoise: Denoise, observation: Observation, x0: Tensor) -> Tensor:
-    """Return the mean squared error of x̂0 where the denoiser's side owns the clean latent, as at split 2.
+    """Return the mean squared error of x̂0 where the denoiser's side owns the clean latent, as at CRDM-2.
 
     x0 is a constant here: the denoiser approaches the features, not the features the denoiser.
     """

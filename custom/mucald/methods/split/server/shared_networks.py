@@ -1,12 +1,15 @@
-"""The shared part of the server's networks as one set of modules, which the sites train in turn."""
+"""What the copies of all sites have in common, above all networks that the sites train in turn."""
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from mucald.aggregation import State
-from mucald.methods.split.server.segments import ServerSegments
+from mucald.methods.split.algorithms import Algorithm
+from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.state.checkpoint import load_module_tensors, module_tensors, with_prefix, without_prefix
 
 Moments = dict[Tensor, dict[str, Tensor]]
@@ -20,14 +23,16 @@ class SharedNetworks:
     AdamW's state is handed to the site whose turn it is and taken back after it. What a round begins with is
     kept, for all sites validate that; and of the rounds before what is the best of some site.
     ``round`` is the open round, that is the number of complete ones.
+
+    Where each site has networks of its own nothing is put into any segments, and nothing is shared here.
     """
 
     def __init__(self) -> None:
         self._modules: dict[str, nn.Module] = {}
         self._moments: Moments = {}
         self.round = 0
-        self._beginnings: dict[int, State] = {}
-        self._before: tuple[State, Moments] = {}, {}
+        self._starts: dict[int, State] = {}
+        self._before_turn: tuple[State, Moments] = {}, {}
 
     def put_into(self, segments: ServerSegments) -> None:
         """Put the shared modules into the places of the segments' own; the first segments give theirs."""
@@ -39,35 +44,40 @@ class SharedNetworks:
         """Return the present parameters and buffers by their names in the segments."""
         return module_tensors(self._modules)
 
+    def without(self, state: State) -> State:
+        """Return what of a copy's state is not shared."""
+        shared = self.weights()
+        return {name: tensor for name, tensor in state.items() if name not in shared}
+
     def begin_round(self, round_number: int, in_use: Collection[int]) -> None:
-        """Keep the present weights as those of the round's beginning.
+        """Keep the present weights as those of the round's start.
 
         Args:
             round_number: number of complete rounds.
-            in_use: beginnings of which rounds somebody still needs.
+            in_use: the starts of which rounds somebody still needs.
         """
         self.round = round_number
-        kept = {number: self._beginnings[number] for number in in_use}
-        self._beginnings = kept | {round_number: _cloned(self.weights())}
+        kept = {number: self.start_of(number) for number in in_use}
+        self._starts = kept | {round_number: _cloned(self.weights())}
 
-    def beginning(self, round_number: int) -> State:
+    def start_of(self, round_number: int) -> State:
         """Return the weights that a round began with, the open one or one in use; not to be written."""
-        return self._beginnings[round_number]
+        return self._starts[round_number] if self._modules else {}
 
     def begin_turn(self, optimiser: torch.optim.Optimizer) -> None:
         """Hand AdamW's state to the optimiser of the site whose turn it is."""
         optimiser.state.update(self._moments)
-        self._before = _cloned(self.weights()), _cloned_moments(self._moments)
+        self._before_turn = _cloned(self.weights()), _cloned_moments(self._moments)
 
     def end_turn(self, optimiser: torch.optim.Optimizer) -> None:
         """Take AdamW's state back."""
         self._moments = self._taken_from(optimiser)
-        self._before = {}, {}
+        self._before_turn = {}, {}
 
     @torch.no_grad()
     def rewind(self, optimiser: torch.optim.Optimizer) -> None:
         """Go back to where the open turn began."""
-        weights, moments = self._before
+        weights, moments = self._before_turn
         present = self.weights()
         for name, tensor in weights.items():
             present[name].copy_(tensor)
@@ -90,8 +100,8 @@ class SharedNetworks:
         tensors = with_prefix("weights", self.weights())
         for name, parameter in self._parameters().items():
             tensors |= with_prefix(f"moments.{name}", self._moments.get(parameter, {}))
-        for number, weights in self._beginnings.items():
-            tensors |= with_prefix(f"beginning.{number}", weights)
+        for number, weights in self._starts.items():
+            tensors |= with_prefix(f"start.{number}", weights)
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
@@ -103,10 +113,10 @@ class SharedNetworks:
             if moments:
                 self._moments[parameter] = {q: tensor.to(parameter.device) for q, tensor in moments.items()}
         devices = {name: tensor.device for name, tensor in self.weights().items()}
-        self._beginnings = {}
-        for name, tensor in without_prefix("beginning", tensors).items():
+        self._starts = {}
+        for name, tensor in without_prefix("start", tensors).items():
             number, _, own = name.partition(".")
-            self._beginnings.setdefault(int(number), {})[own] = tensor.to(devices[own])
+            self._starts.setdefault(int(number), {})[own] = tensor.to(devices[own])
 
 
 def _shared_modules(segments: ServerSegments) -> dict[str, nn.Module]:
@@ -125,3 +135,24 @@ def _cloned(state: State) -> State:
 
 def _cloned_moments(moments: Moments) -> Moments:
     return {parameter: _cloned(values) for parameter, values in moments.items()}
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """What the copies of all sites have in common.
+
+    Args:
+        config: the job.
+        algorithm: what is done beyond averaging.
+        keeps_start: whether the aggregation rule looks at what the sites share as it was when a round began.
+        device: where to compute.
+        algorithm_state: what the algorithm remembers of the rounds before; frozen in a round.
+        shared: the networks that the sites train in turn, if the algorithm has them do so.
+    """
+
+    config: SplitConfig
+    algorithm: Algorithm
+    keeps_start: bool
+    device: torch.device
+    algorithm_state: State = field(default_factory=dict)
+    shared: SharedNetworks = field(default_factory=SharedNetworks)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mucald import randomness
-from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.algorithms import Algorithm
 from mucald.methods.split.causal.graphs import CausalGraph, causal_task, n_proxies
 from mucald.methods.split.config import CrdmConfig, SplitConfig
 from mucald.methods.split.model.crdm.causal_losses import kl_causal, kl_exogenous, proxy_loss
@@ -28,12 +28,11 @@ from mucald.methods.split.model.crdm.supervision import SUPERVISION, Observation
 from mucald.methods.split.model.daca import Discriminator, adversarial_loss
 from mucald.methods.split.model.mixture import Components
 from mucald.nets import Backbone, backbone_of
+from mucald.randomness import Key
 from mucald.tasks import Task
 
-SPLITS = (1, 2)
-
-Key = tuple[int | str, ...]
-"""Names the server's random draws of one step, see :mod:`mucald.randomness`."""
+CRDMS = (1, 2)
+"""CRDM-1 reads what came from the site, CRDM-2 what the middle network makes of it."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +65,23 @@ class ServerSegments(nn.Module):
 
     Args:
         config: the job.
+        algorithm: what is done beyond averaging.
         task: the site's task; it brings the causal graph.
     """
 
-    def __init__(self, config: SplitConfig, task: Task):
+    def __init__(self, config: SplitConfig, algorithm: Algorithm, task: Task):
         super().__init__()
         self._config = config
         self.schedule = CosineSchedule(config.release.timesteps)
         backbone = backbone_of(config.network)
-        algorithm = algorithm_of(config)
         self.middle = _build_middle(config, backbone, algorithm.n_components)
         self.front_end: nn.Module | None = None
         if algorithm.shares_front_end:
             # The site runs and trains its own; this one only keeps what is aggregated.
             with randomness.seeded_initialisation(config.seed, "front_end"):
                 self.front_end = backbone.front_end().requires_grad_(False)
-        self.crdm1 = _build_crdm(config, task, self.schedule, split=1)
-        self.crdm2 = _build_crdm(config, task, self.schedule, split=2)
+        self.crdm1 = _build_crdm(config, task, self.schedule, 1)
+        self.crdm2 = _build_crdm(config, task, self.schedule, 2)
         self.prior: CausalPrior | None = None
         self.posterior: CausalPosterior | None = None
         if nodes := n_proxies(config.crdm.encoder, task.name):
@@ -99,34 +98,32 @@ class ServerSegments(nn.Module):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by module, in the names used for gradient norms and learning rates."""
         groups = {"middle": list(self.middle.parameters())}
-        for split, crdm in zip(SPLITS, (self.crdm1, self.crdm2), strict=True):
+        for number, crdm in zip(CRDMS, (self.crdm1, self.crdm2), strict=True):
             for part in ("encoder", "causal", "denoiser"):
                 if (module := getattr(crdm, part)) is not None:
-                    groups[f"{part}_{split}"] = list(module.parameters())
+                    groups[f"{part}_{number}"] = list(module.parameters())
         if self.prior is not None and self.posterior is not None:
             groups["prior"] = [*self.prior.parameters(), *self.posterior.parameters()]
         return groups
 
-    def forward(
-        self, latent: Tensor, level: Tensor, key: Key, split_2_noise: Tensor | None = None
-    ) -> ForwardPass:
+    def forward(self, latent: Tensor, level: Tensor, key: Key, noise_2: Tensor | None = None) -> ForwardPass:
         """Run the server's part of the network.
 
         Args:
             latent: x_t (B, L, h, w).
             level: t (B,), int64.
             key: names the server's own noise.
-            split_2_noise: instead of a draw at split 2 (B or 1, L, h, w); for inference.
+            noise_2: instead of a draw at CRDM-2 (B or 1, L, h, w); for inference.
 
         Returns:
             the pass; M components leave features of M·L channels.
         """
-        noise1, noise2 = (self._exogenous_noise(latent, (*key, f"exogenous_{split}")) for split in SPLITS)
+        noise1, noise2 = (self._exogenous_noise(latent, (*key, f"exogenous_{number}")) for number in CRDMS)
         first = self.crdm1(latent, latent, level, noise1)
         middle = self.middle(first.denoised)
         middle_noised, level2 = middle, self._level2(level)
         if self._diffuses:
-            drawn = split_2_noise
+            drawn = noise_2
             if drawn is None:
                 drawn = randomness.normal(tuple(middle.shape), *key, "split_2", device=latent.device)
             middle_noised = self.schedule.noised(middle, level2, drawn)
@@ -159,7 +156,7 @@ class ServerSegments(nn.Module):
         return torch.full_like(level, self._config.crdm.t_split2 if self._diffuses else 0)
 
     def causal_losses(self, run: ForwardPass, proxies: Tensor, present: Tensor) -> dict[str, Tensor]:
-        """Return the proxy and KL terms of both splits; empty without a causal part.
+        """Return the proxy and KL terms of both CRDMs; empty without a causal part.
 
         Args:
             run: a forward pass.
@@ -170,13 +167,13 @@ class ServerSegments(nn.Module):
             return {}
         prior_mean, prior_logvar = self.prior(proxies, present)
         terms = {}
-        for split, output in zip(SPLITS, (run.first, run.second), strict=True):
+        for number, output in zip(CRDMS, (run.first, run.second), strict=True):
             assert output.z is not None
             assert output.mu is not None
             assert output.logvar is not None
-            terms[f"proxy_{split}"] = proxy_loss(output.z, proxies, present)
-            terms[f"kl_exogenous_{split}"] = kl_exogenous(output.mu, output.logvar)
-            terms[f"kl_causal_{split}"] = kl_causal(
+            terms[f"proxy_{number}"] = proxy_loss(output.z, proxies, present)
+            terms[f"kl_exogenous_{number}"] = kl_exogenous(output.mu, output.logvar)
+            terms[f"kl_causal_{number}"] = kl_causal(
                 output.z, self.posterior.logvar, prior_mean, prior_logvar, present
             )
         return terms
@@ -201,7 +198,7 @@ class ServerSegments(nn.Module):
             self.schedule,
             (*key, "supervision"),
         )
-        # At split 2 the noise is the server's own, so the target is known.
+        # At CRDM-2 the noise is the server's own, so the target is known.
         z = None if run.second.z is None else run.second.z.detach()
         second = supervised(
             partial(self.crdm2.denoiser, z=z),
@@ -217,13 +214,13 @@ class ServerSegments(nn.Module):
 
         Args:
             run: a forward pass.
-            discriminators: one per split, frozen within a round.
+            discriminators: one per CRDM, frozen within a round.
             domain: the site's number.
         """
         outputs = (run.first.denoised, run.second.denoised)
         return {
-            f"adversarial_{split}": adversarial_loss(discriminator, output, domain)
-            for split, discriminator, output in zip(SPLITS, discriminators, outputs, strict=True)
+            f"adversarial_{number}": adversarial_loss(discriminator, output, domain)
+            for number, discriminator, output in zip(CRDMS, discriminators, outputs, strict=True)
         }
 
 
@@ -236,17 +233,17 @@ def _build_middle(config: SplitConfig, backbone: Backbone, components: int) -> n
     return Components(middles) if components > 1 else middles[0]
 
 
-def _build_crdm(config: SplitConfig, task: Task, schedule: CosineSchedule, split: int) -> CRDM:
+def _build_crdm(config: SplitConfig, task: Task, schedule: CosineSchedule, number: int) -> CRDM:
     crdm, channels, seed = config.crdm, config.network.latent_channels, config.seed
     nodes = n_proxies(crdm.encoder, task.name)
     encoder = causal = denoiser = None
     if nodes:
-        with randomness.seeded_initialisation(seed, "encoder", split, nodes):
+        with randomness.seeded_initialisation(seed, "encoder", number, nodes):
             encoder = ExogenousEncoder(channels, nodes, crdm.encoder_width)
-        with randomness.seeded_initialisation(seed, "causal", split, task.name):
+        with randomness.seeded_initialisation(seed, "causal", number, task.name):
             causal = _build_causal(crdm, causal_task(task.name).graph)
     if crdm.denoiser:
-        with randomness.seeded_initialisation(seed, "denoiser", split, nodes):
+        with randomness.seeded_initialisation(seed, "denoiser", number, nodes):
             denoiser = ConditionalDenoiser(
                 channels, nodes, schedule, width=crdm.denoiser_width, prediction=crdm.prediction
             )

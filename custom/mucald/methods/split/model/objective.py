@@ -6,14 +6,15 @@ from torch import Tensor
 
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.daca import Discriminator
-from mucald.methods.split.server.segments import SPLITS, ForwardPass, Key, ServerSegments
+from mucald.methods.split.model.segments import CRDMS, ForwardPass, ServerSegments
+from mucald.randomness import Key
 
 _CAUSAL = frozenset({"proxy", "kl_exogenous", "kl_causal"})
-_SUFFIXES = tuple(f"_{split}" for split in SPLITS)
+_SUFFIXES = tuple(f"_{number}" for number in CRDMS)
 
 
-def family(name: str) -> str:
-    """Return the name of a term or module without its split: ``proxy_1`` belongs to ``proxy``."""
+def unnumbered(name: str) -> str:
+    """Return the name of a term or module without the number of its CRDM: ``proxy`` for ``proxy_1``."""
     return name[: -len(suffix)] if (suffix := next(filter(name.endswith, _SUFFIXES), "")) else name
 
 
@@ -31,7 +32,7 @@ class Objective:
         self._config, self._domain = config, domain
 
     def weights(self, round_number: int) -> dict[str, float]:
-        """Return the weights of ``round_number`` that are not 0, by family of terms."""
+        """Return the weights of ``round_number`` that are not 0, by term."""
         losses = self._config.losses
         progress = self._config.progress(round_number)
         weights = {
@@ -53,7 +54,7 @@ class Objective:
         noise: Tensor | None,
         discriminators: Sequence[Discriminator],
     ) -> dict[str, tuple[float, Tensor]]:
-        """Return weight and value of every term, ``<family>_<split>``.
+        """Return weight and value of every term, ``<term>_<CRDM>``.
 
         Args:
             segments: the site's networks at the server.
@@ -62,7 +63,7 @@ class Objective:
             key: names the server's own noise.
             proxies: noised proxies (B, n) and their mask (B, n), bool, or None without a causal part.
             noise: the site's ε, under ``epsilon`` supervision alone.
-            discriminators: one per split; none if DACA is off.
+            discriminators: one per CRDM; none if DACA is off.
         """
         values: dict[str, Tensor] = {}
         if proxies is not None and _CAUSAL & weights.keys():
@@ -72,5 +73,7 @@ class Objective:
         if "adversarial" in weights and discriminators:
             values |= segments.adversarial_losses(run, discriminators, self._domain)
         return {
-            name: (weights[family(name)], value) for name, value in values.items() if family(name) in weights
+            name: (weights[unnumbered(name)], value)
+            for name, value in values.items()
+            if unnumbered(name) in weights
         }

@@ -1,14 +1,12 @@
 """SplitFed V2: the sites train in turn on one set of shared networks."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from fragile_line import cut_after
 from tiny_job import (
-    CPU,
     PLAIN,
     Clock,
     Federation,
@@ -22,11 +20,11 @@ from tiny_job import (
 )
 
 from mucald.errors import ConfigError, WireError
-from mucald.federation.coordinator import Coordinator
+from mucald.federation.schedule import PICK_UP_S, InTurn
+from mucald.methods.split.algorithms.splitfed import SplitFed
+from mucald.methods.split.algorithms.splitfed_v2 import SplitFedV2
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.capacity import copy_size, shared_size
-from mucald.methods.split.server.in_turn.turn_copy import TurnCopy
-from mucald.methods.split.server.in_turn.turns import PICK_UP_S, InTurn
 from mucald.methods.split.wire.messages import Kind, Phase, decode
 from mucald.state.checkpoint import load_checkpoint, without_prefix
 
@@ -35,6 +33,7 @@ ALONE = {"sites": {"south": {"task": "ham10k"}}, "min_sites": 1}
 THREE_ROUNDS = {"training": {"rounds": 3}}
 ONCE = {"release": {"mode": "once", "pretraining_epochs": 1}}
 BATCH_NORM = {"network": {"norm": "batch"}}
+V2 = SplitFedV2()
 
 
 def config_of(*changes: dict[str, Any], **more: Any) -> SplitConfig:
@@ -73,11 +72,11 @@ def open_next(federation: Federation) -> Iterator[str]:
 
 def work(federation: Federation, site: str) -> None:
     task = next(federation.coordinator.tasks())
-    federation.coordinator.receive(site, federation.work(site, task))
+    federation.receive(site, federation.work(site, task))
 
 
 def turn_order(config: SplitConfig, round_number: int) -> list[str]:
-    return InTurn(config, SITES).order(round_number)
+    return [site for (site,) in InTurn(config.seed).turns(round_number, SITES)]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +143,7 @@ def test_the_server_hands_out_turns_in_that_order_one_at_a_time(tmp_path):
     for site in open_next(federation):
         assert coordinator.awaited == [site]
         for other in SITES:
-            answer = decode(coordinator.server.handle(other, plain_request(federation)))
+            answer = decode(coordinator.handle(other, plain_request(federation)))
             assert (answer.kind is Kind.REJECTION) is (other != site)
         coordinator.restart(site)
         work(federation, site)
@@ -196,8 +195,8 @@ def own(federation: Federation, site: str) -> dict[str, torch.Tensor]:
 def test_every_site_validates_what_the_round_before_ended_with_whoever_has_trained_since(
     whole, tmp_path, monkeypatch
 ):
-    order = InTurn.order
-    monkeypatch.setattr(InTurn, "order", lambda self, n: order(self, n)[:: -1 if n == 1 else 1])
+    turns = InTurn.turns
+    monkeypatch.setattr(InTurn, "turns", lambda self, n, sites: turns(self, n, sites)[:: -1 if n == 1 else 1])
     turned = run_job(config_of(THREE_ROUNDS), tmp_path)
     first, second = (
         [run.results["sites"][site]["validation"][number] for site in SITES for run in (whole, turned)]
@@ -272,7 +271,7 @@ def storages(federation: Federation) -> int:
     """Return the bytes of the shared part that all copies hold together between two rounds."""
     tensors = []
     for copy in federation.copies.values():
-        held = [*copy.segments.state_dict().items(), *copy.best.items(), *copy.start.items()]
+        held = [*copy.segments.state_dict().items(), *copy.best.weights().items(), *copy.start.items()]
         tensors += [tensor for name, tensor in held if copy.segments.is_shared(name)]
         tensors += moments(federation, copy.site)
     return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
@@ -286,7 +285,7 @@ def test_the_shared_part_is_held_once_whatever_the_number_of_sites(resumed, tmp_
         federation = Federation(config_of(resume_from="latest"), tmp_path)
     one = sum(tensor.nbytes for tensor in shared(federation).values())
     # In the task after the first round every site has validated the same state.
-    assert all(copy.best_round == 1 for copy in federation.copies.values())
+    assert all(copy.best.round == 1 for copy in federation.copies.values())
     assert storages(federation) == 2 * one
 
 
@@ -296,15 +295,17 @@ def test_what_is_told_of_memory_is_what_the_shared_networks_hold(tmp_path):
     federation.run(2)
     for site in open_next(federation):
         work(federation, site)
-        networks = federation.copies[site]._shared
+        networks = federation.coordinator.method._plan.shared
         tensors = [*networks.weights().values(), *moments_in_place(federation, site)]
-        weights, kept_moments = networks._before
+        weights, kept_moments = networks._before_turn
         tensors += [*weights.values(), *(v for values in kept_moments.values() for v in values.values())]
-        tensors += [t for beginning in networks._beginnings.values() for t in beginning.values()]
+        tensors += [t for start in networks._starts.values() for t in start.values()]
     held = sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
     one = sum(tensor.nbytes for tensor in shared(federation).values())
-    spare = 4 - len(networks._beginnings)
-    assert held + one + spare * one == pytest.approx(shared_size(config, SITES), rel=0.01), "with gradients"
+    spare = 4 - len(networks._starts)
+    assert held + one + spare * one == pytest.approx(shared_size(config, V2, SITES), rel=0.01), (
+        "with gradients"
+    )
 
 
 def moments_in_place(federation: Federation, site: str) -> list[torch.Tensor]:
@@ -319,9 +320,10 @@ def moments_in_place(federation: Federation, site: str) -> list[torch.Tensor]:
 
 def test_memory_for_the_shared_part_does_not_grow_with_the_sites():
     config = config_of()
-    assert shared_size(tiny_config(), SITES) == 0
-    assert shared_size(config, SITES) == shared_size(config, SITES * 50) > 0
-    private, whole = (copy_size(job, "ham10k") for job in (config, tiny_config(losses={"proximal": 0.0})))
+    assert shared_size(tiny_config(), SplitFed(), SITES) == 0
+    assert shared_size(config, V2, SITES) == shared_size(config, V2, SITES * 50) > 0
+    private = copy_size(config, V2, "ham10k")
+    whole = copy_size(tiny_config(losses={"proximal": 0.0}), SplitFed(), "ham10k")
     segments = make_copy(tiny_config(), "south").segments
     part = sum(t.nbytes for name, t in segments.state_dict().items() if segments.is_shared(name))
     assert 0 < private.weights == whole.weights - part
@@ -338,7 +340,7 @@ def test_a_sites_checkpoint_has_no_shared_tensor(tmp_path):
         kept = without_prefix("segments", tensors) | without_prefix("best", tensors)
         assert kept
         assert not any(segments.is_shared(name) for name in kept)
-    common = without_prefix("shared.weights", load_checkpoint(folder / "server.safetensors")[0])
+    common = without_prefix("method.shared.weights", load_checkpoint(folder / "server.safetensors")[0])
     assert equal_tensors(common, shared(federation))
 
 
@@ -347,7 +349,9 @@ def test_every_site_is_tested_with_its_best_round(whole):
     for site in SITES:
         best = whole.results["sites"][site]["best_round"]
         last = best == 2
-        expected = without_prefix("shared.weights" if last else f"shared.beginning.{best + 1}", server)
+        expected = without_prefix(
+            "method.shared.weights" if last else f"method.shared.start.{best + 1}", server
+        )
         model = load_checkpoint(whole.server / f"models/{site}.safetensors")[0]
         assert expected
         assert equal_tensors({name: model[name] for name in expected}, expected), site
@@ -357,7 +361,6 @@ def test_every_site_is_tested_with_its_best_round(whole):
 def test_no_choice_is_left_in_place_of_what_trains(tmp_path):
     federation = Federation(config_of(), tmp_path)
     federation.run(1)
-    assert all(isinstance(copy, TurnCopy) for copy in federation.copies.values())
     assert all(copy.candidates.changes(0, {}) == {} for copy in federation.copies.values())
 
 
@@ -365,4 +368,4 @@ def test_no_choice_is_left_in_place_of_what_trains(tmp_path):
 def test_a_rule_that_would_average_is_refused(rule, tmp_path):
     config = tiny_config(algorithm={"name": "splitfed_v2"}, aggregation={"rule": rule})
     with pytest.raises(ConfigError, match=f'\'aggregation.rule\' must be "local" .*, not "{rule}"'):
-        Coordinator(config, SITES, Path(tmp_path), tmp_path, CPU)
+        Federation(config, tmp_path)

@@ -5,10 +5,11 @@ import pytest
 import torch
 from tiny_job import BATCH, CPU, LATENT, PLAIN, draw, tiny_config
 
+from mucald.methods.split.algorithms.splitfed import SplitFed
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS
 from mucald.methods.split.model.crdm.scm import NeuralSCM
+from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.server.discriminators import Discriminators
-from mucald.methods.split.server.segments import ServerSegments
 from mucald.randomness import normal
 from mucald.tasks import TASKS, get_task
 
@@ -27,7 +28,7 @@ EVERY_GROUP = {
 
 
 def segments(task: str = "kvasir", *changes, **more) -> ServerSegments:
-    return ServerSegments(tiny_config(*changes, **more), get_task(task))
+    return ServerSegments(tiny_config(*changes, **more), SplitFed(), get_task(task))
 
 
 def has_gradient(parameters) -> bool:

@@ -1,4 +1,4 @@
-"""What the server notes of one site within a round."""
+"""What the server adds up of one site within a round."""
 
 import time
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from mucald.state.averages import Averages
 
 @dataclass
 class ProxyError:
-    """Running sum of a validation's squared proxy errors at split 1."""
+    """Running sum of a validation's squared proxy errors at CRDM-1."""
 
     total: float = 0.0
     count: int = 0
@@ -30,12 +30,12 @@ class ProxyError:
 
 
 @dataclass
-class RoundRecord:
-    """What the server notes of one site within a round.
+class RoundTally:
+    """What the server adds up of one site within a round.
 
     Args:
         losses, gradients, proxy_error: means over the round.
-        choice: as :meth:`.Candidates.describe` returns it.
+        choice: as :meth:`.StateChoice.describe` returns it.
         seconds: that the server worked for the site.
         first_step: when the site's first training step came, on the monotonic clock.
     """

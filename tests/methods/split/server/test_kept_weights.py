@@ -4,18 +4,18 @@ import pytest
 import torch
 from tiny_job import CPU, PLAIN, equal_tensors, make_copy, tiny_config
 
-from mucald.methods.split.server.round_start import RoundStart
+from mucald.methods.split.server.kept_weights import RoundStart
 from mucald.state.averages import total_norm
 
 
-def beginning(folder, proximal, keeps_shared):
+def round_start(folder, proximal, keeps_shared):
     config = tiny_config(PLAIN, losses={"proximal": proximal})
     segments = make_copy(config).segments
     return RoundStart(config, segments, keeps_shared, folder / "start", CPU), segments
 
 
 def test_it_is_the_present_weights_until_they_are_noted_and_those_until_it_is_forgotten(tmp_path):
-    start, segments = beginning(tmp_path, 0.0, keeps_shared=True)
+    start, segments = round_start(tmp_path, 0.0, keeps_shared=True)
     first = {name: tensor.clone() for name, tensor in segments.state_dict().items() if "middle." in name}
     assert equal_tensors(start.weights(), first)
     start.note()
@@ -29,7 +29,7 @@ def test_it_is_the_present_weights_until_they_are_noted_and_those_until_it_is_fo
 
 
 def test_what_nobody_compares_with_is_not_written(tmp_path):
-    start, _ = beginning(tmp_path, 0.0, keeps_shared=False)
+    start, _ = round_start(tmp_path, 0.0, keeps_shared=False)
     start.note()
     assert start.weights() == {}
     assert list(tmp_path.iterdir()) == []
@@ -40,7 +40,7 @@ def test_what_nobody_compares_with_is_not_written(tmp_path):
 def test_the_proximal_term_is_half_mu_times_the_squared_distance_and_its_gradient_mu_times_the_offset(
     mu, tmp_path
 ):
-    start, segments = beginning(tmp_path, mu, keeps_shared=False)
+    start, segments = round_start(tmp_path, mu, keeps_shared=False)
     middle = dict(segments.middle.named_parameters())
     start.note()
     before = {name: parameter.detach().clone() for name, parameter in middle.items()}

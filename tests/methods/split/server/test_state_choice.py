@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from stopped import RESUMED, run_until
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import RESUMED, run_until
 from tiny_job import (
     BATCH,
     CPU,
@@ -16,15 +16,14 @@ from tiny_job import (
     make_copy,
     request,
     run_job,
+    server_of,
     tiny_config,
 )
 
-from mucald.aggregation import Offer
+from mucald.aggregation import Candidates
 from mucald.errors import ConfigError, WireError
-from mucald.methods.split.server.candidates import Candidates
-from mucald.methods.split.server.endpoint import SplitServer
+from mucald.methods.split.server.state_choice import StateChoice
 from mucald.methods.split.wire.exchange import Exchange
-from mucald.methods.split.wire.link import Link
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
 
 BLOCKS = {"encoder": ["crdm1", "middle"], "decoder": ["middle.decoder", "middle.to_features", "crdm2"]}
@@ -107,7 +106,7 @@ def test_a_site_refuses_a_choice_that_it_was_not_offered(index):
         return Message(Kind.REPLY, asked.phase, asked.round, asked.step, counters).encode()
 
     config = tiny_config()
-    exchange = Exchange(Link(answer, config, "north"), config, 1)
+    exchange = Exchange(answer, config, "north", 1)
     with pytest.raises(WireError, match="of 2"):
         exchange.report([(0.5, 1.0), (None, 2.0)])
 
@@ -132,8 +131,8 @@ def own_state(copy):
 
 def offer(copy, shared, *factors):
     """Let a copy choose how far to move towards ``shared``, ready for a round."""
-    settings = [{"all": factor} for factor in factors]
-    copy.candidates.offer(Offer(own_state(copy), shared, settings, dict.fromkeys(shared, "all")))
+    of_all = [{"all": factor} for factor in factors]
+    copy.candidates.hold(Candidates(own_state(copy), shared, of_all, dict.fromkeys(shared, "all")))
     copy.begin_round()
 
 
@@ -156,7 +155,7 @@ def test_the_least_loss_is_taken_and_of_equals_the_nearest_to_alone(losses, expe
     now = copy.segments.state_dict()
     assert equal_tensors(now, own | states[expected])
     assert equal_tensors(copy.start, {name: now[name] for name in copy.start}), "the round starts from it"
-    assert copy.record.choice == {
+    assert copy.tally.choice == {
         "factors": {"all": expected / 2},
         "loss": losses[expected],
         "loss_alone": losses[0],
@@ -175,9 +174,9 @@ def test_candidates_are_evaluated_side_by_side_each_as_if_alone():
     first, second, third = together.split(LATENT[1], dim=1)
     assert not torch.equal(first, second)
     assert not torch.equal(second, third)
-    error = copy.record.proxy_error.mean(0.0)
+    error = copy.tally.proxy_error.mean(0.0)
     copy.choose([1.0, 0.0, 0.0])
-    assert copy.record.proxy_error.mean(0.0) == error, "the encoder reads x_t, before the middle network"
+    assert copy.tally.proxy_error.mean(0.0) == error, "the encoder reads x_t, before the middle network"
     assert torch.equal(copy.evaluate(1, 0, "validation", x, LEVEL), second)
 
 
@@ -190,7 +189,7 @@ def test_the_proxy_error_is_that_of_the_state_chosen():
         proxies = draw(BATCH, 4), torch.ones(BATCH, 4, dtype=torch.uint8)
         copy.evaluate(1, 0, "validation", draw(*LATENT), LEVEL, proxies)
         copy.choose(losses)
-        errors.append(copy.record.proxy_error.mean(0.0))
+        errors.append(copy.tally.proxy_error.mean(0.0))
     assert errors[0] != errors[1]
 
 
@@ -205,9 +204,9 @@ def test_candidates_are_made_of_the_sites_own_state_even_if_that_is_none_of_them
     shared = {name: tensor + 0.3 for name, tensor in own_state(copy).items()}
     block_of = {name: "middle" if name.startswith("middle.") else "rest" for name in shared}
     factors = [dict(zip(("middle", "rest"), setting, strict=True)) for setting in settings]
-    offered = Offer(own_state(copy), shared, factors, block_of)
+    offered = Candidates(own_state(copy), shared, factors, block_of)
     states = [{n: t.clone() for n, t in offered.state(number).items()} for number in range(len(offered))]
-    copy.candidates.offer(offered)
+    copy.candidates.hold(offered)
     copy.segments.load_state_dict(states[0], strict=False)
     if restored:
         tensors, state = copy.state()
@@ -226,10 +225,10 @@ def test_candidates_are_made_of_the_sites_own_state_even_if_that_is_none_of_them
 def test_choices_restored_from_files_of_their_own_hold_the_common_state_once():
     config = tiny_config()
     tensors, state = changed_copy(config)[0].candidates.state()
-    choices = [Candidates() for _ in range(3)]
+    choices = [StateChoice() for _ in range(3)]
     for choice in choices:
         choice.load_state({name: tensor.clone() for name, tensor in tensors.items()}, state, CPU)
-    Candidates.share_equal(choices)
+    StateChoice.share_equal(choices)
     held = [choice.state()[0] for choice in choices]
     assert all(equal_tensors(of_one, tensors) for of_one in held)
     assert len({tensor.data_ptr() for of_one in held for tensor in of_one.values()}) == len(tensors)
@@ -261,7 +260,7 @@ def test_the_server_takes_as_many_scores_as_it_offers_states_and_answers_with_it
     config = tiny_config()
     copies = {site: make_copy(config, site) for site in config.sites}
     copies["north"], _ = changed_copy(config)
-    server = SplitServer(config, copies, [])
+    server = server_of(config, copies)
     server.open_round(1, list(config.sites))
     refused = decode(server.handle("north", request(Phase.REPORT, round_number=1)))
     assert refused.kind is Kind.REJECTION
@@ -269,7 +268,7 @@ def test_the_server_takes_as_many_scores_as_it_offers_states_and_answers_with_it
     counters = torch.tensor([0.9, 1.0, 0.2, 0.5, 0.3, 0.7], dtype=torch.float64)
     reply = decode(server.handle("north", request(Phase.REPORT, round_number=1, counters=counters)))
     assert reply.fields[Field.COUNTERS].tolist() == [1.0, 1.0]
-    assert copies["north"].best_dice == 0.2, "the chosen state's, not the highest"
+    assert copies["north"].best.dice == 0.2, "the chosen state's, not the highest"
     plain = decode(server.handle("south", request(Phase.REPORT, round_number=1)))
     assert plain.fields[Field.COUNTERS].tolist() == [1.0]
 
@@ -280,14 +279,13 @@ def test_a_site_that_fails_after_its_choice_has_it_before_itself_again(tmp_path)
     federation.run(1)
     coordinator = federation.coordinator
     before = federation.parameters("north")
-    task = next(coordinator.tasks())
-    coordinator.open(task)
+    task = federation.open_next()
     for name in config.sites:
-        report = federation.work(name, task)
+        outcome = federation.work(name, task)
         if name == "north":
             coordinator.fail(name, "lost its connection")
         else:
-            coordinator.receive(name, report)
+            federation.receive(name, outcome)
     assert len(federation.copies["north"].candidates) == 3
     assert equal_tensors(federation.parameters("north"), before)
     coordinator.close(task)
@@ -311,10 +309,10 @@ def test_blocks_that_leave_a_tensor_out_stop_the_job_before_its_first_round(tmp_
 @pytest.mark.parametrize("backbone", ["unet", "unet3plus", "swin_unet"])
 def test_the_blocks_of_the_documents_fit_every_backbone(backbone, tmp_path):
     config = tiny_config(interpolated(0, 1), network={"backbone": backbone})
-    coordinator = Federation(config, tmp_path).coordinator
-    copy = coordinator.copies["north"]
+    federation = Federation(config, tmp_path)
+    copy, rule = federation.copies["north"], federation.coordinator.method._aggregator._rule
     names = [name for name, _ in copy.segments.named_parameters() if copy.segments.is_shared(name)]
-    assert set(coordinator._aggregator._rule._blocks_of(names).values()) == set(BLOCKS)
+    assert set(rule._blocks_of(names).values()) == set(BLOCKS)
 
 
 def test_a_shared_update_that_averts_conflicts_starts_from_what_the_sites_chose(tmp_path):

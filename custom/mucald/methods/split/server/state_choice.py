@@ -6,54 +6,60 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mucald.aggregation import Factors, Offer, State
+from mucald.aggregation import BlendFactors, Candidates, State
 from mucald.aggregation.base import between
 from mucald.state.checkpoint import with_prefix, without_prefix
 
-_NOTHING = Offer({}, settings=({},))
 
-
-class Candidates:
-    """The candidates that the aggregation rule offers to a site; the first is in place until one is taken.
+class StateChoice:
+    """The candidates that the aggregation rule gives a site; the first is in place until one is taken.
 
     A candidate is made when it is asked for. Until then there is only what all lie between: the site's own
     state as far as it is not in place, and the one that it may move towards, which other sites may hold too.
+
+    Attributes:
+        fixed: tensors that every candidate has, beside those in place, which others go on training; none from
+            when new candidates are held.
     """
 
     def __init__(self) -> None:
-        self._offer = _NOTHING
+        self._candidates = Candidates({})
+        self.fixed: State = {}
 
     def __len__(self) -> int:
-        return len(self._offer)
+        return len(self._candidates)
 
     @property
-    def factors(self) -> Factors:
+    def factors(self) -> BlendFactors:
         """Of the candidate in place; empty if the rule leaves no choice."""
-        return self._offer.settings[0]
+        return self._candidates.factors[0]
 
-    def offer(self, offer: Offer) -> None:
+    def hold(self, candidates: Candidates) -> None:
         """Hold one or more candidates, of which the first is about to be put in place."""
-        if len(offer) == 1:
-            self._settle(offer.settings[0])
+        first, self.fixed = candidates.factors[0], {}
+        if len(candidates) == 1:
+            self._settle(first)
             return
         # A rule that shares nothing gives a site its own tensors back.
-        shared = {name: tensor for name, tensor in offer.shared.items() if tensor is not offer.own[name]}
-        block_of = {name: offer.block_of[name] for name in shared}
-        first = offer.settings[0]
+        shared = {name: t for name, t in candidates.shared.items() if t is not candidates.own[name]}
+        block_of = {name: candidates.block_of[name] for name in shared}
         # The networks' own tensors, which the first candidate overwrites.
-        own = {name: offer.own[name].clone() for name, block in block_of.items() if first[block] != 0}
-        self._offer = Offer(own, shared, offer.settings, block_of)
+        own = {name: candidates.own[name].clone() for name, block in block_of.items() if first[block] != 0}
+        self._candidates = Candidates(own, shared, candidates.factors, block_of)
 
-    def _settle(self, factors: Factors) -> None:
-        self._offer = Offer({}, settings=(factors,))
+    def _settle(self, factors: BlendFactors) -> None:
+        self._candidates = Candidates({}, factors=(factors,))
 
     def changes(self, number: int, in_place: State) -> State:
-        """Return the tensors in which candidate ``number`` differs from the first, which is ``in_place``."""
-        first, factors = self._offer.settings[0], self._offer.settings[number]
-        own = in_place | self._offer.own
+        """Return the tensors in which candidate ``number`` differs from what is in place, the first."""
+        return self.fixed | self._moved(number, in_place)
+
+    def _moved(self, number: int, in_place: State) -> State:
+        first, factors = self.factors, self._candidates.factors[number]
+        own = in_place | self._candidates.own
         return {
-            name: between(own[name], self._offer.shared[name], factors[block])
-            for name, block in self._offer.block_of.items()
+            name: between(own[name], self._candidates.shared[name], factors[block])
+            for name, block in self._candidates.block_of.items()
             if factors[block] != first[block]
         }
 
@@ -68,8 +74,8 @@ class Candidates:
             which it is, and the tensors to be put in place.
         """
         index = losses.index(min(losses))
-        changes = self.changes(index, in_place)
-        self._settle(self._offer.settings[index])
+        changes = self._moved(index, in_place)
+        self._settle(self._candidates.factors[index])
         return index, changes
 
     def describe(self, losses: Sequence[float]) -> dict[str, Any] | None:
@@ -80,19 +86,16 @@ class Candidates:
         """
         if not self.factors:
             return None
-        settings = self._offer.settings
-        alone = [loss for factors, loss in zip(settings, losses, strict=True) if not any(factors.values())]
-        index = losses.index(min(losses))
-        return {
-            "factors": settings[index],
-            "loss": losses[index],
-            "loss_alone": alone[0] if alone else None,
-        }
+        scored = list(zip(self._candidates.factors, losses, strict=True))
+        alone = [loss for factors, loss in scored if not any(factors.values())]
+        factors, loss = scored[losses.index(min(losses))]
+        return {"factors": factors, "loss": loss, "loss_alone": alone[0] if alone else None}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that a checkpoint of it holds."""
-        tensors = with_prefix("own", self._offer.own) | with_prefix("shared", self._offer.shared)
-        return tensors, {"settings": list(self._offer.settings), "block_of": dict(self._offer.block_of)}
+        held = self._candidates
+        tensors = with_prefix("own", held.own) | with_prefix("shared", held.shared)
+        return tensors, {"factors": list(held.factors), "block_of": dict(held.block_of)}
 
     def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any], device: torch.device) -> None:
         """Restore what :meth:`state` returned."""
@@ -100,14 +103,14 @@ class Candidates:
             {name: tensor.to(device) for name, tensor in without_prefix(part, tensors).items()}
             for part in ("own", "shared")
         )
-        self._offer = Offer(own, shared, state["settings"], state["block_of"])
+        self._candidates, self.fixed = Candidates(own, shared, state["factors"], state["block_of"]), {}
 
     @staticmethod
-    def share_equal(choices: Iterable["Candidates"]) -> None:
+    def share_equal(choices: Iterable["StateChoice"]) -> None:
         """Let all hold what their sites may move towards once, as before each was written for itself."""
         held: State = {}
         for choice in choices:
-            shared = choice._offer.shared
+            shared = choice._candidates.shared
             for name, tensor in shared.items():
                 first = held.setdefault(name, tensor)
                 if torch.equal(first, tensor):
