@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mucald.data.dataset import Batch, SiteData
 from mucald.data.order import shuffled
+from mucald.errors import WireError
 from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.split.algorithms import algorithm_of
@@ -74,15 +75,20 @@ class SplitSite(Resumable):
         carried_out, images = replace(self._config, release=self._release.config), self._data.images_per_case
         return account(disclosures(carried_out, images), images)
 
-    def run(self, task: SiteTask, received: State, send: Send) -> Outcome:  # noqa: ARG002 - none are sent
+    def run(self, task: SiteTask, received: State, send: Send) -> Outcome:
         """Do what the server asks.
 
         Returns:
             a report of plain numbers, ready for JSON; it is all that the server learns beside the messages.
 
         Raises:
+            WireError: the task brings tensors, which no split job's does.
             MucaldError: see the steps; the next task then begins with the last complete round.
         """
+        if received:
+            raise WireError(
+                f"the server sent '{min(received)}' with a task; a split job's tasks bring no tensors"
+            )
         start, exchange = time.perf_counter(), Exchange(send, self._config, self.name, task.round)
         self._restore(task.counted(self.name), task.is_new(self.name))
         # Until the task is done, the state in memory is that of no complete round.
