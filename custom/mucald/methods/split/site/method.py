@@ -18,11 +18,11 @@ from mucald.federation.task import SiteTask
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.disclosures import disclosures
+from mucald.methods.split.site.exchange import Exchange
 from mucald.methods.split.site.fresh import FreshReleases
 from mucald.methods.split.site.once import SingleReleases
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
-from mucald.methods.split.wire.exchange import Exchange
 from mucald.methods.split.wire.messages import Phase
 from mucald.methods.split.wire.weight_vector import from_vector, to_vector
 from mucald.metrics import segmentation as metrics
