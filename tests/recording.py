@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_job import Run, run_job
+import torch
+from tiny_job import Run, run_job, site_data, tiny_config
 from torch import Tensor
 
 from mucald.federation.coordinator import Coordinator
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.site.release import Release, Released
+from mucald.wire.codec import FORMATS
 
 
 @dataclass
@@ -71,3 +73,29 @@ def record_run(config: SplitConfig, folder: Path) -> Recording:
         patch.setattr(Release, "proxies", listening_proxies)
         recording.run = run_job(config, folder)
     return recording
+
+
+def private_chunks(recording: Recording) -> list[bytes]:
+    """Return stretches of bytes of everything that must not cross, in every form that the wire knows."""
+    noises = [released.noise for released in recording.released]
+    chunks = []
+    for tensor in [*recording.clean, *noises]:
+        for name in ("float32", "bfloat16", "int8"):
+            chunks.append(FORMATS[name].encode(tensor)[-48:])
+    for site in ("north", "south"):
+        data = site_data(tiny_config(), site, recording.run.folder / "home" / site)
+        for split in (data.train, data.validation, data.test):
+            for index in range(len(split)):
+                labels = split.labels[index]
+                rows = labels[labels.float().std(dim=1) > 0]
+                chunks += [
+                    rows.to(kind).numpy().tobytes() for kind in (torch.uint8, torch.int64, torch.float32)
+                ]
+                pixels = split.pixels[index, :, 6:8]
+                chunks += [
+                    pixels.numpy().tobytes(),
+                    (pixels / 255).numpy().tobytes(),
+                    pixels.float().numpy().tobytes(),
+                ]
+                chunks.append(split.measures[index].numpy().tobytes())
+    return [chunk for chunk in chunks if len(set(chunk)) > 1]

@@ -13,8 +13,7 @@ from mucald import optimisers
 from mucald.device import choose_device, steps_at_once
 from mucald.errors import ConfigError
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
-from mucald.methods.split.site import method as site
-from mucald.methods.split.site import once as once_site
+from mucald.methods.split.site import fresh, once
 
 # What looks at finished runs, and takes the sites' part in it, does so on the CPU.
 EXAMINES = ("inference/", "methods/split/as_tested.py")
@@ -99,8 +98,9 @@ def test_everything_is_brought_to_the_device_and_nothing_left_behind(change, tmp
     for name in ("Adam", "AdamW"):
         monkeypatch.setattr(optimisers, name, unfused(getattr(optimisers, name)))
     # The simulation holds for one thread.
-    monkeypatch.setattr(site, "one_ahead", lambda make, items: (make(item) for item in items))
-    monkeypatch.setattr(once_site, "Pipeline", InTurn)
+    for releases in (fresh, once):
+        monkeypatch.setattr(releases, "one_ahead", lambda make, items: (make(item) for item in items))
+    monkeypatch.setattr(once, "Pipeline", InTurn)
     expected = models_on(CPU, change, tmp_path / "cpu", monkeypatch)
     found = models_on(DEVICE, change, tmp_path / "device", monkeypatch)
     assert tiny_job.equal_tensors(found, expected)

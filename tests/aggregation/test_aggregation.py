@@ -3,6 +3,7 @@ import itertools
 
 import pytest
 import torch
+from next_states import next_states
 
 from mucald.aggregation import RULES, Contribution, WeightedMean, make_rule
 from mucald.errors import ConfigError, TrainingError
@@ -46,14 +47,14 @@ def assert_equal(left, right):
 
 
 def test_equal_is_the_plain_mean():
-    result = rule("equal")(start(), three_contributions())
+    result = next_states(rule("equal"), start(), three_contributions())
     for name in ("weight", "bias"):
         expected = torch.stack([state(site)[name].double() for site in SITES]).mean(dim=0).float()
         torch.testing.assert_close(result["berlin"][name], expected, rtol=1e-7, atol=1e-8)
 
 
 def test_by_size_weighs_by_training_images():
-    result = rule("by_size")(start(), three_contributions())
+    result = next_states(rule("by_size"), start(), three_contributions())
     first, second, third = (state(site)["weight"].double() for site in SITES)
     expected = (0.1 * first + 0.3 * second + 0.6 * third).float()
     torch.testing.assert_close(result["ankara"]["weight"], expected, rtol=1e-6, atol=1e-7)
@@ -116,7 +117,7 @@ def test_the_order_of_contributions_changes_no_bit(name):
         dataclasses.replace(c, state={key: tensor.double() for key, tensor in c.state.items()})
         for c in three_contributions()
     ]
-    results = [rule(name)(start(), order) for order in itertools.permutations(contributions)]
+    results = [next_states(rule(name), start(), order) for order in itertools.permutations(contributions)]
     for result in results[1:]:
         for site in SITES:
             assert_equal(result[site], results[0][site])
@@ -125,14 +126,14 @@ def test_the_order_of_contributions_changes_no_bit(name):
 @pytest.mark.parametrize("name", RULES)
 def test_a_single_contributor_keeps_its_own_state(name):
     only = three_contributions()[0]
-    result = rule(name)(start(only.site), [only])
+    result = next_states(rule(name), start(only.site), [only])
     assert_equal(result[only.site], only.state)
 
 
 @pytest.mark.parametrize("name", MEANS)
 def test_a_failed_site_gets_the_mean_of_the_others(name):
     first, second, _ = three_contributions()
-    result = rule(name)(start(), [first, second])
+    result = next_states(rule(name), start(), [first, second])
     weights = rule(name).weights([first, second])
     expected = (
         weights[0] * first.state["weight"].double() + weights[1] * second.state["weight"].double()
@@ -145,7 +146,7 @@ def test_a_failed_site_gets_the_mean_of_the_others(name):
 def test_local_keeps_every_copy_apart():
     first, second, _ = three_contributions()
     before = start()
-    result = rule("local")(before, [first, second])
+    result = next_states(rule("local"), before, [first, second])
     assert_equal(result["ankara"], first.state)
     assert_equal(result["berlin"], second.state)
     assert_equal(result["cairo"], before["cairo"])
@@ -154,7 +155,7 @@ def test_local_keeps_every_copy_apart():
 @pytest.mark.parametrize("name", ["equal", "conflict_averse"])
 def test_a_state_for_all_sites_is_held_once_and_shares_no_memory_with_what_it_is_made_of(name):
     contributions = three_contributions()
-    result = rule(name)(start(), contributions)
+    result = next_states(rule(name), start(), contributions)
     assert result["ankara"]["weight"] is result["berlin"]["weight"]
     made_of = {tensor.data_ptr() for c in contributions for tensor in c.state.values()}
     assert not made_of & {tensor.data_ptr() for tensor in result["ankara"].values()}
@@ -162,7 +163,7 @@ def test_a_state_for_all_sites_is_held_once_and_shares_no_memory_with_what_it_is
 
 def test_inputs_are_left_alone():
     contributions, before = three_contributions(), start()
-    rule("equal")(before, contributions)
+    next_states(rule("equal"), before, contributions)
     for contribution in contributions:
         assert_equal(contribution.state, state(contribution.site))
         assert_equal(before[contribution.site], state(f"{contribution.site} before"))
@@ -172,7 +173,7 @@ def test_the_mean_is_summed_in_double_precision():
     """1e8 + 1 - 1e8 is 0 in float32."""
     values = {"a": 1e8, "b": 1.0, "c": -1e8}
     contributions = [Contribution(site, {"x": torch.tensor([value])}, 1) for site, value in values.items()]
-    result = rule("equal")({site: {} for site in values}, contributions)["a"]["x"]
+    result = next_states(rule("equal"), {site: {} for site in values}, contributions)["a"]["x"]
     assert result.dtype == torch.float32
     assert result.item() == pytest.approx(1 / 3, abs=1e-7)
 
@@ -200,7 +201,7 @@ def replaced(index, **tensors):
 @pytest.mark.parametrize("name", RULES)
 def test_contributions_that_do_not_fit(name, contributions, message):
     with pytest.raises(TrainingError, match=message):
-        rule(name)(start(), contributions())
+        next_states(rule(name), start(), contributions())
 
 
 @pytest.mark.parametrize("numbers", [{"n_train": 0}, {"validation_loss": float("nan")}, {"proxy_mse": -1.0}])

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from next_states import next_states
 from scipy import optimize
 
 from mucald.aggregation import Contribution, make_rule
@@ -38,8 +39,8 @@ def updates(start, end):
 
 def test_with_c_0_it_is_the_mean():
     start, end = states("start"), states("end")
-    found = rule(0)(start, contributions(end))
-    expected = make_rule("equal", {})(start, contributions(end))
+    found = next_states(rule(0), start, contributions(end))
+    expected = next_states(make_rule("equal", {}), start, contributions(end))
     for site in SITES:
         torch.testing.assert_close(flat(found[site]), flat(expected[site]), rtol=1e-6, atol=1e-7)
 
@@ -48,7 +49,7 @@ def test_equal_updates_from_different_starts_stay_what_they_are():
     start, update = states("start"), normal((16,), "update")
     shift = {"weight": update[:12].reshape(3, 4), "bias": update[12:]}
     end = {site: {n: tensor + shift[n] for n, tensor in start[site].items()} for site in SITES}
-    found = rule(0.7)(start, contributions(end))
+    found = next_states(rule(0.7), start, contributions(end))
     torch.testing.assert_close(flat(found["cairo"]), mean(start) + update.double(), rtol=1e-5, atol=1e-6)
 
 
@@ -56,7 +57,7 @@ def test_equal_updates_from_different_starts_stay_what_they_are():
 def test_the_worst_site_gains_where_updates_conflict(c):
     start = {site: {"x": torch.zeros(2)} for site in ("a", "b")}
     end = {"a": {"x": torch.tensor([4.0, 1.0])}, "b": {"x": torch.tensor([-1.0, 1.0])}}
-    shared = flat(rule(c)(start, contributions(end))["a"])
+    shared = flat(next_states(rule(c), start, contributions(end))["a"])
     worst, of_mean = ((updates(start, end) @ d).min().item() for d in (shared, mean(end)))
     assert worst > of_mean + 0.05
     assert of_mean < 0
@@ -84,7 +85,7 @@ def test_the_update_is_the_best_of_all_near_the_mean():
         ],
         options={"maxiter": 3000, "gtol": 1e-10, "xtol": 1e-12},
     )
-    shared = flat(rule(c)(start, contributions(end))["berlin"]) - mean(start)
+    shared = flat(next_states(rule(c), start, contributions(end))["berlin"]) - mean(start)
     worst = (torch.from_numpy(g) @ shared).min().item() * (1 + c)
     assert worst == pytest.approx(found.x[-1], rel=1e-3)
     assert worst > (g @ g0).min() + 0.1
@@ -109,8 +110,8 @@ def test_no_weights_on_a_grid_are_better_than_the_solvers(c):
 
 def test_what_a_failed_site_started_with_does_not_count():
     start, end = states("start"), states("end", SITES[:2])
-    one = rule(0.5)(start, contributions(end))
-    other = rule(0.5)(start | states("elsewhere", SITES[2:]), contributions(end))
+    one = next_states(rule(0.5), start, contributions(end))
+    other = next_states(rule(0.5), start | states("elsewhere", SITES[2:]), contributions(end))
     assert one.keys() == set(SITES)
     for site in SITES:
         assert torch.equal(flat(one[site]), flat(other[site]))
@@ -118,11 +119,11 @@ def test_what_a_failed_site_started_with_does_not_count():
 
 def test_updates_of_nothing_and_updates_that_cancel_out_lead_to_the_mean_of_the_starts():
     start = states("start")
-    idle = rule(0.5)(start, contributions(start))
+    idle = next_states(rule(0.5), start, contributions(start))
     torch.testing.assert_close(flat(idle["ankara"]), mean(start), rtol=1e-6, atol=1e-6)
     start = {site: {"x": torch.zeros(2)} for site in ("a", "b")}
     end = {"a": {"x": torch.tensor([1.0, 2.0])}, "b": {"x": torch.tensor([-1.0, -2.0])}}
-    assert not rule(0.5)(start, contributions(end))["a"]["x"].any()
+    assert not next_states(rule(0.5), start, contributions(end))["a"]["x"].any()
 
 
 @pytest.mark.parametrize("c", [-0.1, 1.0])

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from next_states import next_states
 from torch import Tensor
 
 from mucald.aggregation import Contribution, make_rule
@@ -57,8 +58,8 @@ def test_with_a_step_of_one_and_no_momentum_such_gradients_give_the_rule_equal()
         end["w"][number] += 0.5 * torch.tensor([1.0, -1.0, 1.0, 1.0])
         ends.append(end)
     before = dict.fromkeys(SITES, start)
-    ours = fedbone()(before, contributions(ends))
-    equal = make_rule("equal", {})(before, contributions(ends))
+    ours = next_states(fedbone(), before, contributions(ends))
+    equal = next_states(make_rule("equal", {}), before, contributions(ends))
     for site in SITES:
         for name in start:
             torch.testing.assert_close(ours[site][name], equal[site][name], rtol=1e-7, atol=1e-8)
@@ -99,7 +100,7 @@ def test_rounds_follow_sgd_with_momentum_on_the_aggregates():
         previous = by_hand(gradients, gradients.mean(dim=0) if previous is None else previous)
         reference.grad = previous.view(shape)
         optimiser.step()
-        results = rule(dict.fromkeys((*SITES, "failed"), state), contributions(ends), memory)
+        results = next_states(rule, dict.fromkeys((*SITES, "failed"), state), contributions(ends), memory)
         assert all(torch.equal(result["w"], results["ankara"]["w"]) for result in results.values())
         state = results["ankara"]
         torch.testing.assert_close(state["w"], reference.detach().float(), rtol=1e-5, atol=1e-6)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from next_states import next_states
 
 from mucald.aggregation import Contribution, make_rule
 from mucald.errors import ConfigError
@@ -35,7 +36,7 @@ def factors_of(found, site="ankara"):
 def test_at_first_all_blocks_move_together_and_the_nearest_comes_first():
     found = rule().candidates(start(), contributions(), {})
     assert factors_of(found) == [(0, 0), (0.5, 0.5), (1, 1)]
-    mean = make_rule("equal", {})(start(), contributions())["ankara"]
+    mean = next_states(make_rule("equal", {}), start(), contributions())["ankara"]
     for name, own in state("ankara").items():
         alone, half, shared = (found["ankara"].state(number)[name] for number in range(3))
         assert torch.equal(alone, own)
@@ -105,7 +106,7 @@ def test_a_site_that_failed_keeps_its_own_state_and_what_it_chose_before():
 @pytest.mark.parametrize(("factor", "same_as"), [(0, "local"), (1, "equal")])
 def test_a_single_factor_leaves_no_choice(factor, same_as):
     found = rule([factor]).candidates(start(), contributions(sites=SITES[:1]), {})
-    expected = make_rule(same_as, {})(start(), contributions(sites=SITES[:1]))
+    expected = next_states(make_rule(same_as, {}), start(), contributions(sites=SITES[:1]))
     for site in SITES:
         assert len(found[site]) == 1
         only = found[site].state(0)
@@ -114,7 +115,7 @@ def test_a_single_factor_leaves_no_choice(factor, same_as):
 
 def test_the_shared_state_is_that_of_the_rule_it_names():
     found = rule(toward="conflict_averse", c=0.5).candidates(start(), contributions(), {})
-    expected = make_rule("conflict_averse", {"c": 0.5})(start(), contributions())["berlin"]
+    expected = next_states(make_rule("conflict_averse", {"c": 0.5}), start(), contributions())["berlin"]
     assert all(torch.equal(found["berlin"].state(2)[name], expected[name]) for name in NAMES)
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from recording import record_run
+from recording import private_chunks, record_run
 from stopped import run_until
 from tiny_job import equal_models, request, run_job, tiny_config
 
@@ -134,8 +134,6 @@ def test_a_disk_that_refuses_is_named(tmp_path):
 
 
 def test_what_is_recorded_holds_no_image_and_no_label(heard):
-    from test_wire_traffic import private_chunks
-
     everything = b"".join(path.read_bytes() for path in (heard.run.server / FOLDER).glob("*.messages"))
     chunks = private_chunks(heard)
     assert len(chunks) > 100

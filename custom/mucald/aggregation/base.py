@@ -80,7 +80,7 @@ class Contribution:
                 raise TrainingError(f"{name} of site '{self.site}' is {value}; it must be finite, at least 0")
 
 
-class Rule(ABC):
+class Rule:
     """A rule of aggregation. Subclasses are frozen dataclasses; their fields are their JSON arguments."""
 
     private_modules: ClassVar[tuple[type[nn.Module], ...]] = ()
@@ -102,63 +102,54 @@ class Rule(ABC):
         """Whether a site may have more than one state to choose from."""
         return False
 
-    def __call__(
-        self,
-        start: Mapping[str, State],
-        contributions: Sequence[Contribution],
-        memory: State | None = None,
-    ) -> dict[str, State]:
-        """Return the shared state with which each site begins the next round.
+    def candidates(
+        self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
+    ) -> dict[str, Candidates]:
+        """Return one or more states of which each site takes the one with its own least validation loss.
 
-        The result does not depend on the order of ``contributions``.
+        Of equals a site takes the first. The result does not depend on the order of ``contributions``.
 
         Args:
             start: the state with which each site began this round, by site; its present state where the rule
                 does not need that.
             contributions: the sites that finished the round; a failed site is not among them.
-            memory: what the rule remembers from round to round, written in place; None for an empty one.
+            memory: what the rule remembers from round to round, written in place.
 
         Returns:
-            A state for every site of ``start``, whether it contributed or not. Its tensors may be other
+            Candidates for every site of ``start``, whether it contributed or not. Their tensors may be other
             sites' too, or the site's own of ``start`` and ``contributions``; they are to be read only.
 
         Raises:
             TrainingError: there is no contribution, two of one site, one of an unknown site, or their
                 tensors do not agree, are not floating point or not finite.
         """
-        return self.combine(start, _checked(start, contributions), {} if memory is None else memory)
-
-    def candidates(
-        self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
-    ) -> dict[str, Candidates]:
-        """Return one or more states of which each site takes the one with its own least validation loss.
-
-        Of equals a site takes the first. Arguments and errors are those of :meth:`__call__`.
-        """
         return self.propose(start, _checked(start, contributions), memory)
 
     def propose(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
     ) -> dict[str, Candidates]:
-        """Do what :meth:`candidates` promises, for what :meth:`combine` gets; by default one state each."""
+        """Do what :meth:`candidates` promises, for contributions that are checked and in order of site.
+
+        By default each site has one state to begin with, that of :meth:`combine`.
+        """
         states = self.combine(start, contributions, memory)
         return {site: Candidates(state) for site, state in states.items()}
 
-    def check(self, names: Sequence[str]) -> None:  # noqa: B027 - most rules fit every job
+    def check(self, names: Sequence[str]) -> None:
         """Check before the first round that the rule fits a job whose shared tensors have these names.
 
         Raises:
             ConfigError: it does not.
         """
 
-    @abstractmethod
     def combine(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
     ) -> dict[str, State]:
-        """Do what :meth:`__call__` promises, for contributions that are checked and in order of site."""
+        """Return the one state with which each site begins; arguments are those of :meth:`propose`."""
+        raise NotImplementedError
 
 
-class WeightedMean(Rule):
+class WeightedMean(Rule, ABC):
     """A rule that gives every site the same weighted mean of the contributions."""
 
     @abstractmethod

@@ -54,8 +54,8 @@ class ConflictAverse(Rule):
         for name, first in contributions[0].state.items():
             total = torch.zeros_like(first, dtype=torch.float64)
             for contribution, coefficient in zip(contributions, coefficients, strict=True):
-                begun = start[contribution.site][name].double()
-                total += begun / len(contributions) + coefficient * (contribution.state[name] - begun)
+                before = start[contribution.site][name].double()
+                total += before / len(contributions) + coefficient * (contribution.state[name] - before)
             shared[name] = total.to(first.dtype)
         return dict.fromkeys(start, shared)
 

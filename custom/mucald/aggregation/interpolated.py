@@ -84,13 +84,6 @@ class Interpolated(Rule):
         """Check that every tensor belongs to a block."""
         self._blocks_of(names)
 
-    def combine(
-        self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
-    ) -> dict[str, State]:
-        """Return each site's candidate nearest to its own state."""
-        found = self.propose(start, contributions, memory)
-        return {site: candidates.state(0) for site, candidates in found.items()}
-
     def propose(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
     ) -> dict[str, Candidates]:

@@ -32,8 +32,8 @@ from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.aggregator import Aggregator
 from mucald.methods.split.server.discriminators import Discriminators
 from mucald.methods.split.server.method import SplitServerMethod
+from mucald.methods.split.site.exchange import Exchange, NoisedProxies
 from mucald.methods.split.site.release import Released
-from mucald.methods.split.wire.exchange import Exchange, NoisedProxies
 from mucald.methods.split.wire.messages import Phase
 from mucald.nets import backbone_of
 from mucald.wire.traffic import Traffic

@@ -18,9 +18,9 @@ from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.endpoint import SplitServer
 from mucald.methods.split.server.shared_networks import CopyPlan
 from mucald.methods.split.server.site_copy import SiteCopy
+from mucald.methods.split.site.exchange import Exchange
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
-from mucald.methods.split.wire.exchange import Exchange
 from mucald.methods.split.wire.messages import Phase
 
 

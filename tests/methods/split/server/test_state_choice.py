@@ -23,7 +23,7 @@ from tiny_job import (
 from mucald.aggregation import Candidates
 from mucald.errors import ConfigError, WireError
 from mucald.methods.split.server.state_choice import StateChoice
-from mucald.methods.split.wire.exchange import Exchange
+from mucald.methods.split.site.exchange import Exchange
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode
 
 BLOCKS = {"encoder": ["crdm1", "middle"], "decoder": ["middle.decoder", "middle.to_features", "crdm2"]}

@@ -215,6 +215,14 @@ def test_a_refusal_of_the_server_ends_the_task_with_its_reason(tmp_path):
         federation.work("north", SiteTask("train", 1, federation.coordinator.run_id))
 
 
+def test_a_task_that_brings_tensors_is_refused(tmp_path):
+    federation = Federation(tiny_config(PLAIN), tmp_path)
+    federation.run(1)
+    task, site = federation.open_next(), federation.sites["north"]
+    with pytest.raises(WireError, match="the server sent 'w' with a task"):
+        site.run(task, {"w": torch.zeros(1)}, partial(federation.coordinator.handle, "north"))
+
+
 def test_the_test_uses_the_best_rounds_weights_of_both_sides(tmp_path):
     """The second round is spoilt on purpose, so the first is the best and has to come back."""
     config = tiny_config(PLAIN, training={"local_epochs": 8}, optimiser={"segmentation": 0.01})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recording import Recording, record_run
+from recording import Recording, private_chunks, record_run
 from tiny_job import EXACT_WIRE, disclosed, flat_numbers, site_data, tiny_config, write_policy
 
 from mucald.data.images.phantoms import PHANTOMS
@@ -134,32 +134,6 @@ def test_what_crosses_as_latent_is_what_was_released_and_far_from_the_clean_one(
         # SNR 0.16 at level 300: scaled back, the error is six times the signal.
         error = (sent / math.sqrt(float(CosineSchedule(400).alpha_bar(300))) - clean.detach()).square().mean()
         assert float(error) > 4
-
-
-def private_chunks(recording: Recording) -> list[bytes]:
-    """Return stretches of bytes of everything that must not cross, in every form that the wire knows."""
-    noises = [released.noise for released in recording.released]
-    chunks = []
-    for tensor in [*recording.clean, *noises]:
-        for name in ("float32", "bfloat16", "int8"):
-            chunks.append(FORMATS[name].encode(tensor)[-48:])
-    for site in ("north", "south"):
-        data = site_data(tiny_config(), site, recording.run.folder / "home" / site)
-        for split in (data.train, data.validation, data.test):
-            for index in range(len(split)):
-                labels = split.labels[index]
-                rows = labels[labels.float().std(dim=1) > 0]
-                chunks += [
-                    rows.to(kind).numpy().tobytes() for kind in (torch.uint8, torch.int64, torch.float32)
-                ]
-                pixels = split.pixels[index, :, 6:8]
-                chunks += [
-                    pixels.numpy().tobytes(),
-                    (pixels / 255).numpy().tobytes(),
-                    pixels.float().numpy().tobytes(),
-                ]
-                chunks.append(split.measures[index].numpy().tobytes())
-    return [chunk for chunk in chunks if len(set(chunk)) > 1]
 
 
 def test_no_message_holds_a_clean_latent_its_noise_an_image_a_mask_or_a_proxy(recording):

@@ -77,8 +77,8 @@ class RoundStart:
         if not self._mu:
             return None
         norms = []
-        begun = self._noted.tensors([f"{_MIDDLE}{name}" for name in middle])
-        for parameter, start in zip(middle.values(), begun, strict=True):
+        noted = self._noted.tensors([f"{_MIDDLE}{name}" for name in middle])
+        for parameter, start in zip(middle.values(), noted, strict=True):
             offset = parameter - start
             norms.append(offset.norm())
             if parameter.grad is not None:

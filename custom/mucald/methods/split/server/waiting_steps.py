@@ -23,14 +23,6 @@ class StartedStep:
     total: Tensor
 
 
-@dataclass
-class _Waiting:
-    """A step: the shape of the features that the site was given, and how to get at its graph."""
-
-    shape: torch.Size
-    graph: Callable[[], StartedStep]
-
-
 class WaitingSteps:
     """The steps of one site that wait for their gradients, the last ``depth`` that were started.
 
@@ -44,7 +36,8 @@ class WaitingSteps:
 
     def __init__(self, depth: int):
         self._depth = depth
-        self._steps: dict[int, _Waiting] = {}
+        # The shape of the features that the site was given, and how to get at the graph.
+        self._steps: dict[int, tuple[torch.Size, Callable[[], StartedStep]]] = {}
 
     def begin(self, step: int, forward: Callable[[], StartedStep], features: Callable[[], Tensor]) -> Tensor:
         """Begin a step and return its features x̂2 (B, L, h, w), detached.
@@ -60,10 +53,10 @@ class WaitingSteps:
         if self._depth == 1:
             started = forward()
             given = started.run.second.denoised.detach()
-            self._steps[step] = _Waiting(given.shape, lambda: started)
+            self._steps[step] = given.shape, lambda: started
         else:
             given = features()
-            self._steps[step] = _Waiting(given.shape, forward)
+            self._steps[step] = given.shape, forward
         for old in list(self._steps)[: -self._depth]:
             del self._steps[old]
         return given
@@ -76,10 +69,11 @@ class WaitingSteps:
         """
         if step not in self._steps:
             raise TrainingError(f"no forward pass of step {step} is waiting for its gradient")
-        shape = self._steps[step].shape
+        shape, graph = self._steps[step]
         if gradient.shape != shape:
             raise TrainingError(f"gradient has shape {tuple(gradient.shape)}, not {tuple(shape)}")
-        return self._steps.pop(step).graph()
+        del self._steps[step]
+        return graph()
 
     def clear(self) -> None:
         """Forget all steps."""

@@ -11,9 +11,9 @@ from mucald.data.prefetch import one_ahead
 from mucald.data.site_data import Batch, SiteData
 from mucald.methods.split.algorithms import Part
 from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.site.exchange import Exchange, NoisedProxies
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments, StepResult
-from mucald.methods.split.wire.exchange import Exchange, NoisedProxies
 from mucald.methods.split.wire.messages import Phase
 
 Plan = Sequence[tuple[Part, Tensor]]

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from mucald.data.order import shuffled
-from mucald.data.site_data import Batch, SiteData
+from mucald.errors import WireError
 from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.disclosures import disclosures
+from mucald.methods.split.site.exchange import Exchange
 from mucald.methods.split.site.fresh import FreshReleases
 from mucald.methods.split.site.once import SingleReleases
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
-from mucald.methods.split.wire.exchange import Exchange
 from mucald.methods.split.wire.messages import Phase
 from mucald.methods.split.wire.weight_vector import from_vector, to_vector
 from mucald.metrics import segmentation as metrics
@@ -74,15 +74,20 @@ class SplitSite(Resumable):
         carried_out, images = replace(self._config, release=self._release.config), self._data.images_per_case
         return account(disclosures(carried_out, images), images)
 
-    def run(self, task: SiteTask, received: State, send: Send) -> Outcome:  # noqa: ARG002 - none are sent
+    def run(self, task: SiteTask, received: State, send: Send) -> Outcome:
         """Do what the server asks.
 
         Returns:
             a report of plain numbers, ready for JSON; it is all that the server learns beside the messages.
 
         Raises:
+            WireError: the task brings tensors, which no split job's does.
             MucaldError: see the steps; the next task then begins with the last complete round.
         """
+        if received:
+            raise WireError(
+                f"the server sent '{min(received)}' with a task; a split job's tasks bring no tensors"
+            )
         start, exchange = time.perf_counter(), Exchange(send, self._config, self.name, task.round)
         self._restore(task.counted(self.name), task.is_new(self.name))
         # Until the task is done, the state in memory is that of no complete round.

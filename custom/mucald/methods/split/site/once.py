@@ -18,12 +18,12 @@ from mucald.data.order import shuffled
 from mucald.data.prefetch import one_ahead
 from mucald.data.site_data import Batch, SiteData
 from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.site.exchange import Exchange
 from mucald.methods.split.site.fresh import FreshReleases, Plan
 from mucald.methods.split.site.pipeline import Pipeline
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments, StepResult
 from mucald.methods.split.site.stand_in import StandIn
-from mucald.methods.split.wire.exchange import Exchange
 from mucald.methods.split.wire.messages import Phase
 from mucald.metrics.scoring import in_order
 from mucald.state.checkpoint import with_prefix, without_prefix

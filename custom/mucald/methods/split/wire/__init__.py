@@ -1,1 +1,1 @@
-"""The messages of split learning and a site's half of the protocol."""
+"""The protocol of split learning: phases, fields, and how weights cross."""

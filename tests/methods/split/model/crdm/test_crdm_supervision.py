@@ -130,12 +130,6 @@ def _probe_of(observation: Observation, key) -> Tensor:
     return torch.sign(seen[1] - seen[0])
 
 
-def test_sure_with_the_estimate_at_hand_is_the_same_loss():
-    network, (_, observation) = _network(), _observation(0, 300)
-    at_hand = Observation(observation.x_t, observation.t, estimate=network(observation.x_t, observation.t))
-    assert torch.equal(sure(network, at_hand, SCHEDULE, ("k",)), sure(network, observation, SCHEDULE, ("k",)))
-
-
 def test_sure_treats_each_sample_at_its_own_level():
     _, first = _observation(0, 200)
     _, second = _observation(1, 300)

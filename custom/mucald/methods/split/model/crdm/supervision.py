@@ -32,20 +32,16 @@ class Observation:
     Args:
         x_t: noised latent (B, C, H, W).
         t: level of each sample, int64 (B,).
-        estimate: ``denoise(x_t, t)`` where it is at hand already; it saves ``sure`` a third of its passes.
-            A loss never sends gradients into ``x_t`` by itself, but it does so through an estimate that was
-            computed from an ``x_t`` that requires them.
         noise: ε (B, C, H, W), for the loss ``epsilon`` alone. It gives the clean latent away.
     """
 
     x_t: Tensor
     t: Tensor
-    estimate: Tensor | None = None
     noise: Tensor | None = None
 
     def estimated_by(self, denoise: Denoise) -> Tensor:
-        """Return x̂0, computed only if it is not at hand."""
-        return denoise(self.x_t.detach(), self.t) if self.estimate is None else self.estimate
+        """Return x̂0; no gradient reaches ``x_t``."""
+        return denoise(self.x_t.detach(), self.t)
 
 
 def sure(denoise: Denoise, observation: Observation, schedule: CosineSchedule, key: Key) -> Tensor:
