@@ -2,42 +2,37 @@
 
 from dataclasses import dataclass
 
-from mucald.config.common import NetworkConfig, require, require_at_least
+from mucald.config.common import NetworkConfig
 from mucald.config.job import JobConfig
+from mucald.config.keys import Section, key, section
 
 
-@dataclass(frozen=True)
-class PooledOptimiser:
-    """AdamW; ``clip_norm`` bounds the gradient of front and back end, and that of the middle network."""
+@dataclass(frozen=True, kw_only=True)
+class PooledOptimiser(Section):
+    """AdamW."""
 
-    learning_rate: float
-    weight_decay: float
-    clip_norm: float
+    learning_rate: float = key("learning rate", 0.001, at_least=0)
+    weight_decay: float = key("weight decay", 0.01, at_least=0)
+    clip_norm: float = key(
+        "bound of the gradient's norm, once over front and back end and once over the middle network",
+        1.0,
+        above=0,
+    )
 
-    def __post_init__(self) -> None:
-        require_at_least(0, self, "learning_rate", "weight_decay")
-        require(self.clip_norm > 0, "clip_norm must be positive")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PooledConfig(JobConfig):
-    """A job of the family ``pooled``.
+    """A job of the family ``pooled``: one model on the data of all sites, in one place."""
 
-    ``participant``: the one that trains, which holds the data of all ``sites``.
-    ``clip``: bound of the standardised latent between front end and middle network, as in a split job.
-    ``cross_entropy``: weight of the cross-entropy beside the Dice loss.
-    """
-
-    participant: str
+    participant: str = key("who trains; holds the data of all `sites`", "pooled")
     network: NetworkConfig
-    clip: float
-    cross_entropy: float
-    optimiser: PooledOptimiser
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.clip > 0, "clip must be positive")
-        require_at_least(0, self, "cross_entropy")
+    clip: float = key(
+        "bound of the standardised latent between front end and middle network, as in a split job",
+        3.0,
+        above=0,
+    )
+    cross_entropy: float = key("weight of cross-entropy beside Dice", 0.5, at_least=0)
+    optimiser: PooledOptimiser = section(PooledOptimiser)
 
     def learning_rates(self) -> dict[str, float]:
         """Return the one learning rate."""
