@@ -2,15 +2,17 @@ import importlib
 import json
 
 import pytest
-from tiny_job import REPOSITORY
+from shrunk_jobs import JOBS, ROOT
+from tiny_job import CPU, Clock
 
-from mucald.aggregation import make_rule
+from mucald.federation.admission import check_participants
+from mucald.federation.attendance import Attendance
+from mucald.federation.method import ServerContext
+from mucald.methods import family_of
 from mucald.methods.jobs import load_job
-from mucald.methods.split.algorithms import make_algorithm, participants
-from mucald.methods.split.server.segments import ServerSegments
-from mucald.tasks import get_task
-
-JOBS = sorted(path.parent for path in (REPOSITORY / "jobs").glob("*/meta.json"))
+from mucald.nets import backbone_of
+from mucald.privacy.policy import OPEN, check_disclosures
+from mucald.state.checkpoint import CheckpointStore
 
 
 @pytest.fixture(params=JOBS, ids=lambda path: path.name)
@@ -19,16 +21,19 @@ def job(request):
 
 
 def test_there_are_jobs():
-    assert REPOSITORY / "jobs/mucald" in JOBS
+    assert ROOT / "mucald" in JOBS
 
 
-def test_the_configuration_is_whole_and_can_be_built(job):
+def test_the_configuration_is_whole_and_can_be_built(job, tmp_path):
     config, sites = load_job(job)
-    assert set(sites) == set(participants(config))
-    make_algorithm(config.algorithm).check(config)
-    make_rule(config.aggregation.rule, config.aggregation.args)
-    for site in config.sites:
-        ServerSegments(config, get_task(config.site(site).task))
+    family = family_of(config.method)
+    assert set(sites) == set(family.participants(config))
+    check_participants(family, config, sites)
+    attendance = Attendance(0, Clock())
+    context = ServerContext("run", CheckpointStore(tmp_path / "run"), tmp_path, CPU, attendance)
+    family.server(config, sites, context).begin_round(0)
+    backbone_of(config.network).check_image_size(config.data.image_size)
+    check_disclosures(OPEN, "embryo", family.disclosures(config))
 
 
 def test_names_and_numbers_of_sites_agree(job):
