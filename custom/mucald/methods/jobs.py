@@ -75,7 +75,8 @@ def _check_family(key: str, method: str) -> None:
     owners = [name for name in FAMILIES if _has_key(name, key)]
     if owners:
         raise ConfigError(
-            f"the key '{key}' is one of the method {' and '.join(owners)}, but this job has the method '{method}'"
+            f"the key '{key}' is one of the method {' and '.join(owners)}, but this job has the method "
+            f"'{method}'"
         )
 
 

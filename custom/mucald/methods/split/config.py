@@ -75,7 +75,6 @@ class CrdmConfig(Section):
     causal_hidden: int = key("hidden width of each mechanism of the causal model", 128, at_least=1)
     denoiser: bool = key("`false` passes noised latents on as they are")
     denoiser_width: int = key("channels of the denoiser", allowed="a multiple of 8")
-    prediction: Literal["v", "x0"] = key("what the denoiser's output stands for", "v")
     supervision: Supervision = key(
         "what it learns from at split 1; `epsilon` gives the noise, hence the clean latent, to the server",
         "sure",
