@@ -22,7 +22,8 @@ class Key:
         at_most: greatest value.
         allowed: what its type does not say, in words, such as its unit.
         registry: full name of the mapping whose keys are the values allowed, such as
-            ``mucald.aggregation.RULES``; what builds the thing refuses others.
+            ``mucald.aggregation.RULES``, or whose classes have the arguments allowed as fields; what builds
+            the thing refuses others.
     """
 
     meaning: str
@@ -51,18 +52,19 @@ class Key:
 def key(meaning: str, **facts: Any) -> Any: ...
 @overload
 def key(meaning: str, default: T, **facts: Any) -> T: ...
-def key(meaning: str, default: Any = dataclasses.MISSING, **facts: Any) -> Any:
+def key(meaning: str, default: Any = dataclasses.MISSING, *, secret: bool = False, **facts: Any) -> Any:
     """Return the field of a key, for the body of a dataclass.
 
     Args:
         meaning: one line for the reference.
         default: its value where a file does not give it; without one every file must.
+        secret: whether its value stays out of logs.
         facts: further fields of :class:`Key`.
     """
     metadata = {_KEY: Key(meaning, **facts)}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
 
 
 def section(cls: type[T]) -> T:

@@ -97,7 +97,10 @@ def _nearest(key: str, known: list[str]) -> str:
     return f"; did you mean '{alike[0]}'?" if alike else closest(key, known)
 
 
+def replaced_whole(name: str, value: Any) -> bool:
+    """Return whether a new value of a section takes the place of all its keys."""
+    return name in OPEN or not isinstance(value, dict) or any(choice in value for choice in _CHOICES)
+
+
 def _is_merged(name: str, present: Any, value: Any) -> bool:
-    """Return whether a section's keys are set one by one, rather than the whole of it."""
-    replaced = name in OPEN or (isinstance(value, dict) and any(choice in value for choice in _CHOICES))
-    return isinstance(present, dict) and isinstance(value, dict) and not replaced
+    return isinstance(present, dict) and not replaced_whole(name, value)

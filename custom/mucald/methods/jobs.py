@@ -99,14 +99,23 @@ def load_base(name: Any) -> JobConfig:
 
 
 def _load_base(name: Any, through: tuple[str, ...]) -> JobConfig:
+    content = read_base(name)
+    if name in through:
+        raise ConfigError(f"the base '{name}' leads back to itself: {' → '.join((*through, name))}")
+    return _parse(content, (*through, name))
+
+
+def read_base(name: Any) -> dict[str, Any]:
+    """Return the content of the base called ``name`` as it stands, which may have a base of its own.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest and all known ones.
+    """
     known = base_names()
     if name not in known:
         raise ConfigError(f"unknown base '{name}'{closest(str(name), known)} (known: {', '.join(known)})")
-    if name in through:
-        raise ConfigError(f"the base '{name}' leads back to itself: {' → '.join((*through, name))}")
     family, _, file = name.partition("/")
-    text = (_bases(family) / f"{file}.json").read_text("utf-8")
-    return _parse(parse_json(text, f"base {name}"), (*through, name))
+    return parse_json((_bases(family) / f"{file}.json").read_text("utf-8"), f"base {name}")
 
 
 def base_names() -> list[str]:

@@ -22,7 +22,7 @@ class PooledOptimiser(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class PooledConfig(JobConfig):
-    """A job of the family ``pooled``: one model on the data of all sites, in one place."""
+    """Training on pooled data: one model on the images of all sites, in one place."""
 
     participant: str = key("who trains; holds the data of all `sites`", "pooled")
     network: NetworkConfig

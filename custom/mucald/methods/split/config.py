@@ -146,7 +146,7 @@ class AlgorithmConfig(Section):
     """What sites and server do beyond training copies and averaging them."""
 
     name: str = key("the algorithm", registry="mucald.methods.split.algorithms.ALGORITHMS")
-    args: dict[str, Any] = key("its arguments", {}, allowed="keys of the algorithm")
+    args: dict[str, Any] = key("its arguments", {}, registry="mucald.methods.split.algorithms.ALGORITHMS")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class AggregationConfig(Section):
     """How the sites' copies become the next round's."""
 
     rule: str = key("the rule", registry="mucald.aggregation.RULES")
-    args: dict[str, Any] = key("its arguments", {}, allowed="keys of the rule")
+    args: dict[str, Any] = key("its arguments", {}, registry="mucald.aggregation.RULES")
     statistics: bool = key("running means and variances of `batch` normalisation are averaged too", False)
 
 
@@ -176,7 +176,7 @@ class WireConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig(JobConfig):
-    """A job of the family ``split``.
+    """Split learning: sites hold the first and last layers, the server the rest; each step crosses the wire.
 
     Raises:
         ConfigError: on reading, if a key is unknown, missing or of the wrong type.
