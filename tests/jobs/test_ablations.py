@@ -1,33 +1,27 @@
-"""What a job says, and what each ablation is truly without."""
+"""What each ablation and baseline is truly without."""
 
 import dataclasses
-import json
-import logging
-from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from recording import Recording, record_run
-from shrunk_jobs import JOBS, ROOT, resolved, shrunk
+from seen_jobs import Seen
+from shrunk_jobs import JOBS, resolved, shrunk
 from tiny_job import run_job
 
-from mucald.config.merge import differences
-from mucald.methods.jobs import base_of
-from mucald.methods.split.algorithms import ALGORITHMS
-from mucald.methods.split.wire.messages import Field, decode
+from mucald.methods.split.wire.messages import Field
 from mucald.state.checkpoint import load_checkpoint, without_prefix
 from mucald.wire.codec import FORMATS
 
+pytestmark = pytest.mark.xdist_group("jobs")
+
 WITHOUT_NOISE = "WITHOUT noise"
 TOGETHER = "TOGETHER"
-POOLED = {"baseline_centralized": "pooled"}
-"""Jobs in which one participant holds the data of all sites, and its name."""
+POOLED = {"baseline_centralized"}
 
-# Another backbone changes nothing that the runs below look at, and is slow to build.
+# Another backbone changes nothing that the tests below look at.
 RUN = [job.name for job in JOBS if resolved(job)["network"]["backbone"] == "unet"]
+SPLIT = [job for job in RUN if resolved(job)["method"] == "split"]
 PLAIN_BASELINES = [
     "baseline_splitfed",
     "baseline_splitfed_v2",
@@ -38,7 +32,6 @@ PLAIN_BASELINES = [
     "baseline_mocha",
     "baseline_fedbone",
 ]
-SPLIT = [job for job in RUN if job not in POOLED]
 
 CRDM = ("crdm1.encoder.", "crdm1.denoiser.", "crdm2.encoder.", "crdm2.denoiser.")
 CAUSAL = ("crdm1.causal.", "crdm2.causal.", "prior.", "posterior.")
@@ -51,132 +44,6 @@ ALL_TERMS = SITE_TERMS | CAUSAL_TERMS | DIFFUSION_TERMS | ADVERSARIAL_TERMS | {"
 PROXIES = {Field.PROXIES, Field.PROXY_MASK}
 TENSORS = {Field.LATENT, Field.LEVEL, Field.FEATURES, Field.FEATURE_GRADIENT, Field.LATENT_GRADIENT}
 WIRE = TENSORS | {Field.COUNTERS}
-
-
-@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
-def test_a_job_says_what_differs_from_its_base_in_a_dozen_lines_and_nothing_else(job):
-    text = (job / "app/config/mucald.json").read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 12
-    content, base = json.loads(text), base_of(job)
-    assert base is not None
-    found = differences(base.to_dict(), resolved(job))
-    for key in ("name", "description"):
-        assert content[key] == found.pop(key, base.to_dict()[key])
-    for key in content.get("set", {}):
-        assert any(f"{one}.".startswith(f"{key}.") for one in found), f"{key} is as in the base"
-
-
-@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
-def test_the_other_files_are_those_of_the_main_job(job):
-    def files(folder: Path) -> dict[str, bytes]:
-        paths = (path for path in folder.rglob("*") if path.is_file())
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-
-    own, main = files(job), files(ROOT / "mucald")
-    assert own.keys() == main.keys()
-    assert {name for name in own if own[name] != main[name]} <= {"meta.json", "app/config/mucald.json"}
-    expected = json.loads(main["meta.json"]) | {"name": job.name}
-    if job.name in POOLED:
-        expected |= {"min_clients": 1, "deploy_map": {"app": ["server", POOLED[job.name]]}}
-    assert json.loads(own["meta.json"]) == expected
-
-
-@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
-def test_a_job_says_what_it_is(job):
-    content = resolved(job)
-    assert content["name"] == job.name
-    others = [resolved(other)["description"] for other in JOBS if other != job]
-    assert content["description"] not in others
-    assert (TOGETHER in content["description"]) is (job.name in POOLED)
-    sends_clean = job.name not in POOLED and not content["release"]["noised"]
-    assert (WITHOUT_NOISE in content["description"]) is sends_clean
-
-
-@pytest.mark.parametrize("method", ["split", "pooled"])
-def test_all_jobs_of_a_method_have_the_same_sites_data_schedule_and_seed(method):
-    contents = [resolved(job) for job in JOBS if resolved(job)["method"] == method]
-    reference = resolved("mucald")
-    for content in contents:
-        for key in ("sites", "data", "training", "seed"):
-            assert content[key] == reference[key], (content["name"], key)
-
-
-def test_every_algorithm_is_used_by_a_job():
-    used = {content["algorithm"]["name"] for content in map(resolved, JOBS) if "algorithm" in content}
-    assert used == set(ALGORITHMS)
-
-
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """A recorded run of a shrunk job, and the server's warnings."""
-
-    recording: Recording
-    warnings: list[str]
-
-    @property
-    def results(self) -> dict[str, Any]:
-        return self.recording.run.results
-
-    def disclosed(self, kind: str) -> dict[str, Any] | None:
-        """Return what the results say of a kind of disclosure; None if the job does not disclose it."""
-        found = [one for one in self.results["privacy"]["disclosures"] if one["kind"] == kind]
-        assert len(found) <= 1
-        return found[0] if found else None
-
-    @property
-    def parameters(self) -> dict[str, torch.Tensor]:
-        """Names and values of the server's networks for one site."""
-        return load_checkpoint(self.recording.run.server / "models/embryo.safetensors")[0]
-
-    @property
-    def last_round(self) -> dict[str, Any]:
-        return self.results["rounds"][-1]
-
-    @property
-    def terms(self) -> set[str]:
-        """Names of the loss terms of the last round, when every ramp is at its end."""
-        return set(self.last_round["sites"]["embryo"]["losses"])
-
-    @property
-    def gradients(self) -> dict[str, float]:
-        return self.last_round["sites"]["embryo"]["gradients"]
-
-    def fields(self) -> Iterator[dict[Field, torch.Tensor]]:
-        """Yield what every message carried."""
-        for _, request, reply in self.recording.messages:
-            yield decode(request).fields
-            yield decode(reply).fields
-
-    @property
-    def wire(self) -> set[Field]:
-        return {field for fields in self.fields() for field in fields}
-
-    @property
-    def levels(self) -> set[int]:
-        return {int(t) for fields in self.fields() if Field.LEVEL in fields for t in fields[Field.LEVEL]}
-
-    def has(self, *prefixes: str) -> bool:
-        """Return whether the server holds a parameter whose name begins so."""
-        return any(name.startswith(prefixes) for name in self.parameters)
-
-
-@pytest.fixture(scope="module")
-def seen(tmp_path_factory) -> Callable[[str], Seen]:
-    """Run a job once for all tests of this module."""
-
-    @cache
-    def run(job: str) -> Seen:
-        warnings: list[str] = []
-        handler = logging.Handler(logging.WARNING)
-        handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
-        log = logging.getLogger("mucald")
-        log.addHandler(handler)
-        try:
-            return Seen(record_run(shrunk(job), tmp_path_factory.mktemp(job)), warnings)
-        finally:
-            log.removeHandler(handler)
-
-    return run
 
 
 @pytest.mark.parametrize("job", SPLIT)
