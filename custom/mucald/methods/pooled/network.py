@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from mucald import optimisers, randomness
 from mucald.data.dataset import SiteData
 from mucald.errors import TrainingError
-from mucald.inference.model_files import TrainedModel
+from mucald.federation.method import TrainedModel
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.methods.pooled.config import PooledConfig
-from mucald.methods.split.site.segments import StepResult
 from mucald.nets import back_end_of, backbone_of
 from mucald.nets.latent import bounded
 from mucald.state.averages import gradient_norm
@@ -35,6 +34,14 @@ class Best:
 
     weights: dict[str, Tensor]
     dice: float = -1.0
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Mean losses of one training step, and the parts' gradient norms before clipping."""
+
+    losses: dict[str, float]
+    gradients: dict[str, float]
 
 
 class PooledNetwork:
