@@ -1,6 +1,6 @@
 """What the documents say of files, keys, messages and tasks is what the code has."""
 
-import dataclasses
+import importlib.util
 import json
 import re
 import subprocess
@@ -8,26 +8,20 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mucald.aggregation import RULES
-from mucald.config.common import SiteConfig
+from mucald.config.merge import dotted_keys
 from mucald.data.layouts import LAYOUTS
-from mucald.data.site_file import SiteFile
 from mucald.federation import report
-from mucald.methods.jobs import load_job
-from mucald.methods.split.algorithms import ALGORITHMS
+from mucald.methods.jobs import base_names, load_job
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS, causal_task
-from mucald.methods.split.config import Ramp, SplitConfig
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
-from mucald.methods.split.model.crdm.supervision import SUPERVISION
 from mucald.methods.split.server.method import SplitServerMethod
 from mucald.methods.split.wire import messages
-from mucald.methods.split.wire.messages import PAYLOAD_TYPES, REPLIES, REQUESTS, Field, Kind, Phase
+from mucald.methods.split.wire.messages import Field, Kind, Phase
 from mucald.metrics.names import NAMES
-from mucald.nets import BACKBONES
 from mucald.privacy.disclosure import KINDS
 from mucald.results.table import results_table
 from mucald.tasks import TASKS
@@ -127,58 +121,53 @@ def test_folder_map_is_true():
     assert {f"custom/mucald/{package}/" for package in packages} <= listed
 
 
-def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for field in dataclasses.fields(value):
-        key, content = prefix + field.name, getattr(value, field.name)
-        if key == "sites":
-            yield from ((f"sites.<site>.{f.name}", f.default) for f in dataclasses.fields(SiteConfig))
-        elif dataclasses.is_dataclass(content) and not isinstance(content, Ramp):
-            yield from flatten(content, f"{key}.")
-        else:
-            yield key, dataclasses.asdict(content) if isinstance(content, Ramp) else content
+def reference(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, REPOSITORY / "tools/reference.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_configuration_table_has_every_key_with_the_shipped_value_and_no_other():
-    config, _ = load_job(JOB)
-    assert isinstance(config, SplitConfig)
-    table = keyed_rows(section(read("docs/configuration.md"), "## `mucald.json`"))
-    ramp = {field.name for field in dataclasses.fields(Ramp)}
-    expected = dict(flatten(config))
-    assert table.keys() == expected.keys() | ramp
-    for key, value in expected.items():
-        shipped = table[key][0].strip("()`")
-        if value is dataclasses.MISSING:
-            assert shipped == "required", key
-        else:
-            assert json.loads(shipped) == json.loads(json.dumps(value)), key
+def test_the_tables_of_the_configuration_are_what_the_command_writes():
+    done = reference("--check")
+    assert done.returncode == 0, done.stderr
 
 
-def test_jobs_tables_have_every_job_with_what_it_changes_and_no_other():
+def test_the_command_tells_of_a_table_that_is_not_as_the_code_says(tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("reference", REPOSITORY / "tools/reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    document = tmp_path / "configuration.md"
+    monkeypatch.setattr(tool, "DOCUMENT", document)
+    whole = read("docs/configuration.md")
+    row = "| `release.noised` |"
+    for text, message in (
+        (whole.replace(row, "| `release.noise` |"), "run python tools/reference.py"),
+        (whole.replace("<!-- jobs: end -->", ""), "lacks the comments"),
+    ):
+        document.write_text(text, encoding="utf-8")
+        assert tool.main(["--check"]) == 1
+        assert message in capsys.readouterr().err
+        assert document.read_text(encoding="utf-8") == text, "--check writes nothing"
+    document.write_text(whole.replace(row, "| `release.noise` |"), encoding="utf-8")
+    assert tool.main([]) == 0
+    assert document.read_text(encoding="utf-8") == whole
+
+
+def test_every_key_of_every_job_and_every_job_has_its_row():
     text = read("docs/configuration.md")
-    baselines, ablations = (keyed_rows(section(text, f"### {title}")) for title in ("Baselines", "Ablations"))
-    table = keyed_rows(section(text, "## Jobs")) | ablations | baselines
-    assert table.keys() == {path.parent.name for path in REPOSITORY.glob("jobs/*/meta.json")}
-    for name, (_, differences) in table.items():
-        reference = (
-            "baseline_splitfed" if name in baselines else "mucald_fresh" if name in ablations else "mucald"
-        )
-        own, other = (dict(flatten(load_job(JOB.with_name(job))[0])) for job in (name, reference))
-        documented = re.findall(r"`([\w.]+)` = `([^`]+)`", differences)
-        assert {key: json.loads(value) for key, value in documented} == {
-            key: json.loads(json.dumps(value))
-            for key, value in own.items()
-            if value != other[key] and key not in ("name", "description")
-        }, name
-
-
-def test_site_file_table_has_every_key_with_its_default_and_no_other():
-    text = section(read("docs/configuration.md"), "## `site.json`")
-    table = keyed_rows(text)
-    expected = dict(flatten(SiteFile(task="kvasir", datalist="x"))) | {"task": None, "datalist": None}
-    assert table.keys() == expected.keys() | LAYOUTS.keys()
-    for key, value in expected.items():
-        shipped = table[key][0].strip("`")
-        assert (shipped == "required") if key == "task" else (json.loads(shipped) == value), key
+    table = set(re.findall(r"(?m)^\| `([^`]+)` \|", text))
+    jobs = sorted(path.parent for path in REPOSITORY.glob("jobs/*/meta.json"))
+    assert {job.name for job in jobs} | set(base_names()) <= table
+    for job in jobs:
+        keys = dotted_keys(load_job(job)[0].to_dict())
+        for key in keys:
+            if key.startswith("sites.") or any(other.startswith(f"{key}.") for other in keys):
+                continue
+            # What is within arguments and ramps has no row of its own.
+            whole = {key[:end] for end in (*(dot.start() for dot in re.finditer(r"\.", key)), len(key))}
+            assert whole & table, key
+    assert "sites.<site>.task" in table
 
 
 def test_policy_table_has_every_kind_and_limit_with_the_templates_value_and_no_other():
@@ -197,6 +186,10 @@ def test_policy_table_has_every_kind_and_limit_with_the_templates_value_and_no_o
     assert others == {key: value for key, value in template.items() if key != "discloses"}
 
 
+def test_every_layout_of_images_has_its_row():
+    assert set(keyed_rows(section(read("docs/configuration.md"), "## `site.json`"))) >= set(LAYOUTS)
+
+
 def test_privacy_account_of_the_shipped_job():
     command = [sys.executable, "tools/privacy_account.py", "jobs/mucald"]
     printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
@@ -206,37 +199,22 @@ def test_privacy_account_of_the_shipped_job():
     assert all(line in documented.splitlines() for line in table)
 
 
-@pytest.mark.parametrize(
-    ("key", "choices"),
-    [
-        ("network.backbone", BACKBONES),
-        ("crdm.supervision", SUPERVISION),
-        ("algorithm.name", ALGORITHMS),
-        ("aggregation.rule", RULES),
-        ("wire.latent", PAYLOAD_TYPES[Field.LATENT]),
-    ],
-)
-def test_choices_are_those_of_the_registry(key, choices):
-    allowed = keyed_rows(section(read("docs/configuration.md"), "## `mucald.json`"))[key][1]
-    assert set(re.findall(r"`(\w+)`", allowed)) == set(choices)
-
-
 def test_phases_and_their_content():
     table = keyed_rows(section(read("docs/protocol.md"), "### Phases"))
     assert {name: int(cells[0]) for name, cells in table.items()} == {p.name: p.value for p in Phase}
     for phase in Phase:
         _, request, reply = table[phase.name]
         required, _, optional = request.partition("(")
-        assert names(required) == {field.name for field in REQUESTS[phase].required}, phase
-        assert names(optional) == {field.name for field in REQUESTS[phase].optional}, phase
-        assert names(reply) == {field.name for field in REPLIES[phase].required}, phase
+        assert names(required) == {field.name for field in phase.spec.required}, phase
+        assert names(optional) == {field.name for field in phase.spec.optional}, phase
+        assert names(reply) == {field.name for field in phase.spec.reply}, phase
 
 
 def test_fields_and_their_types():
     table = keyed_rows(section(read("docs/protocol.md"), "### Fields"))
     assert {name: int(cells[0]) for name, cells in table.items()} == {f.name: f.value for f in Field}
     for field in Field:
-        assert set(table[field.name][2].split(", ")) == PAYLOAD_TYPES[field], field
+        assert set(table[field.name][2].split(", ")) == field.types, field
 
 
 def test_message_layout():
@@ -297,7 +275,7 @@ def test_attacks_and_what_they_know():
 
 def test_registries_that_contributors_are_sent_to_exist():
     text = section(read("CONTRIBUTING.md"), "## How to add …")
-    code = "".join(path.read_text() for path in (REPOSITORY / "custom/mucald").rglob("*.py"))
+    code = "".join(path.read_text() for path in (REPOSITORY / "custom").rglob("*.py"))
     registries = set(re.findall(r"`(_?[A-Z][A-Z_]+)`", text))
     assert {"_TASKS", "BACKBONES", "RULES", "SUPERVISION", "LAYOUTS"} <= registries
     for registry in registries:

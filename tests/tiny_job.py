@@ -81,7 +81,6 @@ CONTENT: dict[str, Any] = {
         "causal_hidden": 8,
         "denoiser": True,
         "denoiser_width": 8,
-        "prediction": "v",
         "supervision": "sure",
         "t_split2": 100,
     },

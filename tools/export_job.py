@@ -2,9 +2,9 @@
 
 Usage: ``python tools/export_job.py jobs/mucald --out exported/mucald``
 
-The folder holds configuration alone, which sites accept that forbid custom code and have this project
-installed. With ``--code`` it also holds the package under ``app/custom``, for sites that allow custom
-code and have only the packages of ``requirements.txt``.
+The folder holds configuration alone, every value of it, which sites accept that forbid custom code and have
+this project installed. With ``--code`` it also holds the package under ``app/custom``, for sites that allow
+custom code and have only the packages of ``requirements.txt``.
 """
 
 import argparse

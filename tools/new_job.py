@@ -3,8 +3,7 @@
 Usage: ``python tools/new_job.py jobs/mucald --home HOME --out jobs_local/mucald``
 
 Every folder ``HOME/<site>`` with a ``site.json`` becomes a site of the new job, with the task that the file
-names.
-All else stays as it is in the original.
+names. All else stays as it is in the original.
 """
 
 import argparse
@@ -17,8 +16,8 @@ from typing import Any
 from mucald.config.job import CONFIG_FILE
 from mucald.data.site_file import SITE_FILE, read_site_file
 from mucald.errors import ConfigError, MucaldError
-from mucald.methods.jobs import load_config, load_job
-from mucald.methods.split.algorithms import participants
+from mucald.methods import family_of
+from mucald.methods.jobs import app_of, load_config, load_job
 
 
 def new_job(original: Path, home: Path, out: Path) -> list[str]:
@@ -34,14 +33,15 @@ def new_job(original: Path, home: Path, out: Path) -> list[str]:
     if out.exists():
         raise ConfigError(f"{out} exists; choose another folder or remove it")
     shutil.copytree(original, out)
-    meta = _read(out / "meta.json")
-    ((app, _),) = meta["deploy_map"].items()
+    app, _ = app_of(original)
     config_file = out / app / "config" / CONFIG_FILE
-    config = _read(config_file)
-    config["sites"] = {site: {"task": task} for site, task in tasks.items()}
-    _write(config_file, config)
-    meta["deploy_map"] = {app: ["server", *participants(load_config(config_file.parent))]}
-    _write(out / "meta.json", meta)
+    content = _read(config_file)
+    values = content.setdefault("set", {}) if "base" in content else content
+    values["sites"] = {site: {"task": task} for site, task in tasks.items()}
+    _write(config_file, content)
+    config = load_config(config_file.parent)
+    participants = family_of(config.method).participants(config)
+    _write(out / "meta.json", _read(out / "meta.json") | {"deploy_map": {app: ["server", *participants]}})
     load_job(out)
     return list(tasks)
 

@@ -1,12 +1,13 @@
 import json
 
 import pytest
-from tiny_job import CPU, REPOSITORY, tiny_config, tiny_content, write_job
+from tiny_job import CONTENT, CPU, REPOSITORY, tiny_config, tiny_content, write_job
 
 from mucald.config.job import check_site_names
 from mucald.errors import ConfigError
 from mucald.federation.coordinator import Coordinator
-from mucald.methods.jobs import load_config, load_job
+from mucald.methods import family_of
+from mucald.methods.jobs import load_config, load_job, parse_config
 from mucald.methods.split.config import Ramp
 
 
@@ -26,12 +27,9 @@ def test_the_shipped_job_reads():
         ({"training": {"rounds": 2.5}}, "'training.rounds' must be of type int"),
         ({"training": {"rounds": 0}}, "'training': rounds must be at least 1"),
         ({"training": {"batch_size": 0}}, "'training': batch_size must be at least 1"),
-        ({"wire": {"pipeline_depth": 0}}, "'training': pipeline_depth must be at least 1"),
+        ({"wire": {"pipeline_depth": 0}}, "'wire': pipeline_depth must be at least 1"),
         ({"wire": {"pipeline_depth": 2}}, 'needs release.mode "once"; with "fresh" the next release'),
-        (
-            {"wire": {"pipeline_depth": 2}, "release": {"mode": "memoised"}},
-            'needs release.mode "once"; with "memoised"',
-        ),
+        ({"release": {"mode": "memoised"}}, r"'release.mode' must be one of \['fresh', 'once'\]"),
         ({"release": {"t": 400}}, r"'release': t must lie in \[0, 399\], not 400"),
         ({"release": {"t": -1}}, r"'release': t must lie in \[0, 399\], not -1"),
         ({"release": {"clip": 0}}, "clip must be positive"),
@@ -43,12 +41,15 @@ def test_the_shipped_job_reads():
         ({"crdm": {"t_split2": 400}}, r"crdm.t_split2 must lie in \[0, 399\]"),
         ({"crdm": {"encoder": "sem"}}, "'crdm.encoder' must be one of .* did you mean 'scm'"),
         ({"crdm": {"supervision": "shure"}}, "did you mean 'sure'"),
-        ({"crdm": {"prediction": "eps"}}, "'crdm.prediction' must be one of"),
         ({"network": {"norm": "layer"}}, "'network.norm' must be one of"),
         ({"network": {"features": [8, "16"]}}, r"'network.features\[1\]' must be of type int"),
         ({"wire": {"latent": "float16"}}, "'wire.latent' must be one of"),
         ({"losses": {"proxy": {"weight": -0.1}}}, "'losses.proxy': weight must not be negative"),
-        ({"losses": {"proxy": {"warm_up": 1.5}}}, "warm_up and ramp are fractions"),
+        ({"losses": {"proxy": {"warm_up": 1.5}}}, "'losses.proxy': warm_up must be at most 1, not 1.5"),
+        ({"losses": {"proxy": {"ramp": -0.5}}}, "'losses.proxy': ramp must not be negative"),
+        ({"release": {"gradient_clip": 0.0}}, "'release': gradient_clip must be positive"),
+        ({"release": {"gradient_noise_std": 1.0}}, "so give that too"),
+        ({"release": {"stand_in": True}}, "so let there be some"),
         ({"sites": {"north": {}}}, "missing key 'sites.north.task'"),
         ({"sites": {"north": {"task": "kvasir", "weight": 2}}}, "unknown key 'sites.north.weight'"),
         ({"min_sites": 0}, "min_sites must be at least 1"),
@@ -86,8 +87,9 @@ def test_a_wrong_key_or_value_is_named(change, message, tmp_path):
 )
 def test_a_job_that_cannot_run_is_refused_before_it_starts(change, message, tmp_path):
     config = tiny_config(change)
+    sites = list(config.sites)
     with pytest.raises(ConfigError, match=message):
-        Coordinator(config, list(config.sites), tmp_path / "home", tmp_path / "run", CPU)
+        Coordinator(family_of("split"), config, sites, tmp_path / "home", tmp_path / "run", CPU)
     assert not (tmp_path / "home").exists()
 
 
@@ -121,45 +123,46 @@ def test_a_job_without_one_app_is_refused(content, tmp_path):
 
 def test_the_digest_ignores_what_does_not_decide_the_numbers_and_nothing_else():
     reference = tiny_config()
-    same = [{"description": "else"}, {"resume_from": "latest"}, {"runtime": {"step_timeout_s": 1.0}}]
-    assert all(tiny_config(change).digest() == reference.digest() for change in same)
-
-    def other(value):
-        if isinstance(value, dict):
-            return value | {"x": 1}
-        return value + 1 if isinstance(value, int) else value + "x"
-
-    changed = {"name": "other", "seed": 8, "min_sites": 1, "sites": {"north": {"task": "ham10k"}}}
-    sections = (
-        "data",
-        "training",
-        "network",
-        "release",
-        "crdm",
-        "daca",
-        "losses",
-        "optimiser",
-        "algorithm",
-        "aggregation",
-    )
-    parts = {key: value for key, value in reference.to_dict().items() if key not in changed}
-    assert set(parts) == {*sections, "wire", "description", "resume_from", "runtime"}
-    assert all(tiny_config({key: value}).digest() != reference.digest() for key, value in changed.items())
-    assert tiny_config(wire={"latent": "float32"}).digest() != reference.digest()
-    assert tiny_config(losses={"proxy": {"ramp": 0.5}}).digest() != reference.digest()
-    assert tiny_config(aggregation={"statistics": True}).digest() != reference.digest()
+    changes = {
+        "method": None,  # The method of a whole configuration decides its other keys.
+        "name": "other",
+        "description": "else",
+        "seed": 8,
+        "min_sites": 1,
+        "resume_from": "latest",
+        "sites": {"north": {"task": "ham10k"}},
+        "data": {"image_size": 32},
+        "training": {"rounds": 3},
+        "runtime": {"step_timeout_s": 1.0},
+        "network": {"precision": "bfloat16"},
+        "release": {"t": 301},
+        "crdm": {"denoiser": False},
+        "daca": {"steps": 4},
+        "losses": {"proxy": {"ramp": 0.5}},
+        "optimiser": {"causal": 0.1},
+        "algorithm": {"args": {"x": 1}},
+        "aggregation": {"statistics": True},
+        "wire": {"latent": "float32"},
+    }
+    assert reference.to_dict().keys() == changes.keys()
+    del changes["method"]
+    same = {key for key, value in changes.items() if tiny_config({key: value}).digest() == reference.digest()}
+    assert same == {"description", "resume_from", "runtime"}
 
 
 def test_the_resolved_configuration_reads_back_and_names_every_default():
     config = tiny_config()
     content = json.loads(json.dumps(config.to_dict()))
-    assert content["sites"]["north"] == {
-        "task": "kvasir",
-        "segmentation_weight": 1.0,
-        "adversarial_scale": 1.0,
-        "proxy_scale": 1.0,
-    }
-    assert tiny_config(content) == config
+    assert "pipeline_depth" not in CONTENT["wire"]
+    assert content["wire"]["pipeline_depth"] == 1
+    assert parse_config(content) == config
+
+
+def test_the_log_line_names_the_digest_and_every_value():
+    config = tiny_config()
+    digest, _, content = config.log_line().partition(": ")
+    assert config.digest().startswith(digest.split()[1])
+    assert json.loads(content) == config.to_dict()
 
 
 @pytest.mark.parametrize(

@@ -1,109 +1,27 @@
-"""What every job changes of jobs/mucald, to the key, and what each ablation is truly without."""
+"""What each ablation and baseline is truly without."""
 
 import dataclasses
-import json
-import logging
-from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from recording import Recording, record_run
-from tiny_job import REPOSITORY, run_job
+from seen_jobs import Seen
+from shrunk_jobs import JOBS, resolved, shrunk
+from tiny_job import run_job
 
-from mucald.errors import ConfigError
-from mucald.methods.jobs import load_job, parse_config
-from mucald.methods.split.config import SplitConfig
-from mucald.methods.split.wire.messages import Field, decode
+from mucald.methods.split.wire.messages import Field
 from mucald.state.checkpoint import load_checkpoint, without_prefix
 from mucald.wire.codec import FORMATS
-from mucald_studies.reporting.runs import flatten
 
-ROOT = REPOSITORY / "jobs"
-JOBS = sorted(path.parent for path in ROOT.glob("*/meta.json"))
-TEXT = {"name", "description"}
+pytestmark = pytest.mark.xdist_group("jobs")
+
 WITHOUT_NOISE = "WITHOUT noise"
 TOGETHER = "TOGETHER"
-POOLED = {"baseline_centralized": "pooled"}
-"""Jobs in which one participant holds the data of all sites, and its name."""
+POOLED = {"baseline_centralized"}
 
-# What another rule has no use for is None; without any argument, the empty dictionary is a value itself.
-RULE_ARGUMENTS = {
-    f"aggregation.args.{key}": None
-    for key in ("toward.rule", "toward.args.c", "factors", "blocks.encoder", "blocks.decoder")
-}
-FRESH = {
-    "release.mode": "fresh",
-    "release.pretraining_epochs": 0,
-    "release.t": 300,
-    "release.gradient_clip": None,
-    "release.gradient_noise_std": 0.0,
-    "wire.features": "bfloat16",
-    "wire.feature_gradient": "bfloat16",
-    "runtime.stall_timeout_s": 600.0,
-}
-EQUAL = RULE_ARGUMENTS | {"aggregation.rule": "equal", "aggregation.args": {}}
-NO_NOISE = {"release.noised": False}
-NO_CRDM = {"crdm.encoder": "none", "crdm.denoiser": False}
-SPLITFED = FRESH | EQUAL | NO_NOISE | NO_CRDM | {"daca.enabled": False, "losses.proximal": 0.0}
-
-
-def arguments(**values: Any) -> dict[str, Any]:
-    """Return the differences of a job whose algorithm has arguments; that of jobs/mucald has none."""
-    return {"algorithm.args": None} | {f"algorithm.args.{name}": value for name, value in values.items()}
-
-
-DIFFERENCES: dict[str, dict[str, Any]] = {
-    "mucald": {},
-    "mucald_fresh": FRESH,
-    "mucald_paper": FRESH
-    | EQUAL
-    | {
-        "network.features": [32, 64, 128, 256, 512],
-        "network.cut": 0,
-        "network.latent_channels": 32,
-        "release.t": 200,
-        "crdm.encoder_width": 64,
-        "crdm.denoiser_width": 128,
-        "crdm.t_split2": 200,
-    },
-    "mucald_swin_unet": {"network.backbone": "swin_unet"},
-    "mucald_unet3plus": {"network.backbone": "unet3plus", "network.features": [16, 32, 64, 128, 256]},
-    "ablation_equal_average": FRESH | EQUAL,
-    "ablation_crdm_only": FRESH | {"daca.enabled": False},
-    "ablation_daca_only": FRESH | NO_NOISE | NO_CRDM,
-    "ablation_no_causal": FRESH | {"crdm.encoder": "plain"},
-    "ablation_no_diffusion": FRESH | NO_NOISE | {"crdm.denoiser": False},
-    "ablation_no_forward_noise": FRESH | NO_NOISE,
-    "baseline_splitfed": SPLITFED,
-    "baseline_splitfed_v2": SPLITFED | {"algorithm.name": "splitfed_v2", "aggregation.rule": "local"},
-    "baseline_local": SPLITFED | {"aggregation.rule": "local"},
-    "baseline_fedprox": SPLITFED | {"losses.proximal": 0.01},
-    "baseline_fedper": SPLITFED | {"algorithm.name": "fedper"},
-    "baseline_fedrep": SPLITFED | {"algorithm.name": "fedrep"} | arguments(head_epochs=1),
-    "baseline_fedem": SPLITFED | {"algorithm.name": "fedem"} | arguments(components=3),
-    "baseline_fedbn": SPLITFED | {"aggregation.rule": "fedbn"},
-    "baseline_scaffold": SPLITFED | {"algorithm.name": "scaffold"},
-    "baseline_mocha": SPLITFED
-    | {"algorithm.name": "mocha", "aggregation.rule": "local"}
-    | arguments(regularisation=0.001, ridge=0.0001),
-    "baseline_fedbone": {key: value for key, value in SPLITFED.items() if key != "aggregation.args"}
-    | {
-        "network.task_adaptation": True,
-        "aggregation.rule": "fedbone",
-        "aggregation.args.learning_rate": 1.0,
-        "aggregation.args.momentum": 0.9,
-    },
-    "baseline_centralized": SPLITFED
-    | {"min_sites": 1, "algorithm.name": "centralized"}
-    | arguments(site=POOLED["baseline_centralized"]),
-}
-"""Every job's differences from jobs/mucald, beside name and description; a new job needs its row."""
-
-# Another backbone changes nothing that the runs below look at, and is slow to build.
-RUN = [job for job, changes in DIFFERENCES.items() if "network.backbone" not in changes]
+# Another backbone changes nothing that the tests below look at.
+RUN = [job.name for job in JOBS if resolved(job)["network"]["backbone"] == "unet"]
+SPLIT = [job for job in RUN if resolved(job)["method"] == "split"]
 PLAIN_BASELINES = [
     "baseline_splitfed",
     "baseline_splitfed_v2",
@@ -114,7 +32,6 @@ PLAIN_BASELINES = [
     "baseline_mocha",
     "baseline_fedbone",
 ]
-SPLIT = [job for job in RUN if job not in POOLED]
 
 CRDM = ("crdm1.encoder.", "crdm1.denoiser.", "crdm2.encoder.", "crdm2.denoiser.")
 CAUSAL = ("crdm1.causal.", "crdm2.causal.", "prior.", "posterior.")
@@ -129,160 +46,22 @@ TENSORS = {Field.LATENT, Field.LEVEL, Field.FEATURES, Field.FEATURE_GRADIENT, Fi
 WIRE = TENSORS | {Field.COUNTERS}
 
 
-def read(job: Path | str, file: str = "app/config/mucald.json") -> dict[str, Any]:
-    return json.loads((ROOT / job / file).read_text())
-
-
-def differences(job: str) -> dict[str, Any]:
-    """Return the values, by dotted key, that jobs/mucald has otherwise; None for those that only it has."""
-    own, main = flatten(read(job)), flatten(read("mucald"))
-    return {key: own.get(key) for key in own | main if own.get(key, ...) != main.get(key, ...)}
-
-
-@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
-def test_a_job_differs_from_the_main_job_in_exactly_these_values(job):
-    assert job.name in DIFFERENCES, f"give {job.name} its row in DIFFERENCES"
-    found = {key: value for key, value in differences(job.name).items() if key not in TEXT}
-    assert found == DIFFERENCES[job.name]
-
-
-def test_every_row_is_a_job():
-    assert set(DIFFERENCES) == {job.name for job in JOBS}
-
-
-@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
-def test_the_other_files_are_those_of_the_main_job(job):
-    def files(folder: Path) -> dict[str, bytes]:
-        paths = (path for path in folder.rglob("*") if path.is_file())
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-
-    own, main = files(job), files(ROOT / "mucald")
-    assert own.keys() == main.keys()
-    assert {name for name in own if own[name] != main[name]} <= {"meta.json", "app/config/mucald.json"}
-    expected = read("mucald", "meta.json") | {"name": job.name}
-    if job.name in POOLED:
-        expected |= {"min_clients": 1, "deploy_map": {"app": ["server", POOLED[job.name]]}}
-    assert read(job, "meta.json") == expected
-
-
-@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
-def test_a_job_says_what_it_is(job):
-    content = read(job)
-    assert content["name"] == job.name
-    others = [read(other)["description"] for other in JOBS if other != job]
-    assert content["description"] not in others
-    assert (TOGETHER in content["description"]) is (job.name in POOLED)
-    sends_clean = job.name not in POOLED and not content["release"]["noised"]
-    assert (WITHOUT_NOISE in content["description"]) is sends_clean
-
-
-def test_a_job_that_differs_in_a_key_that_does_not_exist_is_refused(tmp_path):
-    for file in ("meta.json", "app/config/mucald.json"):
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_text((ROOT / "ablation_crdm_only" / file).read_text())
-    config = tmp_path / "app/config/mucald.json"
-    config.write_text(config.read_text().replace('"steps"', '"step"'))
-    with pytest.raises(ConfigError, match=r"unknown key 'daca.step'; did you mean 'steps'"):
-        load_job(tmp_path)
-
-
-def shrunk(job: str) -> SplitConfig:
-    """Return the job with its switches as they are and its sizes as small as they get."""
-    content = read(job)
-    content["sites"] = {site: content["sites"][site] for site in ("embryo", "skin", "polyp")}
-    content["data"] = {"image_size": 16, "phantoms": {"train": 4, "validation": 2, "test": 2}}
-    epochs = 1 + content["algorithm"]["args"].get("head_epochs", 0)
-    content["training"] |= {"rounds": 2, "local_epochs": epochs, "batch_size": 2}
-    content["release"]["pretraining_epochs"] = min(content["release"]["pretraining_epochs"], 1)
-    content["network"] |= {"features": [8, 16, 16], "latent_channels": 4}
-    content["network"]["cut"] = min(content["network"]["cut"], 1)
-    content["crdm"] |= {"encoder_width": 8, "causal_hidden": 8, "denoiser_width": 8}
-    content["daca"] |= {"width": 8, "buffer": 4, "steps": 2, "batch_per_site": 2}
-    return parse_config(content)
-
-
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """A recorded run of a shrunk job, and the server's warnings."""
-
-    recording: Recording
-    warnings: list[str]
-
-    @property
-    def results(self) -> dict[str, Any]:
-        return self.recording.run.results
-
-    @property
-    def parameters(self) -> dict[str, torch.Tensor]:
-        """Names and values of the server's networks for one site."""
-        return load_checkpoint(self.recording.run.server / "models/embryo.safetensors")[0]
-
-    @property
-    def last_round(self) -> dict[str, Any]:
-        return self.results["rounds"][-1]
-
-    @property
-    def terms(self) -> set[str]:
-        """Names of the loss terms of the last round, when every ramp is at its end."""
-        return set(self.last_round["sites"]["embryo"]["losses"])
-
-    @property
-    def gradients(self) -> dict[str, float]:
-        return self.last_round["sites"]["embryo"]["gradients"]
-
-    def fields(self) -> Iterator[dict[Field, torch.Tensor]]:
-        """Yield what every message carried."""
-        for _, request, reply in self.recording.messages:
-            yield decode(request).fields
-            yield decode(reply).fields
-
-    @property
-    def wire(self) -> set[Field]:
-        return {field for fields in self.fields() for field in fields}
-
-    @property
-    def levels(self) -> set[int]:
-        return {int(t) for fields in self.fields() if Field.LEVEL in fields for t in fields[Field.LEVEL]}
-
-    def has(self, *prefixes: str) -> bool:
-        """Return whether the server holds a parameter whose name begins so."""
-        return any(name.startswith(prefixes) for name in self.parameters)
-
-
-@pytest.fixture(scope="module")
-def seen(tmp_path_factory) -> Callable[[str], Seen]:
-    """Run a job once for all tests of this module."""
-
-    @cache
-    def run(job: str) -> Seen:
-        warnings: list[str] = []
-        handler = logging.Handler(logging.WARNING)
-        handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
-        log = logging.getLogger("mucald")
-        log.addHandler(handler)
-        try:
-            return Seen(record_run(shrunk(job), tmp_path_factory.mktemp(job)), warnings)
-        finally:
-            log.removeHandler(handler)
-
-    return run
-
-
 @pytest.mark.parametrize("job", SPLIT)
 def test_only_a_job_without_noise_warns_and_says_so_in_its_results(job, seen):
-    privacy, warnings = seen(job).results["privacy"], seen(job).warnings
-    noised = read(job)["release"]["noised"]
-    assert privacy["noised"] is noised
-    assert sum(WITHOUT_NOISE in warning for warning in warnings) == (not noised)
-    if not noised:
-        assert privacy["latent_recoverable_by_server"]
-        assert (privacy["t_release"], privacy["snr"], privacy["supervision"]) == (None, None, None)
+    latents, noised = seen(job).disclosed("latents"), resolved(job)["release"]["noised"]
+    assert latents is not None
+    assert (latents["noise"] != "none") is noised
+    assert (latents["facts"]["snr"] is not None) is noised
+    assert sum(WITHOUT_NOISE in warning for warning in seen(job).warnings) == (not noised)
+    assert any("the server has them" in sentence for sentence in latents["meaning"]) is not noised
 
 
 @pytest.mark.parametrize("job", SPLIT)
 def test_only_a_job_that_shares_front_ends_warns_and_says_so_in_its_results(job, seen):
     shared = job in ("baseline_fedper", "baseline_fedrep")
-    assert seen(job).results["privacy"]["front_end_known_to_server"] is shared
+    weights = seen(job).disclosed("weights")
+    assert (weights is not None) is shared
+    assert weights is None or weights["facts"]["part"] == "front end"
     assert sum("front ends are SHARED" in warning for warning in seen(job).warnings) == shared
     assert seen(job).has("front_end.") is shared
     assert (Field.WEIGHTS in seen(job).wire) is shared
@@ -291,11 +70,11 @@ def test_only_a_job_that_shares_front_ends_warns_and_says_so_in_its_results(job,
 @pytest.mark.parametrize("job", SPLIT)
 def test_what_leaves_is_noised_or_else_the_clean_latent(job, seen):
     recording = seen(job).recording
-    noised = read(job)["release"]["noised"]
+    noised = resolved(job)["release"]["noised"]
     for clean, released in zip(recording.clean, recording.released, strict=True):
         assert torch.equal(clean, released.latent) is not noised
         assert (released.noise is not None) is noised
-    assert seen(job).levels == ({read(job)["release"]["t"]} if noised else {0})
+    assert seen(job).levels == ({resolved(job)["release"]["t"]} if noised else {0})
 
 
 @pytest.mark.parametrize("job", SPLIT)
@@ -303,7 +82,7 @@ def test_no_job_sends_its_noise_its_secret_or_a_latent_that_it_says_to_noise(job
     recording = seen(job).recording
     everything = b"".join(part for _, request, reply in recording.messages for part in (request, reply))
     private = [released.noise for released in recording.released]
-    if read(job)["release"]["noised"]:
+    if resolved(job)["release"]["noised"]:
         private += recording.clean
     for tensor in private:
         if tensor is not None:
@@ -341,8 +120,9 @@ def test_crdm_only_has_no_discriminator(seen):
     assert ablation.terms == ALL_TERMS - ADVERSARIAL_TERMS
     assert ablation.last_round["discriminators"] == {}
     names = ablation.recording.run.checkpoint("server", 2)
-    assert {name.split(".")[0] for name in names} == {"aggregator"}, "and no discriminators"
-    assert full.recording.run.checkpoint("server", 2) != {}
+    assert {name.split(".")[1] for name in names} == {"aggregator"}
+    names = full.recording.run.checkpoint("server", 2)
+    assert {name.split(".")[1] for name in names} == {"aggregator", "discriminators"}
     assert ablation.parameters.keys() == full.parameters.keys()
     assert ablation.wire == full.wire
 
@@ -448,10 +228,8 @@ def test_fedprox_without_its_weight_is_splitfed():
 
 
 @pytest.mark.parametrize("job", RUN)
-def test_only_a_job_that_pools_the_data_says_so_in_log_and_results(job, seen):
-    run = seen(job)
-    assert run.results["privacy"]["data_pooled"] is (job in POOLED)
-    assert any(TOGETHER in warning for warning in run.warnings) is (job in POOLED)
+def test_only_a_job_that_pools_the_data_warns(job, seen):
+    assert any(TOGETHER in warning for warning in seen(job).warnings) is (job in POOLED)
 
 
 def test_centralized_trains_one_model_without_sending_anything(seen):
@@ -460,11 +238,7 @@ def test_centralized_trains_one_model_without_sending_anything(seen):
     assert run.recording.messages == []
     assert run.results["wire"] == {"bytes_up": 0, "bytes_down": 0, "bytes_per_image_step": 0}
     assert run.results["mean"]["server_contribution"] is None
-    assert run.results["privacy"] == dict.fromkeys(run.results["privacy"]) | {
-        "data_pooled": True,
-        "noised": False,
-        "releases_per_sample": {"train": 0, "validation": 0, "test": 0},
-    }
+    assert [one["kind"] for one in run.results["privacy"]["disclosures"]] == ["scores"]
     assert run.terms == SITE_TERMS
     assert set(run.gradients) == {"front_end", "middle", "back_end"}
 
@@ -484,4 +258,4 @@ def test_the_papers_job_sends_full_resolution_latents(seen):
     shapes = {tuple(fields[Field.LATENT].shape[1:]) for fields in paper.fields() if Field.LATENT in fields}
     assert shapes == {(4, 16, 16)}
     assert paper.terms == ALL_TERMS
-    assert paper.results["privacy"]["supervision"] == "sure"
+    assert paper.disclosed("latent noise") is None

@@ -1,16 +1,26 @@
+"""What the files of a job say."""
+
 import importlib
 import json
+from pathlib import Path
 
 import pytest
-from tiny_job import REPOSITORY
+from shrunk_jobs import JOBS, ROOT, resolved
+from tiny_job import CPU, Clock
 
-from mucald.aggregation import make_rule
-from mucald.methods.jobs import load_job
-from mucald.methods.split.algorithms import make_algorithm, participants
-from mucald.methods.split.model.segments import ServerSegments
-from mucald.tasks import get_task
+from mucald.config.merge import differences
+from mucald.federation.admission import check_participants
+from mucald.federation.attendance import Attendance
+from mucald.federation.method import ServerContext
+from mucald.methods import family_of
+from mucald.methods.jobs import base_of, load_job
+from mucald.methods.split.algorithms import ALGORITHMS
+from mucald.nets import backbone_of
+from mucald.privacy.policy import OPEN, check_disclosures
+from mucald.state.checkpoint import CheckpointStore
 
-JOBS = sorted(path.parent for path in (REPOSITORY / "jobs").glob("*/meta.json"))
+POOLED = {"baseline_centralized": "pooled"}
+"""Jobs in which one participant holds the data of all sites, and its name."""
 
 
 @pytest.fixture(params=JOBS, ids=lambda path: path.name)
@@ -19,16 +29,19 @@ def job(request):
 
 
 def test_there_are_jobs():
-    assert REPOSITORY / "jobs/mucald" in JOBS
+    assert ROOT / "mucald" in JOBS
 
 
-def test_the_configuration_is_whole_and_can_be_built(job):
+def test_the_configuration_is_whole_and_can_be_built(job, tmp_path):
     config, sites = load_job(job)
-    assert set(sites) == set(participants(config))
-    make_algorithm(config.algorithm).check(config)
-    make_rule(config.aggregation.rule, config.aggregation.args)
-    for site in config.sites:
-        ServerSegments(config, get_task(config.site(site).task))
+    family = family_of(config.method)
+    assert set(sites) == set(family.participants(config))
+    check_participants(family, config, sites)
+    attendance = Attendance(0, Clock())
+    context = ServerContext("run", CheckpointStore(tmp_path / "run"), tmp_path, CPU, attendance)
+    family.server(config, sites, context).begin_round(0)
+    backbone_of(config.network).check_image_size(config.data.image_size)
+    check_disclosures(OPEN, "embryo", family.disclosures(config), config.runtime.record)
 
 
 def test_names_and_numbers_of_sites_agree(job):
@@ -55,3 +68,49 @@ def test_a_job_is_configuration_and_holds_no_code(job):
     assert any((job / "app" / "custom").iterdir()), (
         "the simulator loads installed classes only with app/custom"
     )
+
+
+def test_a_job_says_what_differs_from_its_base_in_a_dozen_lines_and_nothing_else(job):
+    text = (job / "app/config/mucald.json").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 12
+    content, base = json.loads(text), base_of(job)
+    assert base is not None
+    found = differences(base.to_dict(), resolved(job))
+    for key in ("name", "description"):
+        assert content[key] == found.pop(key, base.to_dict()[key])
+    for key in content.get("set", {}):
+        assert any(f"{one}.".startswith(f"{key}.") for one in found), f"{key} is as in the base"
+
+
+def test_the_other_files_are_those_of_the_main_job(job):
+    def files(folder: Path) -> dict[str, bytes]:
+        paths = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+    own, main = files(job), files(ROOT / "mucald")
+    assert own.keys() == main.keys()
+    assert {name for name in own if own[name] != main[name]} <= {"meta.json", "app/config/mucald.json"}
+    expected = json.loads(main["meta.json"]) | {"name": job.name}
+    if job.name in POOLED:
+        expected |= {"min_clients": 1, "deploy_map": {"app": ["server", POOLED[job.name]]}}
+    assert json.loads(own["meta.json"]) == expected
+
+
+def test_a_job_says_what_it_is(job):
+    content = resolved(job)
+    assert content["name"] == job.name
+    others = [resolved(other)["description"] for other in JOBS if other != job]
+    assert content["description"] not in others
+    assert ("TOGETHER" in content["description"]) is (job.name in POOLED)
+    sends_clean = content["method"] == "split" and not content["release"]["noised"]
+    assert ("WITHOUT noise" in content["description"]) is sends_clean
+
+
+def test_all_jobs_have_the_same_sites_data_schedule_and_seed(job):
+    for key in ("sites", "data", "training", "seed"):
+        assert resolved(job)[key] == resolved("mucald")[key]
+
+
+def test_every_algorithm_is_used_by_a_job():
+    used = {content["algorithm"]["name"] for content in map(resolved, JOBS) if "algorithm" in content}
+    assert used == set(ALGORITHMS)

@@ -4,8 +4,6 @@ A rule is one file with a frozen dataclass whose fields are its arguments in the
 in :data:`RULES`.
 """
 
-from typing import Any
-
 from mucald.aggregation.base import BlendFactors, Candidates, Contribution, Rule, State, WeightedMean
 from mucald.aggregation.by_size import BySize
 from mucald.aggregation.causal_invariant import CausalInvariant
@@ -15,8 +13,7 @@ from mucald.aggregation.fedbn import FedBN
 from mucald.aggregation.fedbone import FedBone
 from mucald.aggregation.interpolated import Interpolated
 from mucald.aggregation.local import Local
-from mucald.config.schema import closest, parse
-from mucald.errors import ConfigError
+from mucald.aggregation.registry import RULES, make_rule
 
 __all__ = [
     "RULES",
@@ -29,7 +26,7 @@ __all__ = [
     "make_rule",
 ]
 
-RULES: dict[str, type[Rule]] = {
+RULES |= {
     "equal": Equal,
     "by_size": BySize,
     "causal_invariant": CausalInvariant,
@@ -39,19 +36,3 @@ RULES: dict[str, type[Rule]] = {
     "fedbn": FedBN,
     "fedbone": FedBone,
 }
-
-
-def make_rule(name: str, args: dict[str, Any], path: str = "aggregation.args") -> Rule:
-    """Return the aggregation rule ``name`` with the arguments ``args`` from the job's JSON.
-
-    Args:
-        name: of :data:`RULES`.
-        args: the rule's arguments.
-        path: where they stand in the JSON, for error messages.
-
-    Raises:
-        ConfigError: the rule or an argument is unknown, missing, or of the wrong type or range.
-    """
-    if name not in RULES:
-        raise ConfigError(f"unknown aggregation rule '{name}'{closest(name, list(RULES))}")
-    return parse(RULES[name], args, path)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mucald.aggregation.base import BlendFactors, Candidates, Contribution, Rule, State
+from mucald.aggregation.registry import make_rule
 from mucald.errors import ConfigError
 
 _FACTORS = "factors"
@@ -75,9 +76,6 @@ class Interpolated(Rule):
     @cached_property
     def shared_rule(self) -> Rule:
         """The rule that makes the shared state."""
-        # Imported here, because the registry holds this rule too.
-        from mucald.aggregation import make_rule
-
         return make_rule(self.toward.rule, self.toward.args, "aggregation.args.toward.args")
 
     def check(self, names: Sequence[str]) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mucald.config.keys import Section, key, section
+
 
 def require(condition: bool, message: str) -> None:
     """Raise :class:`ValueError` with ``message`` unless ``condition`` holds."""
@@ -18,88 +20,93 @@ def require_at_least(minimum: int, section: Any, *names: str) -> None:
 
 
 @dataclass(frozen=True)
-class SiteConfig:
-    """One site as the job sees it: its task."""
+class SiteConfig(Section):
+    """One site as the job sees it."""
 
-    task: str
+    task: str = key(
+        "decides classes, phantoms, and what the method knows of the task", registry="mucald.tasks.TASKS"
+    )
 
 
 @dataclass(frozen=True)
-class PhantomConfig:
+class PhantomConfig(Section):
     """How many phantoms a site without data of its own draws."""
 
-    train: int
-    validation: int
-    test: int
+    train: int = key("phantoms to train on, for a site without `site.json`", 48, allowed="≥ 1")
+    validation: int = key("the same, to choose the best round by", 12, allowed="≥ 1")
+    test: int = key("the same, looked at once", 24, allowed="≥ 1")
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Side of the square images in pixels, and the embedded phantoms."""
+class DataConfig(Section):
+    """The images."""
 
-    image_size: int
-    phantoms: PhantomConfig
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The schedule: ``rounds`` of ``local_epochs`` at every site."""
-
-    rounds: int
-    local_epochs: int
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        require_at_least(1, self, "rounds", "local_epochs", "batch_size")
+    image_size: int = key(
+        "images are resized to squares of this side", 64, allowed="pixels; a multiple of 2^(levels − 1)"
+    )
+    phantoms: PhantomConfig = section(PhantomConfig)
 
 
 @dataclass(frozen=True)
-class RuntimeConfig:
-    """Threads per process; seconds to wait for a step's reply, and for a site's whole task (0: for ever).
+class TrainingConfig(Section):
+    """The schedule."""
 
-    ``device``: where each process computes; ``auto`` is a GPU where there is one.
-    ``stall_timeout_s``: after how many seconds without a step a site is left out of the round (0: never).
-    ``record``: whether the server keeps every message of the run for the attacks.
-    """
-
-    device: Literal["auto", "cpu", "cuda"]
-    threads: int
-    step_timeout_s: float
-    task_timeout_s: int
-    stall_timeout_s: float
-    record: bool
-
-    def __post_init__(self) -> None:
-        require_at_least(1, self, "threads")
-        require(self.step_timeout_s > 0, "step_timeout_s must be positive")
-        require_at_least(0, self, "task_timeout_s", "stall_timeout_s")
+    rounds: int = key("rounds of the run", 6, at_least=1)
+    local_epochs: int = key("passes over a site's training images per round", 2, at_least=1)
+    batch_size: int = key("images per step, in training and evaluation", 4, at_least=1)
 
 
-@dataclass(frozen=True)
-class NetworkConfig:
-    """The split network; ``cut`` encoder levels and their skips stay at the site (0: the paper's cut).
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig(Section):
+    """What leaves a run's numbers as they are, up to the last digits."""
 
-    ``task_adaptation``: whether the site adapts the features to its task before its back end (FedBone).
-    ``precision``: in what the segments multiply; weights and all that goes in and out are float32.
-    """
+    device: Literal["auto", "cpu", "cuda"] = key(
+        "where each process computes; `auto` is a GPU where there is one", "auto"
+    )
+    threads: int = key("threads of torch per process; the last digits depend on it", 1, at_least=1)
+    step_timeout_s: float = key(
+        "how long a site waits for the answer to one message; three attempts",
+        60.0,
+        above=0,
+        allowed="seconds",
+    )
+    task_timeout_s: int = key(
+        "how long the server waits for a site's whole round", 0, at_least=0, allowed="seconds, 0 = for ever"
+    )
+    stall_timeout_s: float = key(
+        "a site that has not stepped for so long is left out of the round",
+        at_least=0,
+        allowed="seconds, 0 = never",
+    )
+    record: bool = key("the server keeps every message of the run, for the attacks", False)
 
-    backbone: str
-    features: tuple[int, ...]
-    cut: int
-    latent_channels: int
-    norm: Literal["instance", "group", "batch"]
-    task_adaptation: bool
-    precision: Literal["float32", "bfloat16"]
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(Section):
+    """The network, split in a U: front and back end at the site."""
+
+    backbone: str = key("architecture", registry="mucald.nets.BACKBONES")
+    features: tuple[int, ...] = key("channels per level, full resolution first", allowed="two or more widths")
+    cut: int = key(
+        "encoder levels that stay at the site, with their skips and decoder levels; 0 is the paper's cut",
+        allowed="0 … levels − 1",
+    )
+    latent_channels: int = key("channels of what crosses; its side is `image_size` / 2^`cut`", at_least=1)
+    norm: Literal["instance", "group", "batch"] = key("normalisation in all three segments", "instance")
+    task_adaptation: bool = key("the site adapts the features to its task before its back end (FedBone)")
+    precision: Literal["float32", "bfloat16"] = key(
+        "in what the segments multiply; weights and all that is sent stay float32", "float32"
+    )
 
 
-@dataclass(frozen=True)
-class AdamWConfig:
-    """AdamW; ``clip_norm`` bounds the gradient of front and back end, and that of the middle network."""
+@dataclass(frozen=True, kw_only=True)
+class AdamWConfig(Section):
+    """AdamW."""
 
-    learning_rate: float
-    weight_decay: float
-    clip_norm: float
-
-    def __post_init__(self) -> None:
-        require_at_least(0, self, "learning_rate", "weight_decay")
-        require(self.clip_norm > 0, "clip_norm must be positive")
+    learning_rate: float = key("learning rate", 0.001, at_least=0)
+    weight_decay: float = key("weight decay", 0.01, at_least=0)
+    clip_norm: float = key(
+        "bound of the gradient's norm, once over front and back end and once over the middle network",
+        1.0,
+        above=0,
+    )

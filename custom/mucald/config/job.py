@@ -10,14 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mucald.config.common import (
-    DataConfig,
-    RuntimeConfig,
-    SiteConfig,
-    TrainingConfig,
-    require,
-    require_at_least,
-)
+from mucald.config.common import DataConfig, RuntimeConfig, SiteConfig, TrainingConfig, require
+from mucald.config.keys import Section, key, section
 from mucald.errors import ConfigError
 
 CONFIG_FILE = "mucald.json"
@@ -26,27 +20,32 @@ INDECISIVE = frozenset({"description", "resume_from", "runtime"})
 """The keys that leave a run's numbers as they are."""
 
 
-@dataclass(frozen=True)
-class JobConfig:
+@dataclass(frozen=True, kw_only=True)
+class JobConfig(Section):
     """What every job says, whatever its method; a family adds its own sections in a subclass.
 
     Raises:
-        ConfigError: on reading, if a key is unknown, missing or of the wrong type .
+        ConfigError: on reading, if a key is unknown, missing or of the wrong type.
     """
 
-    method: str
-    name: str
-    description: str
-    seed: int
-    min_sites: int
-    resume_from: str | None
+    method: str = key("family of methods", registry="mucald.methods.FAMILIES")
+    name: str = key(
+        "name of the job; runs are called `<name>-<date>-<time>-<random>`",
+        allowed="letters, digits, `_`, `-`, `.`",
+    )
+    description: str = key("for readers")
+    seed: int = key("all random draws but a site's private noise follow from it", 7)
+    min_sites: int = key("the run stops when fewer participants finish a round", at_least=1)
+    resume_from: str | None = key(
+        "continue a run that was stopped", None, allowed='a run\'s name, `"latest"`'
+    )
     sites: dict[str, SiteConfig]
-    data: DataConfig
-    training: TrainingConfig
+    data: DataConfig = section(DataConfig)
+    training: TrainingConfig = section(TrainingConfig)
     runtime: RuntimeConfig
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "min_sites")
+        super().__post_init__()
         # Runs and their folders carry the name.
         require(
             re.fullmatch(r"[\w.-]+", self.name) is not None,
@@ -76,6 +75,10 @@ class JobConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the fully resolved configuration, ready for JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def log_line(self) -> str:
+        """Return digest and every value in one line, so that a log says what a process ran."""
+        return f"configuration {self.digest()[:12]} of '{self.name}': {json.dumps(self.to_dict())}"
 
     def digest(self) -> str:
         """Return a hash of all that decides the numbers of a run; a checkpoint only fits its own."""

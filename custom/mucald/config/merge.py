@@ -1,7 +1,7 @@
-"""A job as a base and what differs from it: the one place where configurations are merged."""
+"""A job as a base and what differs from it: the one place where configurations are merged and compared."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mucald.config.schema import closest
@@ -23,30 +23,84 @@ def overridden(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
             replaced whole, for its other keys belong to that choice.
 
     Raises:
-        ConfigError: the base has no such key; the message names the nearest.
+        ConfigError: the base has no such key, the message names the nearest; or a key is given twice.
     """
     content = copy.deepcopy(dict(base))
-    for key, value in changes.items():
-        _change(content, key.split("."), value, key)
+    given: set[str] = set()
+    for key, value in _leaves(base, changes):
+        for other in given:
+            if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+                raise ConfigError(f"the key '{max(key, other, key=len)}' is set twice; give it once")
+        given.add(key)
+        *sections, name = key.split(".")
+        inner = content
+        for section in sections:
+            inner = inner[section]
+        inner[name] = copy.deepcopy(value)
     return content
 
 
-def _change(section: dict[str, Any], path: list[str], value: Any, key: str) -> None:
-    name, *rest = path
-    if name not in section:
-        outer = key.rsplit(".", len(path))[0] + "." if len(path) < len(key.split(".")) else ""
-        raise ConfigError(f"the base has no key '{outer}{name}'{closest(name, list(section))}")
-    present = section[name]
-    if rest:
-        if not isinstance(present, dict):
-            raise ConfigError(f"'{key}' lies within '{name}', which is a value and no section")
-        _change(present, rest, value, key)
-    elif isinstance(value, dict) and isinstance(present, dict) and not _is_replaced(name, value):
-        for inner, inner_value in value.items():
-            _change(present, inner.split("."), inner_value, f"{key}.{inner}")
-    else:
-        section[name] = copy.deepcopy(value)
+def differences(base: Mapping[str, Any], content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the changes by dotted key that make ``content`` of ``base``, see :func:`overridden`.
+
+    Args:
+        base: a whole configuration.
+        content: another with the same sections.
+        prefix: dotted name of both within the document.
+    """
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        if base[name] == value:
+            continue
+        if _is_merged(name, base[name], value):
+            found |= differences(base[name], value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
 
 
-def _is_replaced(name: str, value: Mapping[str, Any]) -> bool:
-    return name in OPEN or any(choice in value for choice in _CHOICES)
+def dotted_keys(content: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted names of all sections and keys."""
+    found = []
+    for name, value in content.items():
+        found.append(prefix + name)
+        if isinstance(value, dict):
+            found += dotted_keys(value, f"{prefix}{name}.")
+    return found
+
+
+def _leaves(
+    base: Mapping[str, Any], changes: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Yield the values to set by dotted key, each once its key is known to be in the base."""
+    for key, value in changes.items():
+        key = prefix + key
+        present = _value_at(base, key)
+        if _is_merged(key.rpartition(".")[2], present, value):
+            yield from _leaves(base, value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _value_at(base: Mapping[str, Any], key: str) -> Any:
+    value: Any = base
+    for name in key.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            raise ConfigError(f"there is no key '{key}'{_nearest(key, dotted_keys(base))}")
+        value = value[name]
+    return value
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    # A key without its section is far from the whole name.
+    alike = [name for name in known if name.endswith(f".{key}")]
+    return f"; did you mean '{alike[0]}'?" if alike else closest(key, known)
+
+
+def replaced_whole(name: str, value: Any) -> bool:
+    """Return whether a new value of a section takes the place of all its keys."""
+    return name in OPEN or not isinstance(value, dict) or any(choice in value for choice in _CHOICES)
+
+
+def _is_merged(name: str, present: Any, value: Any) -> bool:
+    return isinstance(present, dict) and not replaced_whole(name, value)

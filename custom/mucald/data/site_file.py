@@ -7,9 +7,10 @@ Example: ``{"task": "kvasir", "root": "/data/kvasir", "layout": "pairs"}`` or, w
 import os
 import re
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mucald.config.keys import key, section
 from mucald.config.schema import parse, read_json
 from mucald.errors import ConfigError, DataError
 from mucald.tasks import get_task
@@ -27,8 +28,8 @@ _PUBLIC = "the site's data file site.json is wrong"
 class SplitFractions:
     """Shares of the cases that are held out; the rest trains."""
 
-    validation: float = 0.15
-    test: float = 0.2
+    validation: float = key("share of the cases held out, where the layout gives no split", 0.15)
+    test: float = key("the same, for the test", 0.2)
 
     def __post_init__(self) -> None:
         if min(self.validation, self.test) <= 0 or self.validation + self.test >= 1:
@@ -39,40 +40,37 @@ class SplitFractions:
 class SiteFile:
     """The content of ``site.json``; every field is one of its keys.
 
-    Args:
-        task: name of the site's task.
-        root: folder of the image set. Either this with ``layout``, or ``datalist``.
-        layout: how the files below ``root`` are named, see :mod:`mucald.data.layouts`.
-        datalist: MONAI data list, a JSON file of image and label paths.
-        images: folder of the images below ``root`` (layouts ``pairs`` and ``isic``).
-        masks: folder of the masks below ``root``.
-        case_pattern: regular expression whose first group, searched in a file's name without its ending,
-            names the patient, so that all images of a patient fall into one split. Without it every file is a
-            case of its own.
-        mask_values: class id for each value stored in the masks, such as ``{"255": 1}``; others stay as they
-            are.
-        split: shares of cases held out, for splits which the layout does not give.
-        max_cases: use no more cases than that.
-        tensorboard_images: whether example images may be written to the site's own run folder.
-        noise_secret: what the private noise is drawn from; made at first use if absent
-            (:func:`noise_secret`).
-
     Raises:
         ValueError: fields contradict each other or lie outside their range.
     """
 
-    task: str
-    root: str | None = None
-    layout: str | None = None
-    datalist: str | None = None
-    images: str = "images"
-    masks: str = "masks"
-    case_pattern: str | None = None
-    mask_values: dict[str, int] = field(default_factory=dict)
-    split: SplitFractions = field(default_factory=SplitFractions)
-    max_cases: int | None = None
-    tensorboard_images: bool = False
-    noise_secret: str | None = field(default=None, repr=False)
+    task: str = key("must be the task that the job gives the site", registry="mucald.tasks.TASKS")
+    root: str | None = key("folder of the image set; goes with `layout`", None, allowed="a path")
+    layout: str | None = key("how files below `root` are named", None, registry="mucald.data.layouts.LAYOUTS")
+    datalist: str | None = key("MONAI data list, in place of `root` and `layout`", None, allowed="a path")
+    images: str = key("folder of the images below `root` (`pairs`, `isic`)", "images")
+    masks: str = key("folder of the masks below `root` (`pairs`, `isic`)", "masks")
+    case_pattern: str | None = key(
+        "what names the patient in a file's name without its ending; all images of a patient then fall into "
+        "one split. Without it every file is a case of its own",
+        None,
+        allowed="a regular expression with one group",
+    )
+    mask_values: dict[str, int] = key(
+        "class for a stored mask value; masks of two classes with 0 and 255 need none",
+        {},
+        allowed='such as `{"255": 1}`',
+    )
+    split: SplitFractions = section(SplitFractions)
+    max_cases: int | None = key("use no more cases than that", None, allowed="≥ 3")
+    tensorboard_images: bool = key("write example predictions into the site's own run folder", False)
+    noise_secret: str | None = key(
+        "what the private noise is drawn from; without it a random one is made in `<home>/noise_secret` "
+        "(mode 600)",
+        None,
+        secret=True,
+        allowed="16 characters or more",
+    )
 
     def __post_init__(self) -> None:
         n_classes = get_task(self.task).n_classes

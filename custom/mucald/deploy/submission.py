@@ -10,15 +10,15 @@ from typing import Any
 
 import mucald
 from mucald.config.job import CONFIG_FILE
-from mucald.config.schema import read_json
+from mucald.config.merge import overridden
 from mucald.errors import ConfigError
-from mucald.methods.jobs import load_job
+from mucald.methods.jobs import app_of, load_job, parse_config
 
 _PACKAGE = Path(mucald.__file__).parent
 
 
 def export_job(job: Path, out: Path, code: bool = False, **changes: Any) -> Path:
-    """Write a job as it is submitted.
+    """Write a job as it is submitted: its configuration whole, so that a hospital can check every value.
 
     Args:
         job: a job folder.
@@ -33,17 +33,15 @@ def export_job(job: Path, out: Path, code: bool = False, **changes: Any) -> Path
     Raises:
         ConfigError: the job is wrong, or ``out`` exists.
     """
-    load_job(job)
+    content = parse_config(overridden(load_job(job)[0].to_dict(), changes)).to_dict()
     if out.exists():
         raise ConfigError(f"{out} exists; choose another folder or remove it")
-    meta = read_json(job / "meta.json")
-    ((app, _),) = meta["deploy_map"].items()
+    app, _ = app_of(job)
     # Links are followed, because FLARE refuses them.
     shutil.copytree(job / app / "config", out / app / "config")
     shutil.copyfile(job / "meta.json", out / "meta.json")
-    if changes:
-        path = out / app / "config" / CONFIG_FILE
-        path.write_text(json.dumps(read_json(path) | changes, indent=2) + "\n", encoding="utf-8")
+    path = out / app / "config" / CONFIG_FILE
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if code:
         ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(_PACKAGE, out / app / "custom" / _PACKAGE.name, ignore=ignore)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,6 @@ from mucald.privacy.disclosure import Disclosure
 from mucald.privacy.policy import OPEN, Policy
 from mucald.state.checkpoint import CheckpointStore
 from mucald.tasks import Task
-
-if TYPE_CHECKING:
-    from mucald.inference.model_files import TrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -218,6 +215,36 @@ class SiteMethod(Protocol):
         """Return what the run's disclosures can tell, for the site alone; None where nothing leaves."""
 
 
+@dataclass(frozen=True)
+class TrainedModel:
+    """All weights of a site's model, and the job that they were trained in.
+
+    Args:
+        site: name of the site.
+        task: its task.
+        config: the job.
+        family: the job's family of methods.
+        site_weights: ``front_end.…``, ``back_end.…`` and what else the site holds.
+        server_weights: the server's part of the model; empty where the site has all of it.
+    """
+
+    site: str
+    task: Task
+    config: JobConfig
+    family: "Family"
+    site_weights: State
+    server_weights: State
+
+    @property
+    def description(self) -> str:
+        """What the network is, in words."""
+        return self.family.description(self.config)
+
+    def network(self) -> nn.Module:
+        """Return the whole network: logits (B, C, S, S) for images (B, 3, S, S) in [0, 1]."""
+        return self.family.network(self)
+
+
 class Family(Protocol):
     """A family of methods: what the engine asks of its package."""
 
@@ -262,7 +289,7 @@ class Family(Protocol):
             PolicyError: the policy of a site that the participant answers for is wrong.
         """
 
-    def network(self, model: "TrainedModel") -> nn.Module:
+    def network(self, model: TrainedModel) -> nn.Module:
         """Return a trained model as one network, logits (B, C, S, S) for images (B, 3, S, S) in [0, 1]."""
 
     def description(self, config: Any) -> str:

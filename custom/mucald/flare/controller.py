@@ -39,6 +39,7 @@ class FederationController(Controller):
         engine = fl_ctx.get_engine()
         try:
             config = job_config(fl_ctx)
+            self.log_info(fl_ctx, config.log_line())
             torch.set_num_threads(config.runtime.threads)
             self._task_timeout = config.runtime.task_timeout_s
             # The order of the job, not of registration, so that the numbers do not depend on who came first.

@@ -61,6 +61,7 @@ class MethodExecutor(Executor):
             raise WireError("the server sent a run id that is not a plain name")
         if run_id not in self._sites:
             name, config = fl_ctx.get_identity_name(), job_config(fl_ctx)
+            self.log_info(fl_ctx, config.log_line())
             device = choose_device(config.runtime)
             self._sites = {
                 run_id: create_site(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mucald import __version__
-from mucald.inference.model_files import TrainedModel
+from mucald.federation.method import TrainedModel
 
 MODEL = "models/model.ts"
 METADATA = "configs/metadata.json"

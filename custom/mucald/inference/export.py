@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mucald import randomness
 from mucald.errors import ModelError
+from mucald.federation.method import TrainedModel
 from mucald.inference.bundle import INFERENCE, METADATA, MODEL, inference_config, metadata
-from mucald.inference.model_files import TrainedModel
 
 TOLERANCE = 1e-4
 """Largest difference of a logit; a traced network may fuse operations."""

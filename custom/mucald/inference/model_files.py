@@ -1,49 +1,21 @@
 """The files that a run leaves of a site's model: the site's own part, and the server's."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from mucald.config.job import JobConfig
 from mucald.errors import CheckpointError, ModelError
+from mucald.federation.method import TrainedModel
 from mucald.methods import family_of
 from mucald.methods.jobs import parse_config
 from mucald.state.checkpoint import load_checkpoint
-from mucald.tasks import Task, get_task
+from mucald.tasks import get_task
 
 FOLDER = "models"
 _SERVER = "server"
 _OF_SITE = "front_end."
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """All weights of a site's model, and the job that they were trained in.
-
-    Args:
-        site: name of the site.
-        task: its task.
-        config: the job.
-        site_weights: ``front_end.…``, ``back_end.…`` and what else the site holds.
-        server_weights: the server's part of the model; empty where the site has all of it.
-    """
-
-    site: str
-    task: Task
-    config: JobConfig
-    site_weights: dict[str, Tensor]
-    server_weights: dict[str, Tensor]
-
-    @property
-    def description(self) -> str:
-        """What the network is, in words."""
-        return family_of(self.config.method).description(self.config)
-
-    def network(self) -> nn.Module:
-        """Return the whole network: logits (B, C, S, S) for images (B, 3, S, S) in [0, 1]."""
-        return family_of(self.config.method).network(self)
 
 
 def find_model_files(run: Path, site: str) -> tuple[Path, Path | None]:
@@ -89,8 +61,9 @@ def load_model(site_file: Path, server_file: Path | None) -> TrainedModel:
     if not any(name.startswith(_OF_SITE) for name in site_weights) or "site" not in state:
         raise ModelError(f"{site_file} is no site's model: it holds no front end")
     config = parse_config(state["config"])
-    model = TrainedModel(state["site"], get_task(state["task"]), config, site_weights, {})
-    if not family_of(config.method).server_keeps_models(config):
+    family = family_of(config.method)
+    model = TrainedModel(state["site"], get_task(state["task"]), config, family, site_weights, {})
+    if not family.server_keeps_models(config):
         return model
     if server_file is None:
         raise ModelError(
@@ -108,7 +81,7 @@ def load_model(site_file: Path, server_file: Path | None) -> TrainedModel:
             )
     if parse_config(other["config"]).digest() != config.digest():
         raise ModelError(f"{server_file} and {site_file} are of runs with different configurations")
-    return TrainedModel(model.site, model.task, config, site_weights, server_weights)
+    return replace(model, server_weights=server_weights)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

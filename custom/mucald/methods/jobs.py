@@ -2,8 +2,9 @@
 
 import re
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from mucald.config.job import CONFIG_FILE, JobConfig, check_site_names
 from mucald.config.merge import overridden
@@ -12,6 +13,7 @@ from mucald.errors import ConfigError
 from mucald.methods import FAMILIES, family_of
 
 _OF_DIFFERENCES = ("base", "name", "description", "set")
+_BESIDE = ("method", "name", "description")
 
 
 def load_config(folder: Path) -> JobConfig:
@@ -29,14 +31,23 @@ def parse_config(content: dict[str, Any]) -> JobConfig:
     Raises:
         ConfigError: a base or key does not exist, or a value has the wrong type or range.
     """
+    return _parse(content, ())
+
+
+def _parse(content: dict[str, Any], through: tuple[str, ...]) -> JobConfig:
+    """Parse a configuration to which the bases in ``through`` have led."""
     if "base" in content:
-        content = _resolved(content)
+        content = _resolved(content, through)
     if "method" not in content:
         raise ConfigError(f"missing key 'method' or 'base'; a job has a method of {', '.join(FAMILIES)}")
-    return parse(family_of(content["method"]).config, content)
+    config = family_of(content["method"]).config
+    for key in content:
+        if key not in config.__dataclass_fields__:
+            _check_family(key, content["method"])
+    return parse(config, content)
 
 
-def _resolved(content: dict[str, Any]) -> dict[str, Any]:
+def _resolved(content: dict[str, Any], through: tuple[str, ...]) -> dict[str, Any]:
     for key in content:
         if key not in _OF_DIFFERENCES:
             raise ConfigError(
@@ -46,22 +57,36 @@ def _resolved(content: dict[str, Any]) -> dict[str, Any]:
     changes = content.get("set", {})
     if not isinstance(changes, dict):
         raise ConfigError("'set' must be an object of dotted keys and their values")
-    base = load_base(content["base"]).to_dict()
+    base = _load_base(content["base"], through).to_dict()
+    for key in ("name", "description"):
+        if key not in content:
+            raise ConfigError(f"missing key '{key}'; a job does not take it from its base")
     for key in changes:
-        _check_family(key, base)
-    texts = {key: content[key] for key in ("name", "description") if key in content}
-    return overridden(base, changes) | texts
+        if key in _BESIDE:
+            raise ConfigError(f"'set' cannot change '{key}'; it comes from the base, or stands beside 'set'")
+        _check_family(key, base["method"])
+    return overridden(base, changes) | {key: content[key] for key in ("name", "description")}
 
 
-def _check_family(key: str, base: dict[str, Any]) -> None:
+def _check_family(key: str, method: str) -> None:
     """Say so if a key is one of another family, rather than that there is none."""
-    section = key.split(".")[0]
-    owners = [name for name in FAMILIES if section in family_of(name).config.__dataclass_fields__]
-    if section not in base and owners:
+    if _has_key(method, key):
+        return
+    owners = [name for name in FAMILIES if _has_key(name, key)]
+    if owners:
         raise ConfigError(
-            f"the key '{key}' is one of the method {' and '.join(owners)}, but the job's base has the method "
-            f"'{base['method']}'"
+            f"the key '{key}' is one of the method {' and '.join(owners)}, but this job has the method "
+            f"'{method}'"
         )
+
+
+def _has_key(method: str, key: str) -> bool:
+    cls: Any = family_of(method).config
+    for name in key.split("."):
+        if name not in getattr(cls, "__dataclass_fields__", ()):
+            return False
+        cls = get_type_hints(cls)[name]
+    return True
 
 
 def load_base(name: Any) -> JobConfig:
@@ -70,22 +95,52 @@ def load_base(name: Any) -> JobConfig:
     Raises:
         ConfigError: there is none; the message names the nearest and all known ones.
     """
+    return _load_base(name, ())
+
+
+def _load_base(name: Any, through: tuple[str, ...]) -> JobConfig:
+    content = read_base(name)
+    if name in through:
+        raise ConfigError(f"the base '{name}' leads back to itself: {' → '.join((*through, name))}")
+    return _parse(content, (*through, name))
+
+
+def read_base(name: Any) -> dict[str, Any]:
+    """Return the content of the base called ``name`` as it stands, which may have a base of its own.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest and all known ones.
+    """
     known = base_names()
     if name not in known:
         raise ConfigError(f"unknown base '{name}'{closest(str(name), known)} (known: {', '.join(known)})")
     family, _, file = name.partition("/")
-    text = (resources.files(f"mucald.methods.{family}") / "bases" / f"{file}.json").read_text("utf-8")
-    return parse_config(parse_json(text, f"base {name}"))
+    return parse_json((_bases(family) / f"{file}.json").read_text("utf-8"), f"base {name}")
 
 
 def base_names() -> list[str]:
     """Return the names of all bases, ``<family>/<file>``."""
     found = []
     for family in FAMILIES:
-        folder = resources.files(f"mucald.methods.{family}") / "bases"
+        folder = _bases(family)
         names = (file.name for file in folder.iterdir()) if folder.is_dir() else ()
         found += [f"{family}/{match[1]}" for name in names if (match := re.fullmatch(r"(.+)\.json", name))]
     return sorted(found)
+
+
+def _bases(family: str) -> Traversable:
+    # Not by the family's own package: that would import all families for a job of one.
+    return resources.files("mucald.methods") / family / "bases"
+
+
+def base_of(job: Path) -> JobConfig | None:
+    """Return the base of a job folder; None if its ``mucald.json`` holds a whole configuration.
+
+    Raises:
+        ConfigError: see :func:`load_job`.
+    """
+    content = read_json(job / app_of(job)[0] / "config" / CONFIG_FILE)
+    return load_base(content["base"]) if "base" in content else None
 
 
 def load_job(job: Path) -> tuple[JobConfig, list[str]]:
@@ -94,11 +149,19 @@ def load_job(job: Path) -> tuple[JobConfig, list[str]]:
     Raises:
         ConfigError: a file is missing or wrong, or a site is named twice.
     """
-    meta = read_json(job / "meta.json")
-    deploy_map = meta.get("deploy_map")
+    app, sites = app_of(job)
+    check_site_names(sites)
+    return load_config(job / app / "config"), sites
+
+
+def app_of(job: Path) -> tuple[str, list[str]]:
+    """Return the name of a job folder's app and the sites that run it.
+
+    Raises:
+        ConfigError: ``meta.json`` is missing or wrong.
+    """
+    deploy_map = read_json(job / "meta.json").get("deploy_map")
     if not isinstance(deploy_map, dict) or len(deploy_map) != 1:
         raise ConfigError("meta.json: 'deploy_map' must name one app and the sites that run it")
     ((app, participants),) = deploy_map.items()
-    sites = [name for name in participants if name != "server"]
-    check_site_names(sites)
-    return load_config(job / app / "config"), sites
+    return app, [name for name in participants if name != "server"]

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
+from mucald.config.keys import key
 from mucald.training.config import WholeModelConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PooledConfig(WholeModelConfig):
-    """A job of the family ``pooled``.
+    """Training on pooled data: one model on the images of all sites, in one place."""
 
-    ``participant``: the one that trains; it holds the data of all ``sites``.
-    """
-
-    participant: str
+    participant: str = key("who trains; holds the data of all `sites`", "pooled")

@@ -3,21 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from mucald.data.site_file import SITE_FILE
 from mucald.errors import ConfigError, DataError
-from mucald.federation.method import ServerContext, ServerMethod, SiteMethod
+from mucald.federation.method import ServerContext, ServerMethod, SiteMethod, TrainedModel
 from mucald.methods.pooled.config import PooledConfig
 from mucald.privacy.disclosure import SCORES, Disclosure
 from mucald.privacy.policy import Policy, read_policy
 from mucald.state.checkpoint import CheckpointStore
-
-if TYPE_CHECKING:
-    from mucald.inference.model_files import TrainedModel
 
 
 class PooledFamily:
@@ -73,7 +70,7 @@ class PooledFamily:
         }
         return PooledSite(name, config, data, store, device)
 
-    def network(self, model: "TrainedModel") -> nn.Module:
+    def network(self, model: TrainedModel) -> nn.Module:
         """Return front end, middle network and the site's back end as one."""
         from mucald.nets.whole import trained_network
 

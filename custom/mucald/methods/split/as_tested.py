@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mucald.data.loading import phantom_secret
 from mucald.data.site_file import SITE_FILE, noise_secret, read_site_file
-from mucald.inference.model_files import TrainedModel
+from mucald.federation.method import TrainedModel
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.endpoint import SplitServer

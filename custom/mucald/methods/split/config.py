@@ -1,52 +1,54 @@
 """The sections of ``mucald.json`` that split learning adds."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from mucald.config.common import NetworkConfig, require, require_at_least
+from mucald.config.common import NetworkConfig, require
 from mucald.config.job import JobConfig
+from mucald.config.keys import Section, key, section
 
 PayloadType = Literal["float32", "bfloat16", "int8", "int4"]
 Supervision = Literal["sure", "ambient", "epsilon"]
 ReleaseMode = Literal["fresh", "once"]
 
 
-def require_gradient_release(section: Any) -> None:
-    """Raise :class:`ValueError` unless ``gradient_clip`` and ``gradient_noise_std`` go together."""
-    require(section.gradient_clip is None or section.gradient_clip > 0, "gradient_clip must be positive")
-    require_at_least(0, section, "gradient_noise_std")
-    require(
-        section.gradient_clip is not None or section.gradient_noise_std == 0,
-        "gradient_noise_std counts in units of gradient_clip, so give that too",
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig(Section):
+    """What a site does to latents, proxies and feature gradients before they leave."""
+
+    mode: ReleaseMode = key(
+        "`fresh`: new noise at every release; `once`: the front end is trained at the site alone, frozen, "
+        "and every image released one single time"
+    )
+    pretraining_epochs: int = key(
+        "passes over a site's training images before its first release, without the server",
+        at_least=0,
+        allowed="0 unless `mode` is `once`",
+    )
+    stand_in: bool = key(
+        "a middle network of the site's own stands in for the server meanwhile",
+        False,
+        allowed="`true` only with `pretraining_epochs`",
+    )
+    noised: bool = key("`false` sends latents clean; the server's log and `results.json` say so")
+    clip: float = key("bound of the standardised latent", 3.0, above=0, allowed="standard deviations")
+    timesteps: int = key("levels T of the cosine schedule, at both splits", 400, at_least=2)
+    t: int = key("level of every release; the higher, the noisier", allowed="0 … T − 1")
+    proxy_noise_std: float = key(
+        "noise on the z-scored proxies", 0.5, at_least=0, allowed="standard deviations"
+    )
+    gradient_clip: float | None = key(
+        "bound of every sample's ∂L/∂x̂₂ in L2 norm before it leaves; `null` sends it as it is", above=0
+    )
+    gradient_noise_std: float = key(
+        "Gaussian noise on every number of the clipped ∂L/∂x̂₂",
+        at_least=0,
+        allowed="in units of `gradient_clip`",
     )
 
-
-@dataclass(frozen=True)
-class ReleaseConfig:
-    """What a site does to latents, proxies and feature gradients before they leave.
-
-    ``mode``: ``fresh`` noises every release anew; ``once`` trains the front end at the site alone for
-    ``pretraining_epochs``, freezes it, and releases every image one single time.
-    ``stand_in``: whether a middle network of the site's own stands in for the server meanwhile.
-    ``gradient_noise_std`` counts in units of ``gradient_clip``, so the ratio that protects does not change
-    with the clip.
-    """
-
-    mode: ReleaseMode
-    pretraining_epochs: int
-    stand_in: bool
-    noised: bool
-    clip: float
-    timesteps: int
-    t: int
-    proxy_noise_std: float
-    gradient_clip: float | None
-    gradient_noise_std: float
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 <= self.t < self.timesteps, f"t must lie in [0, {self.timesteps - 1}], not {self.t}")
-        require(self.clip > 0, "clip must be positive")
-        require_at_least(0, self, "pretraining_epochs", "proxy_noise_std")
         require(
             self.mode == "once" or self.pretraining_epochs == 0,
             f'pretraining_epochs is for mode "once", which freezes the front end; with "{self.mode}" it is 0',
@@ -55,56 +57,53 @@ class ReleaseConfig:
             self.pretraining_epochs > 0 or not self.stand_in,
             "stand_in takes the server's place in pretraining_epochs, so let there be some",
         )
-        require_gradient_release(self)
+        # The ratio that protects then does not change with the clip.
+        require(
+            self.gradient_clip is not None or self.gradient_noise_std == 0,
+            "gradient_noise_std counts in units of gradient_clip, so give that too",
+        )
 
 
-@dataclass(frozen=True)
-class CrdmConfig:
-    """The causal representation and diffusion module, one at each split.
+@dataclass(frozen=True, kw_only=True)
+class CrdmConfig(Section):
+    """The causal representation and diffusion module, one at each split."""
 
-    ``encoder``: ``scm`` uses the task's causal graph, ``plain`` drops its edges, ``none`` drops the module.
-    """
+    encoder: Literal["scm", "plain", "none"] = key(
+        "causal part: the task's graph; the same networks without its edges; nothing"
+    )
+    encoder_width: int = key("channels of the exogenous encoder", allowed="a multiple of 8")
+    causal_hidden: int = key("hidden width of each mechanism of the causal model", 128, at_least=1)
+    denoiser: bool = key("`false` passes noised latents on as they are")
+    denoiser_width: int = key("channels of the denoiser", allowed="a multiple of 8")
+    supervision: Supervision = key(
+        "what it learns from at split 1; `epsilon` gives the noise, hence the clean latent, to the server",
+        "sure",
+    )
+    t_split2: int = key("level of the server's own noise at split 2", allowed="0 … T − 1")
 
-    encoder: Literal["scm", "plain", "none"]
-    encoder_width: int
-    causal_hidden: int
-    denoiser: bool
-    denoiser_width: int
-    prediction: Literal["v", "x0"]
-    supervision: Supervision
-    t_split2: int
 
-
-@dataclass(frozen=True)
-class DacaConfig:
+@dataclass(frozen=True, kw_only=True)
+class DacaConfig(Section):
     """Domain adversarial alignment: one discriminator per split, trained between rounds."""
 
-    enabled: bool
-    width: int
-    buffer: int
-    steps: int
-    batch_per_site: int
-    learning_rate: float
-
-    def __post_init__(self) -> None:
-        require_at_least(1, self, "width", "buffer", "batch_per_site")
-        require_at_least(0, self, "steps", "learning_rate")
+    enabled: bool = key("discriminators and adversarial terms")
+    width: int = key("channels of a discriminator's convolution", 128, at_least=1)
+    buffer: int = key("feature maps per site and split kept in a round, the latest", 64, at_least=1)
+    steps: int = key("batches that each discriminator learns from between rounds", 20, at_least=0)
+    batch_per_site: int = key("maps per site in such a batch", 8, at_least=1)
+    learning_rate: float = key("Adam, discriminators", 0.001, at_least=0)
 
 
 @dataclass(frozen=True)
-class Ramp:
+class Ramp(Section):
     """A loss weight that is 0 for ``warm_up`` of the run, then rises linearly to ``weight`` within ``ramp``.
 
     Both are fractions of the whole run, so unlike the reference the ramp does not start again every round.
     """
 
-    weight: float
-    warm_up: float
-    ramp: float
-
-    def __post_init__(self) -> None:
-        require_at_least(0, self, "weight")
-        require(0 <= self.warm_up <= 1 and 0 <= self.ramp <= 1, "warm_up and ramp are fractions of the run")
+    weight: float = key("final weight; 0 switches the term off, and it is not computed", at_least=0)
+    warm_up: float = key("share of the run without the term", at_least=0, at_most=1)
+    ramp: float = key("share of the run in which the weight rises", at_least=0, at_most=1)
 
     def at(self, progress: float) -> float:
         """Return the weight at ``progress`` in [0, 1]."""
@@ -113,77 +112,71 @@ class Ramp:
         return self.weight * (min((progress - self.warm_up) / self.ramp, 1.0) if self.ramp else 1.0)
 
 
-@dataclass(frozen=True)
-class LossConfig:
+@dataclass(frozen=True, kw_only=True)
+class LossConfig(Section):
     """Weights of the loss terms (MuCALD-SplitFed, ICIP 2026, training objective)."""
 
-    cross_entropy: float
-    proxy: Ramp
-    diffusion: Ramp
-    kl_exogenous: Ramp
-    kl_causal: Ramp
-    adversarial: Ramp
-    proximal: float
-
-    def __post_init__(self) -> None:
-        require_at_least(0, self, "cross_entropy", "proximal")
+    cross_entropy: float = key("weight of cross-entropy beside Dice, at the site", 0.5, at_least=0)
+    proxy: Ramp = key("causal variables against noised proxies", Ramp(0.4, 0.0, 0.3))
+    diffusion: Ramp = key("the denoisers' own terms", Ramp(0.4, 0.0, 0.3))
+    kl_exogenous: Ramp = key("exogenous variables against N(0, 1)", Ramp(0.0001, 0.0, 0.3))
+    kl_causal: Ramp = key("causal variables against their prior given the proxies", Ramp(0.0001, 0.0, 0.3))
+    adversarial: Ramp = key("hide the site from the discriminators", Ramp(0.1, 0.1, 0.5))
+    proximal: float = key("μ of the proximal term on the middle network", at_least=0)
 
 
-@dataclass(frozen=True)
-class OptimiserConfig:
-    """AdamW and its learning rates: front end, middle and back end; encoder, SCM and prior; denoisers."""
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig(Section):
+    """AdamW at both sides; its state is kept across rounds."""
 
-    segmentation: float
-    causal: float
-    denoiser: float
-    weight_decay: float
-    clip_norm: float
-
-    def __post_init__(self) -> None:
-        require_at_least(0, self, "segmentation", "causal", "denoiser", "weight_decay")
-        require(self.clip_norm > 0, "clip_norm must be positive")
+    segmentation: float = key("learning rate of front end, middle network and back end", 0.001, at_least=0)
+    causal: float = key("of exogenous encoders, causal models and prior", 0.0005, at_least=0)
+    denoiser: float = key("of the denoisers", 0.001, at_least=0)
+    weight_decay: float = key("of all of them", 0.01, at_least=0)
+    clip_norm: float = key(
+        "bound of the gradient's norm, once over the site's networks and once over each module of the "
+        "server's copy",
+        1.0,
+        above=0,
+    )
 
 
 @dataclass(frozen=True)
-class AlgorithmConfig:
-    """What is done beyond split-federated averaging: a name and its arguments."""
+class AlgorithmConfig(Section):
+    """What sites and server do beyond training copies and averaging them."""
 
-    name: str
-    args: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class AggregationConfig:
-    """The rule that turns the sites' copies into the next round's, and its arguments.
-
-    ``statistics``: whether running means and variances of batch normalisation are averaged too.
-    """
-
-    rule: str
-    args: dict[str, Any] = field(default_factory=dict)
-    statistics: bool = False
+    name: str = key("the algorithm", registry="mucald.methods.split.algorithms.ALGORITHMS")
+    args: dict[str, Any] = key("its arguments", {}, registry="mucald.methods.split.algorithms.ALGORITHMS")
 
 
 @dataclass(frozen=True)
-class WireConfig:
-    """Payload type per tensor that crosses.
+class AggregationConfig(Section):
+    """How the sites' copies become the next round's."""
 
-    ``pipeline_depth``: of how many steps a site asks for the features before the first gives its gradient.
-    """
-
-    latent: PayloadType
-    features: PayloadType
-    feature_gradient: PayloadType
-    latent_gradient: PayloadType
-    pipeline_depth: int = 1
-
-    def __post_init__(self) -> None:
-        require_at_least(1, self, "pipeline_depth")
+    rule: str = key("the rule", registry="mucald.aggregation.RULES")
+    args: dict[str, Any] = key("its arguments", {}, registry="mucald.aggregation.RULES")
+    statistics: bool = key("running means and variances of `batch` normalisation are averaged too", False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class WireConfig(Section):
+    """Payload type per tensor that crosses: ``int8`` has 255 levels and ``int4`` 15, two to a byte."""
+
+    latent: PayloadType = key("x_t, to the server", "int8")
+    features: PayloadType = key("x̂₂, to the site")
+    feature_gradient: PayloadType = key("∂L/∂x̂₂, to the server")
+    latent_gradient: PayloadType = key("∂L/∂x_t, to the site", "bfloat16")
+    pipeline_depth: int = key(
+        "of how many steps a site asks for the features before the first of them gives its gradient",
+        1,
+        at_least=1,
+        allowed="1 unless `release.mode` is `once`",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitConfig(JobConfig):
-    """A job of the family ``split``.
+    """Split learning: sites hold the first and last layers, the server the rest; each step crosses the wire.
 
     Raises:
         ConfigError: on reading, if a key is unknown, missing or of the wrong type.
@@ -194,7 +187,7 @@ class SplitConfig(JobConfig):
     crdm: CrdmConfig
     daca: DacaConfig
     losses: LossConfig
-    optimiser: OptimiserConfig
+    optimiser: OptimiserConfig = section(OptimiserConfig)
     algorithm: AlgorithmConfig
     aggregation: AggregationConfig
     wire: WireConfig

@@ -2,22 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from mucald.errors import ConfigError
-from mucald.federation.method import ServerContext, ServerMethod, SiteMethod
+from mucald.federation.method import ServerContext, ServerMethod, SiteMethod, TrainedModel
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.causal.graphs import n_proxies
 from mucald.methods.split.config import SplitConfig
 from mucald.privacy.disclosure import Disclosure
 from mucald.privacy.policy import OPEN, Policy
 from mucald.state.checkpoint import CheckpointStore
-
-if TYPE_CHECKING:
-    from mucald.inference.model_files import TrainedModel
 
 
 class SplitFamily:
@@ -76,7 +72,7 @@ class SplitFamily:
 
         return build_site(name, config, home, policy, store, device)
 
-    def network(self, model: "TrainedModel") -> nn.Module:
+    def network(self, model: TrainedModel) -> nn.Module:
         """Return front end, the server's part and back end as one."""
         from mucald.methods.split.joined import JoinedModel
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mucald import randomness
-from mucald.inference.model_files import TrainedModel
+from mucald.federation.method import TrainedModel
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.mixture import Mixture

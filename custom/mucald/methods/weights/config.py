@@ -1,37 +1,38 @@
 """The keys of ``mucald.json`` that sharing weights adds."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from mucald.config.common import require
+from mucald.config.keys import Section, key
 from mucald.training.config import WholeModelConfig
 
 Part = Literal["front_end", "middle", "back_end"]
 
 
-@dataclass(frozen=True)
-class AlgorithmConfig:
-    """How shared weights are trained and combined: a name of :data:`.ALGORITHMS`, and its arguments."""
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmConfig(Section):
+    """How shared weights are trained and combined."""
 
-    name: str
-    args: dict[str, Any] = field(default_factory=dict)
+    name: str = key("the algorithm", registry="mucald.methods.weights.algorithms.ALGORITHMS")
+    args: dict[str, Any] = key("its arguments", {}, registry="mucald.methods.weights.algorithms.ALGORITHMS")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WeightsConfig(WholeModelConfig):
-    """A job of the family ``weights``.
+    """Sharing weights: every site trains a whole network, and the server combines what is shared of it."""
 
-    ``shared``: the parts of the network whose weights travel; a site keeps the others for itself. A back end
-    can be shared by sites with equally many classes alone.
-    """
-
-    shared: tuple[Part, ...]
+    shared: tuple[Part, ...] = key(
+        "parts of the network whose weights travel; a back end only between tasks of equally many classes",
+        ("front_end", "middle"),
+    )
     algorithm: AlgorithmConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(len(self.shared) > 0, "shared must name at least one part, or nothing is learnt together")
-        require(len(set(self.shared)) == len(self.shared), "shared names a part twice")
+        if not self.shared:
+            raise ValueError("shared must name at least one part, or nothing is learnt together")
+        if len(set(self.shared)) < len(self.shared):
+            raise ValueError("shared names a part twice")
 
     @property
     def disclosed(self) -> str:

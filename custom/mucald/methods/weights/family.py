@@ -14,7 +14,7 @@ from mucald.privacy.policy import Policy
 from mucald.state.checkpoint import CheckpointStore
 
 if TYPE_CHECKING:
-    from mucald.inference.model_files import TrainedModel
+    from mucald.federation.method import TrainedModel
 
 
 class WeightsFamily:

@@ -244,9 +244,7 @@ def _build_crdm(config: SplitConfig, task: Task, schedule: CosineSchedule, numbe
             causal = _build_causal(crdm, causal_task(task.name).graph)
     if crdm.denoiser:
         with randomness.seeded_initialisation(seed, "denoiser", number, nodes):
-            denoiser = ConditionalDenoiser(
-                channels, nodes, schedule, width=crdm.denoiser_width, prediction=crdm.prediction
-            )
+            denoiser = ConditionalDenoiser(channels, nodes, schedule, width=crdm.denoiser_width)
     return CRDM(encoder, causal, denoiser)
 
 

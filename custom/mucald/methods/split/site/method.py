@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mucald.data.order import shuffled
+from mucald.data.site_data import Batch, SiteData
 from mucald.errors import WireError
 from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask

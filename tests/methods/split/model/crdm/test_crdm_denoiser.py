@@ -9,9 +9,9 @@ from mucald.randomness import normal, seeded_initialisation
 SCHEDULE = CosineSchedule()
 
 
-def _denoiser(n_nodes: int = 4, prediction: str = "v") -> ConditionalDenoiser:
+def _denoiser(n_nodes: int = 4) -> ConditionalDenoiser:
     with seeded_initialisation("denoiser"):
-        return ConditionalDenoiser(4, n_nodes, SCHEDULE, width=16, embedding=8, prediction=prediction)
+        return ConditionalDenoiser(4, n_nodes, SCHEDULE, width=16, embedding=8)
 
 
 @pytest.mark.parametrize(("channels", "parameters"), [(32, 460_960), (64, 534_720), (256, 977_280)])
@@ -26,9 +26,8 @@ def test_timestep_embedding():
     torch.testing.assert_close(embedded[1], torch.cat([angles.cos(), angles.sin()]))
 
 
-@pytest.mark.parametrize("prediction", ["v", "x0"])
-def test_gain_is_bounded_at_every_level(prediction):
-    denoiser = _denoiser(prediction=prediction)
+def test_gain_is_bounded_at_every_level():
+    denoiser = _denoiser()
     largest = []
     with torch.no_grad():
         for level in (0, 200, 398, 399):
@@ -46,12 +45,6 @@ def test_v_prediction_recovers_the_latent_from_the_true_v():
     # Salimans & Ho: v = √ᾱ ε − √(1−ᾱ) x. The last layer is made to give it whatever comes in.
     denoiser.conv_out.register_forward_hook(lambda *_: signal * noise - spread * x)
     torch.testing.assert_close(denoiser(x_t, t, normal((2, 4), "z")), x, atol=1e-5, rtol=1e-5)
-
-
-def test_x0_prediction_is_the_output_itself():
-    denoiser, x_t = _denoiser(prediction="x0"), normal((1, 4, 8, 8), "x")
-    denoiser.conv_out.register_forward_hook(lambda *_: torch.full_like(x_t, 0.25))
-    assert bool((denoiser(x_t, torch.tensor([200]), normal((1, 4), "z")) == 0.25).all())
 
 
 def test_film_scales_and_shifts_the_normalised_features():
@@ -81,7 +74,7 @@ def test_without_causal_variables():
 
 @pytest.mark.parametrize(
     ("setting", "named"),
-    [({"width": 20}, "multiple of 8"), ({"embedding": 7}, "even"), ({"prediction": "epsilon"}, "prediction")],
+    [({"width": 20}, "multiple of 8"), ({"embedding": 7}, "even")],
 )
 def test_wrong_setting(setting, named):
     with pytest.raises(ConfigError, match=named):

@@ -1,7 +1,6 @@
 """The conditional denoiser: the clean latent from a noised one, its level, and the causal variables."""
 
 import math
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,6 @@ from torch.nn.functional import silu
 from mucald.errors import ConfigError
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 
-Prediction = Literal["v", "x0"]
 GROUPS = 8
 MAX_PERIOD = 1e4
 
@@ -50,8 +48,8 @@ class ConditionalDenoiser(nn.Module):
     """Estimates the clean latent x̂0 from x_t, t and the causal variables z (arXiv 2605.04108).
 
     The paper's network predicts ε, so that x̂0 = (x_t − √(1−ᾱ) ε̂) / √ᾱ multiplies an error by up to 8 116.
-    Here it predicts v (Salimans & Ho, "Progressive Distillation", 2022, §4: x̂0 = √ᾱ x_t − √(1−ᾱ) v̂) or x0
-    itself; both have a gain of at most 1 at every level.
+    Here it predicts v (Salimans & Ho, "Progressive Distillation", 2022, §4: x̂0 = √ᾱ x_t − √(1−ᾱ) v̂), which
+    has a gain of at most 1 at every level.
 
     Args:
         channels: channels of the latent.
@@ -59,10 +57,9 @@ class ConditionalDenoiser(nn.Module):
         schedule: the schedule that x_t was noised with.
         width: features, a multiple of 8; also the size of the condition.
         embedding: size of the embedding of t, even.
-        prediction: what the network's output stands for, "v" or "x0".
 
     Raises:
-        ConfigError: a width that is not a multiple of 8, an odd embedding, an unknown prediction.
+        ConfigError: a width that is not a multiple of 8, or an odd embedding.
     """
 
     def __init__(
@@ -72,19 +69,15 @@ class ConditionalDenoiser(nn.Module):
         schedule: CosineSchedule,
         width: int = 128,
         embedding: int = 64,
-        prediction: Prediction = "v",
     ):
         super().__init__()
         if width % GROUPS or embedding % 2:
             raise ConfigError(
                 f"denoiser: width must be a multiple of {GROUPS}, embedding even, not {width} and {embedding}"
             )
-        if prediction not in get_args(Prediction):
-            raise ConfigError(f"denoiser prediction: one of {get_args(Prediction)}, not {prediction!r}")
         self.n_nodes = n_nodes
         self.schedule = schedule
         self.embedding = embedding
-        self.prediction = prediction
         self.condition = nn.Sequential(
             nn.Linear(n_nodes + embedding, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
@@ -111,8 +104,5 @@ class ConditionalDenoiser(nn.Module):
         h = self.conv_in(x_t)
         for block in self.blocks:
             h = block(h, c)
-        output = self.conv_out(h)
-        if self.prediction == "x0":
-            return output
         signal, spread = self.schedule.scales(t, x_t)
-        return torch.addcmul(signal * x_t, spread, output, value=-1)
+        return torch.addcmul(signal * x_t, spread, self.conv_out(h), value=-1)

@@ -1,0 +1,26 @@
+"""The rules by name. A module of its own, since a rule may be made of another."""
+
+from typing import Any
+
+from mucald.aggregation.base import Rule
+from mucald.config.schema import closest, parse
+from mucald.errors import ConfigError
+
+RULES: dict[str, type[Rule]] = {}
+"""Filled where the package begins, which knows all rules."""
+
+
+def make_rule(name: str, args: dict[str, Any], path: str = "aggregation.args") -> Rule:
+    """Return the aggregation rule ``name`` with the arguments ``args`` from the job's JSON.
+
+    Args:
+        name: of :data:`RULES`.
+        args: the rule's arguments.
+        path: where they stand in the JSON, for error messages.
+
+    Raises:
+        ConfigError: the rule or an argument is unknown, missing, or of the wrong type or range.
+    """
+    if name not in RULES:
+        raise ConfigError(f"unknown aggregation rule '{name}'{closest(name, list(RULES))}")
+    return parse(RULES[name], args, path)
