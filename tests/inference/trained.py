@@ -22,6 +22,7 @@ KINDS: dict[str, list[dict[str, Any]]] = {
     "single releases": [{"release": {"mode": "once", "pretraining_epochs": 1}}],
     "no noise": [PLAIN],
     "shared front end": [PLAIN, {"algorithm": {"name": "fedper"}}],
+    "in turn": [PLAIN, {"algorithm": {"name": "splitfed_v2"}, "aggregation": {"rule": "local"}}],
     "mixture": [PLAIN, {"algorithm": {"name": "fedem", "args": {"components": 2}}}],
     "task adaptation": [PLAIN, {"network": {"task_adaptation": True}}],
     "batch norm": [PLAIN, {"network": {"norm": "batch"}}],

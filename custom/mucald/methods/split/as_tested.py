@@ -50,12 +50,14 @@ class TestReplay:
         self._segments = SiteSegments(config, algorithm, site, model.task.n_classes, self._release, device)
         self._segments.best = model.site_weights
         self._segments.load_best()
-        copy = SiteCopy(site, CopyPlan(config, algorithm, False, device), home)
+        plan, rounds = CopyPlan(config, algorithm, False, device), config.training.rounds
+        copy = SiteCopy(site, plan, home)
         copy.segments.load_state_dict(model.server_weights)
+        plan.shared.begin_round(rounds, ())
         server = SplitServer(config, algorithm, {site: copy}, [])
-        server.open_round(config.training.rounds, [site])
-        self._exchange = Exchange(partial(server.handle, site), config, site, config.training.rounds)
-        self._round, self._step = config.training.rounds, 0
+        server.open_round(rounds, [site])
+        self._exchange = Exchange(partial(server.handle, site), config, site, rounds)
+        self._round, self._step = rounds, 0
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits (B, C, S, S) for the next batch (B, 3, S, S); B is at most the job's batch size."""
