@@ -38,9 +38,11 @@ from mucald.methods import family_of
 site = create_site(family_of("split"), "north", tiny_config(), folder, "run", CPU)
 assert site._data.train.measures.isfinite().any()
 """,
-    "a site that trains": """
+    "sites and a server that train": """
 from tiny_job import Federation, tiny_config
-Federation(tiny_config(), folder).run(1)
+federation = Federation(tiny_config(), folder)
+federation.run(2)
+assert not federation.coordinator._history.failures
 """,
 }
 
@@ -55,11 +57,12 @@ def loaded(program: str, folder: Path) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "a site that trains"])
-def test_what_computes_no_such_loss_or_metric_loads_neither(name, tmp_path):
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_computes_no_surface_distance_loads_neither(name, tmp_path):
     assert loaded(PROGRAMS[name], tmp_path) == []
 
 
-def test_the_dice_loss_is_monai_s(tmp_path):
-    """So the others of these tests look for something that is there."""
-    assert {"monai", "scipy.stats"} <= set(loaded(PROGRAMS["a site that trains"], tmp_path))
+def test_a_test_measures_surface_distances_with_monai(tmp_path):
+    """So the others look for something that is there."""
+    program = "from tiny_job import Federation, tiny_config; Federation(tiny_config(), folder).run()"
+    assert {"monai", "scipy.stats"} <= set(loaded(program, tmp_path))

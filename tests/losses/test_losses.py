@@ -1,5 +1,6 @@
 import pytest
 import torch
+from monai.losses.dice import DiceLoss
 
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.randomness import generator, normal
@@ -32,6 +33,19 @@ def test_terms_by_hand():
     assert terms["cross_entropy"].item() == pytest.approx(
         cross_entropy_by_hand(logits, labels).item(), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
+def test_dice_is_monai_s_to_the_bit_and_so_is_its_gradient(n_classes, scale):
+    logits, labels = sample(n_classes, batch=3, size=17)
+    monais = DiceLoss(softmax=True, to_onehot_y=True, batch=True, smooth_nr=0.0, smooth_dr=1e-7)
+    found, expected = ((scale * logits).requires_grad_() for _ in range(2))
+    ours, theirs = SegmentationLoss(n_classes).terms(found, labels)["dice"], monais(expected, labels[:, None])
+    assert torch.equal(ours, theirs)
+    ours.backward()
+    theirs.backward()
+    assert torch.equal(found.grad, expected.grad)
 
 
 def test_an_absent_class_contributes_neither_loss_nor_gradient():
