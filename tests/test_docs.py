@@ -19,12 +19,12 @@ from mucald.methods.jobs import base_names, load_job
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS, causal_task
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.server.method import SplitServerMethod
-from mucald.methods.split.wire import messages
 from mucald.methods.split.wire.messages import Field, Kind, Phase
 from mucald.metrics.names import NAMES
 from mucald.privacy.disclosure import KINDS
 from mucald.results.table import results_table
 from mucald.tasks import TASKS
+from mucald.wire import frame
 from mucald_studies.attacks import ATTACKS
 from mucald_studies.attacks.harness.base import Knowledge
 
@@ -220,9 +220,9 @@ def test_fields_and_their_types():
 def test_message_layout():
     text = read("docs/protocol.md")
     sizes = {row[0].split(",")[0]: row[1] for row in rows(section(text, "## Message"))}
-    assert int(sizes["header"]) == messages._HEADER.size + messages._CHECKSUM.size
-    assert int(sizes["descriptor"]) == messages._DESCRIPTOR.size
-    assert f"The version is {messages.VERSION}." in text
+    assert int(sizes["header"]) == frame._HEADER.size + frame._CHECKSUM.size
+    assert int(sizes["descriptor"]) == frame._DESCRIPTOR.size
+    assert f"The version is {frame.VERSION}." in text
     for kind in Kind:
         assert f"`{kind.name}` {kind.value}" in text
 
@@ -275,7 +275,8 @@ def test_attacks_and_what_they_know():
 
 def test_registries_that_contributors_are_sent_to_exist():
     text = section(read("CONTRIBUTING.md"), "## How to add …")
-    code = "".join(path.read_text() for path in (REPOSITORY / "custom").rglob("*.py"))
+    paths = [*(REPOSITORY / "custom").rglob("*.py"), REPOSITORY / "tests/families.py"]
+    code = "".join(path.read_text() for path in paths)
     registries = set(re.findall(r"`(_?[A-Z][A-Z_]+)`", text))
     assert {"_TASKS", "BACKBONES", "RULES", "SUPERVISION", "LAYOUTS"} <= registries
     for registry in registries:

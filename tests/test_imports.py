@@ -29,6 +29,7 @@ ORDER = (
     "mucald.wire",
     "mucald.data",
     "mucald.metrics",
+    "mucald.training",
     "mucald.privacy",
     "mucald.results",
     "mucald.federation",
@@ -47,15 +48,11 @@ FAMILY = ("config", "algorithms", "causal", "nets", "model", "disclosures", "wir
 
 _LOW = ("config", "disclosures")
 
-UP = {
-    ("mucald.wire.recorder", "mucald.methods.split.wire.messages"),
-    ("mucald.methods.split.wire.exchange", "mucald.methods.split.site.release"),
-    ("mucald.methods.split.wire.size_limit", "mucald.methods.split.server.site_copy"),
-}
+UP: set[tuple[str, str]] = set()
 """Imports that run up; each is a debt, and five are too many."""
 
-OF_ANOTHER_FAMILY = {("mucald.methods.pooled.site", "mucald.methods.split.wire.link")}
-"""Imports by which a family knows another; each is a debt too."""
+OF_ANOTHER_FAMILY: set[tuple[str, str]] = set()
+"""Imports by which a family knows another; there is none."""
 
 
 def name_of(path: Path) -> str:

@@ -16,8 +16,9 @@ class SegmentationLoss(nn.Module):
     penalises predicting it. The background stays in, since it alone tells the Dice term of false positives
     in a batch without foreground.
 
-    Of a class that the batch has, it is MONAI's ``DiceLoss`` (softmax, ``batch``, no ``smooth_nr``) to the bit.
-    That one is not called, for importing MONAI takes a process that trains for a second longer than training.
+    Of a class that the batch has, it is MONAI's ``DiceLoss`` (softmax, ``batch``, no ``smooth_nr``) to the
+    bit. That one is not called: importing MONAI takes longer than the one task for which the simulator starts
+    a process.
 
     Args:
         n_classes: classes C of the task, background included.
