@@ -16,8 +16,8 @@ class SegmentationLoss(nn.Module):
     penalises predicting it. The background stays in, since it alone tells the Dice term of false positives
     in a batch without foreground.
 
-    Of a class that the batch has, it is MONAI's ``DiceLoss`` (softmax, ``batch``, no ``smooth_nr``) to the bit.
-    That one is not called, for importing MONAI takes a process that trains for a second longer than training.
+    The Dice term of a class that the batch has is that of MONAI's ``DiceLoss`` (softmax, ``batch``, no
+    ``smooth_nr``) to the bit. MONAI is not called: its import takes a process longer than that of torch.
 
     Args:
         n_classes: classes C of the task, background included.

@@ -112,9 +112,9 @@ def test_validation_scores_the_predictions_on_the_validation_images(tmp_path):
         def forward(released, step=step):
             return copy.evaluate(1, step, "validation", released.latent, released.level.long())
 
-        logits, _ = segments.predict(batch.images, (1, step, "validation"), forward)
-        scores.append(metrics.image_scores(logits, batch.masks, 2, surface=False))
-        losses += [float(segments.loss(logits, batch.masks))] * len(rows)
+        logits, _ = segments.predict(batch.inputs, (1, step, "validation"), forward)
+        scores.append(metrics.image_scores(logits, batch.targets, 2, surface=False))
+        losses += [float(segments.loss(logits, batch.targets))] * len(rows)
     validation = federation.work("south", task)["validation"]
     assert validation["dice"] == pytest.approx(metrics.mean_dice(scores), rel=1e-4)
     assert validation["loss"] == pytest.approx(sum(losses) / 5, rel=1e-4)
@@ -261,8 +261,8 @@ def test_the_servers_contribution_is_the_dice_less_that_with_its_features_zeroed
     batch = load_site_data("south", "ham10k", config.data, config.seed, None).test.batch(range(2))
 
     def dice(x: torch.Tensor) -> float | None:
-        logits, _ = segments.predict(batch.images, (2, 0, "test"), lambda _: x)
-        return metrics.mean_dice([metrics.image_scores(logits, batch.masks, 2, surface=False)])
+        logits, _ = segments.predict(batch.inputs, (2, 0, "test"), lambda _: x)
+        return metrics.mean_dice([metrics.image_scores(logits, batch.targets, 2, surface=False)])
 
     whole, alone = dice(features), dice(torch.zeros_like(features))
     assert whole != alone
@@ -309,8 +309,8 @@ def test_previews_are_the_best_median_and_worst_test_images_with_their_labels(tm
     assert dice[worst] == min(dice)
     assert dice[median] == sorted(dice)[2]
     data = load_site_data("south", "ham10k", federation.config.data, 7, None)
-    assert torch.equal(previews.images, data.test.batch(telling).images)
-    assert torch.equal(previews.labels, data.test.batch(telling).masks)
+    assert torch.equal(previews.images, data.test.batch(telling).inputs)
+    assert torch.equal(previews.labels, data.test.batch(telling).targets)
     assert previews.predictions.shape == previews.labels.shape
 
 

@@ -165,10 +165,10 @@ class SplitSite(Resumable):
         """Train on one mini-batch, the samples ``rows`` (B,) of the training images."""
         if part == "head":
             forward = partial(exchange.evaluate, Phase.TRAIN_HEAD, step)
-            return self._segments.train_head(batch.images, batch.masks, key, forward)
+            return self._segments.train_head(batch.inputs, batch.targets, key, forward)
         return self._segments.train_step(
-            batch.images,
-            batch.masks,
+            batch.inputs,
+            batch.targets,
             key,
             partial(exchange.train_forward, step, proxies=proxies),
             partial(exchange.train_backward, step),
@@ -223,7 +223,7 @@ class SplitSite(Resumable):
     ) -> Sequence[Tensor]:
         """Return the logits (B, C, H, W) of validation images with each of the server's states."""
         forward = partial(exchange.evaluate, Phase.VALIDATE, step, proxies=proxies)
-        return self._segments.predict_each(batch.images, key, forward)
+        return self._segments.predict_each(batch.inputs, key, forward)
 
     def _test(self, round_number: int, exchange: Exchange) -> dict[str, Any]:
         """Score the best round's model on the test set, with and without the server's features."""
@@ -232,12 +232,12 @@ class SplitSite(Resumable):
 
         def predict(step: int, batch: Batch) -> Tensor:
             logits, alone = self._segments.predict(
-                batch.images,
+                batch.inputs,
                 (round_number, step, "test"),
                 partial(exchange.evaluate, Phase.TEST, step),
             )
             without_server.append(
-                metrics.image_scores(alone, batch.masks, self.task.n_classes, surface=False)
+                metrics.image_scores(alone, batch.targets, self.task.n_classes, surface=False)
             )
             return logits
 

@@ -61,7 +61,7 @@ class OnceSite(SplitSite):
         order = (self._config.seed, self.name, "pretraining", epoch, "order")
         for step, rows in enumerate(shuffled(len(split), self._config.training.batch_size, order)):
             batch, key = split.batch(rows), (f"pre-training epoch {epoch + 1}", step, "pretraining")
-            result = self._segments.pretrain_step(batch.images, batch.masks, key)
+            result = self._segments.pretrain_step(batch.inputs, batch.targets, key)
             total += len(rows) / len(split) * result.losses["segmentation"]
         log.info(
             "site '%s': pre-training epoch %d of %d, loss %.3f",
@@ -79,7 +79,7 @@ class OnceSite(SplitSite):
         proxies = self._noised_proxies(split, "train")
         for step, rows, batch in in_order(split, self._config.training.batch_size):
             key = (round_number, step, "train")
-            exchange.release(step, self._segments.release(batch.images, key), rows_of(proxies, rows))
+            exchange.release(step, self._segments.release(batch.inputs, key), rows_of(proxies, rows))
         self._segments.released.add("train")
         losses = {f"epoch_{number}": loss for number, loss in enumerate(self._segments.pretraining or [], 1)}
         return super()._train(round_number, exchange) | {"pretraining": losses}
@@ -99,7 +99,7 @@ class OnceSite(SplitSite):
     def _training_batch(self, rows: Tensor) -> PreparedBatch:
         """Run the front end too: frozen, it gives the same before and after the step under way."""
         batch = super()._training_batch(rows)
-        return PreparedBatch(batch.images, batch.masks, batch.measures, self._segments.skips(batch.images))
+        return PreparedBatch(batch.inputs, batch.targets, batch.measures, self._segments.skips(batch.inputs))
 
     def _step(
         self,
@@ -114,7 +114,7 @@ class OnceSite(SplitSite):
         assert isinstance(batch, PreparedBatch)
         return self._segments.train_released(
             batch.skips,
-            batch.masks,
+            batch.targets,
             key,
             partial(self._pipeline.features, step),
             partial(self._pipeline.give, step),
@@ -137,4 +137,4 @@ class OnceSite(SplitSite):
         if "validation" not in self._segments.released:
             return super()._predict_each(exchange, batch, key, rows, step, proxies)
         forward = partial(exchange.forward_released, Phase.VALIDATE_RELEASED, step, rows)
-        return self._segments.predict_released(batch.images, forward)
+        return self._segments.predict_released(batch.inputs, forward)
