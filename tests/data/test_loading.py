@@ -38,12 +38,12 @@ def test_phantom_site() -> None:
     data = phantoms()
     assert [len(getattr(data, name)) for name in SPLITS] == [6, 2, 3]
     batch = data.train.batch([4, 1])
-    assert (batch.images.shape, batch.images.dtype) == ((2, 3, 16, 16), torch.float32)
-    assert (batch.masks.shape, batch.masks.dtype) == ((2, 16, 16), torch.int64)
+    assert (batch.inputs.shape, batch.inputs.dtype) == ((2, 3, 16, 16), torch.float32)
+    assert (batch.targets.shape, batch.targets.dtype) == ((2, 16, 16), torch.int64)
     assert (batch.measures.shape, batch.measures.dtype) == ((2, 4), torch.float32)
-    assert 0 <= batch.images.min() < batch.images.max() <= 1
-    assert torch.equal(data.train.whole().images[[4, 1]], batch.images)
-    assert torch.equal(data.train.whole().masks[[4, 1]], batch.masks)
+    assert 0 <= batch.inputs.min() < batch.inputs.max() <= 1
+    assert torch.equal(data.train.whole().inputs[[4, 1]], batch.inputs)
+    assert torch.equal(data.train.whole().targets[[4, 1]], batch.targets)
     assert (data.task.name, data.source, data.tensorboard_images) == ("blastocyst", "phantoms", True)
     assert data.noise_secret == "job seed 7"
 
@@ -137,7 +137,7 @@ def test_resizing_averages_images_and_keeps_mask_values(pairs: Path, site: Calla
         labels[:34] = 2
         Image.fromarray(labels).save(pairs / f"masks/{index:02}.png")
     data = own(site(task="wbc", root=str(pairs), layout="pairs"))
-    assert (data.train.whole().images[..., 2:-2, 2:-2] - 0.5).abs().max() < 0.05
+    assert (data.train.whole().inputs[..., 2:-2, 2:-2] - 0.5).abs().max() < 0.05
     assert data.train.labels.unique().tolist() == [0, 2]
     assert data.train.labels[:, :8].eq(2).all()
     assert data.train.labels[:, 9:].eq(0).all()

@@ -50,11 +50,11 @@ def test_with_everything_off_a_step_is_that_of_a_plain_network(cut, tmp_path):
     optimiser = torch.optim.AdamW(parameters, lr=0.001, weight_decay=0.01)
 
     batch = data.train.batch(range(2))
-    latent, skips = parts["front_end"](batch.images)
+    latent, skips = parts["front_end"](batch.inputs)
     variance, mean = torch.var_mean(latent, dim=(1, 2, 3), correction=0, keepdim=True)
     bounded = ((latent - mean) / (variance + 1e-6).sqrt()).clamp(-1.5, 1.5)
     logits = parts["back_end"](parts["middle"](bounded), skips)
-    loss = SegmentationLoss(2, 0.5)(logits, batch.masks)
+    loss = SegmentationLoss(2, 0.5)(logits, batch.targets)
     loss.backward()
     optimiser.step()
 

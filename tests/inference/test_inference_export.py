@@ -28,7 +28,7 @@ BACKBONES = {
 def test_every_kind_of_job_is_exported(kind, trained, tmp_path):
     model = trained.model(kind)
     assert export(model, tmp_path).keys() == {"torchscript", "bundle"}
-    images = images_of(config_of(kind)).whole().images
+    images = images_of(config_of(kind)).whole().inputs
     script = torch.jit.load(tmp_path / "models/model.ts")
     torch.testing.assert_close(script(images), model.network()(images), rtol=1e-4, atol=1e-4)
 

@@ -31,7 +31,7 @@ def rows(folder):
 
 
 def dice(masks, split, n_classes=2):
-    scores = metrics.image_scores(masks, split.whole().masks, n_classes, surface=False)
+    scores = metrics.image_scores(masks, split.whole().targets, n_classes, surface=False)
     return metrics.dice_per_image([scores])
 
 
@@ -58,7 +58,7 @@ def test_without_noise_the_joined_model_is_the_tests(kind, trained):
     """The tiny jobs send exact numbers, so that nothing but noise could differ."""
     split, model = images_of(config_of(kind)), trained.model(kind)
     joined = model.network()
-    for images in split.whole().images.split(2):
+    for images in split.whole().inputs.split(2):
         logits = joined(images)
         if kind != "pooled":
             replay = TestReplay(model, trained.run(kind).folder / "home" / SITE)
@@ -68,7 +68,7 @@ def test_without_noise_the_joined_model_is_the_tests(kind, trained):
 
 @pytest.mark.parametrize("kind", NOISED)
 def test_with_noise_an_image_has_one_mask_whatever_lies_beside_it(kind, trained):
-    joined, images = trained.model(kind).network(), images_of(config_of(kind)).whole().images
+    joined, images = trained.model(kind).network(), images_of(config_of(kind)).whole().inputs
     together, alone = joined(images), torch.cat([joined(image[None]) for image in images])
     torch.testing.assert_close(together, alone)
 
@@ -78,7 +78,7 @@ def test_the_noise_is_the_jobs_level_at_both_splits(trained):
     joined, seen = model.network(), {}
     joined.server.crdm1.register_forward_hook(lambda _m, inputs, _o: seen.update(first=inputs))
     joined.server.crdm2.register_forward_hook(lambda _m, inputs, _o: seen.update(second=inputs))
-    images = images_of(model.config).whole().images[:2]
+    images = images_of(model.config).whole().inputs[:2]
     joined(images)
     clean = joined._release.bounded(joined.front_end(images)[0])
     share = float(joined.server.schedule.alpha_bar(model.config.release.t))

@@ -15,14 +15,14 @@ class Batch:
     """What a training step reads.
 
     Args:
-        images: float32, N x channels x spatial axes, or N x D for embeddings; of images N x 3 x S x S in
+        inputs: float32, N x channels x spatial axes, or N x D for embeddings; of images N x 3 x S x S in
             [0, 1].
-        masks: int64 class ids, N x spatial axes, or N where a sample has one class.
+        targets: int64 class ids, N x spatial axes, or N where a sample has one class.
         measures: float32, N x n; z-scores, NaN where undefined.
     """
 
-    images: Tensor
-    masks: Tensor
+    inputs: Tensor
+    targets: Tensor
     measures: Tensor
 
 

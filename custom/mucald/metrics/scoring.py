@@ -75,8 +75,10 @@ def scores_of_validation(
         predictions = predict(step, rows, batch)
         found = found or [_Validation() for _ in predictions]
         for validation, logits in zip(found, predictions, strict=True):
-            validation.scores.append(metrics.image_scores(logits, batch.masks, loss.n_classes, surface=False))
-            batch_loss = float(loss(logits, batch.masks.to(logits.device)))
+            validation.scores.append(
+                metrics.image_scores(logits, batch.targets, loss.n_classes, surface=False)
+            )
+            batch_loss = float(loss(logits, batch.targets.to(logits.device)))
             if not math.isfinite(batch_loss):
                 raise TrainingError(
                     f"validation loss of site '{site}' is not finite at round/step {round_number}/{step}"
@@ -93,10 +95,10 @@ def scores_of_test(
     scores, predictions = [], []
     for step, _, batch in in_order(split, batch_size):
         logits = predict(step, batch)
-        scores.append(metrics.image_scores(logits, batch.masks, len(classes), surface=True))
+        scores.append(metrics.image_scores(logits, batch.targets, len(classes), surface=True))
         predictions.append(logits.argmax(dim=1).cpu())
     dice_per_image, previews = metrics.dice_per_image(scores), None
     if data.tensorboard_images and (telling := metrics.telling_images(dice_per_image)):
         shown = split.batch(telling)
-        previews = Previews(shown.images, shown.masks, torch.cat(predictions)[telling])
+        previews = Previews(shown.inputs, shown.targets, torch.cat(predictions)[telling])
     return metrics.summarise(scores, classes), dice_per_image, previews

@@ -3,11 +3,11 @@ import pytest
 
 from mucald.data.images.phantoms import PHANTOMS
 from mucald.data.images.phantoms.canvas import ellipse, smooth_noise
-from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.causal.graphs import CAUSAL_TASKS
 from mucald.randomness import generator
 from mucald.tasks import TASKS, Task
 
-ALL_TASKS = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+ALL_TASKS = pytest.mark.parametrize("task", [TASKS[name] for name in PHANTOMS], ids=PHANTOMS)
 
 
 @ALL_TASKS
@@ -35,10 +35,10 @@ def test_the_scene_does_not_depend_on_the_size(task: Task) -> None:
     assert (large[1::3, 1::3] == small).mean() > 0.99
 
 
-@ALL_TASKS
-def test_proxies_are_defined_and_vary(task: Task) -> None:
-    samples = [PHANTOMS[task.name](generator("phantom", index), 48) for index in range(30)]
-    values = np.array([causal_task(task.name).measures.of(*sample) for sample in samples])
+@pytest.mark.parametrize("name", [name for name in PHANTOMS if name in CAUSAL_TASKS])
+def test_proxies_are_defined_and_vary(name: str) -> None:
+    samples = [PHANTOMS[name](generator("phantom", index), 48) for index in range(30)]
+    values = np.array([CAUSAL_TASKS[name].measures.of(*sample) for sample in samples])
     assert np.isfinite(values).all()
     assert (values.std(axis=0) > 0.005 * np.abs(values.mean(axis=0))).all()
 

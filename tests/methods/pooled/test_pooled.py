@@ -75,11 +75,11 @@ def test_a_step_leaves_the_back_ends_of_other_sites_alone():
     data = {site: site_data(CONFIG, site) for site in SITES}
     network = WholeModel(CONFIG, data, CPU)
     batch = data["north"].train.batch([0, 1])
-    network.train_step("north", batch.images, batch.masks, "0/0")
+    network.train_step("north", batch.inputs, batch.targets, "0/0")
     before = network.state()
     before = {name: tensor.clone() for name, tensor in before.items()}
     batch = data["south"].train.batch([0, 1])
-    network.train_step("south", batch.images, batch.masks, "0/1")
+    network.train_step("south", batch.inputs, batch.targets, "0/1")
     after = network.state()
     north = [n for n in before if n.startswith("weights.back_end_0.")]
     assert north
@@ -99,7 +99,7 @@ def test_an_image_reaches_its_own_sites_back_end_and_no_other(tmp_path, monkeypa
         name: {
             image.numpy().tobytes()
             for split in ("train", "validation", "test")
-            for image in getattr(data, split).whole().images
+            for image in getattr(data, split).whole().inputs
         }
         for name, data in site._data.items()
     }

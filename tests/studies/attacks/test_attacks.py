@@ -131,7 +131,7 @@ def _hidden(request):
 def test_the_attackers_images_are_none_of_the_sites(noised):
     subject = evaluation_of(noised)._subjects["north"]
     own = torch.cat(
-        [split.whole().images for split in (subject.data.train, subject.data.validation, subject.data.test)]
+        [split.whole().inputs for split in (subject.data.train, subject.data.validation, subject.data.test)]
     )
     images = [subject.drawn(purpose, 0, 16).images for purpose in ("auxiliary", "non-members")]
     for one, other in ((images[0], own), (images[1], own), (images[0], images[1])):

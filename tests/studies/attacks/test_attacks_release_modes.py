@@ -54,7 +54,7 @@ def test_what_crossed_once_is_taken_for_the_samples_that_it_shows(once):
     assert sent.rows.tolist() == [0, 1, 2, 3]
     assert sent.epochs.tolist() == [0] * 4
     subject = evaluation_of(once)._subjects["north"]
-    clean = subject.clean(subject.segments, subject.data.train.whole().images)
+    clean = subject.clean(subject.segments, subject.data.train.whole().inputs)
     schedule = CosineSchedule(400)
     level = torch.full((4,), 300)
     signal, spread = schedule.scales(level, clean)
@@ -78,7 +78,7 @@ def test_features_and_gradients_belong_to_the_samples_that_the_site_named(once):
 
 def test_the_truth_of_a_front_end_at_rest_is_that_of_its_first_release(once):
     subject = evaluation_of(once)._subjects["north"]
-    expected = subject.clean(subject.segments, subject.data.train.whole().images)
+    expected = subject.clean(subject.segments, subject.data.train.whole().inputs)
     assert torch.allclose(subject.clean_releases(), expected, atol=1e-5)
 
 

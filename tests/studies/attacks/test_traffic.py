@@ -76,7 +76,7 @@ def test_releases_of_a_front_end_at_rest_average_out_as_theory_says(tmp_path):
     schedule = CosineSchedule(400)
     sent = traffic.training(read_recording(heard.run.folder), "north", Field.LATENT)
     rows = torch.arange(4)
-    clean = subject.clean(subject.segments, subject.data.train.whole().images)
+    clean = subject.clean(subject.segments, subject.data.train.whole().inputs)
     signal, snr = float(schedule.alpha_bar(200)) ** 0.5, float(schedule.snr(200))
     errors = []
     for epochs in (1, 6):

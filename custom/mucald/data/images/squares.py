@@ -38,8 +38,8 @@ class ImageSplit(DataSplit):
         """Return the images ``rows``, in that order."""
         chosen = torch.as_tensor(list(rows), dtype=torch.int64)
         return Batch(
-            images=self.pixels[chosen].to(torch.float32) / 255,
-            masks=self.labels[chosen].to(torch.int64),
+            inputs=self.pixels[chosen].to(torch.float32) / 255,
+            targets=self.labels[chosen].to(torch.int64),
             measures=self.measures[chosen],
         )
 

@@ -94,7 +94,7 @@ class PooledSite(Resumable):
             for site, rows in self._mixed(round_number, epoch):
                 batch = self._data[site].train.batch(rows)
                 name = f"{round_number}/{steps[site]}"
-                result = self._model.train_step(site, batch.images, batch.masks, name)
+                result = self._model.train_step(site, batch.inputs, batch.targets, name)
                 losses[site].add_all(result.losses)
                 gradients[site].add_all(result.gradients)
                 steps[site] += 1
@@ -131,7 +131,7 @@ class PooledSite(Resumable):
         split, loss = self._data[site].validation, self._model.losses[site]
 
         def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:  # noqa: ARG001 - one signature
-            return (self._model.predict(site, batch.images),)
+            return (self._model.predict(site, batch.inputs),)
 
         ((dice, mean_loss),) = scores_of_validation(
             site, split, self._batch_size, loss, round_number, predict
@@ -145,7 +145,7 @@ class PooledSite(Resumable):
         data = self._data[site]
 
         def predict(step: int, batch: Batch) -> Tensor:  # noqa: ARG001 - one signature for all methods
-            return self._model.predict(site, batch.images)
+            return self._model.predict(site, batch.inputs)
 
         summary, dice_per_image, previews = scores_of_test(data, self._batch_size, predict)
         weights = {name: tensor.clone() for name, tensor in self._model.weights(site).items()}

@@ -106,8 +106,8 @@ class WeightsSite(Resumable):
                 batch = self._data.train.batch(rows)
                 result = self._model.train_step(
                     self.name,
-                    batch.images,
-                    batch.masks,
+                    batch.inputs,
+                    batch.targets,
                     f"{round_number}/{step}",
                     lambda: self._algorithm.adjust_gradients(shared, begun),
                 )
@@ -120,7 +120,7 @@ class WeightsSite(Resumable):
         """Score what the round begins with, and keep it if it is the best so far."""
 
         def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:  # noqa: ARG001 - one signature
-            return (self._model.predict(self.name, batch.images),)
+            return (self._model.predict(self.name, batch.inputs),)
 
         ((dice, loss),) = scores_of_validation(
             self.name,
@@ -138,7 +138,7 @@ class WeightsSite(Resumable):
         self._model.load_best(self.name)
 
         def predict(step: int, batch: Batch) -> Tensor:  # noqa: ARG001 - one signature for all methods
-            return self._model.predict(self.name, batch.images)
+            return self._model.predict(self.name, batch.inputs)
 
         batch_size = self._config.training.batch_size
         summary, dice_per_image, self._previews = scores_of_test(self._data, batch_size, predict)

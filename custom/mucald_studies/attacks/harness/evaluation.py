@@ -141,7 +141,7 @@ def _score(finding: Finding, subject: Subject, budget: Budget) -> _Score:
 
 def _score_pictures(finding: Pictures, subject: Subject, budget: Budget) -> _Score:
     split = subject.data.train if finding.target == "train" else subject.data.test
-    truth = split.batch(finding.rows).images
+    truth = split.batch(finding.rows).inputs
     known = subject.drawn("auxiliary", budget.seed, budget.auxiliary).images
     mean = known.mean(dim=0).expand_as(truth)
     return _Score(
@@ -174,7 +174,7 @@ def _against_zero(latents: Tensor, truth: Tensor, subject: Subject) -> _Score:
 
 
 def _score_masks(finding: Masks, subject: Subject) -> _Score:
-    truth = subject.data.train.batch(finding.rows).masks
+    truth = subject.data.train.batch(finding.rows).targets
     n_classes = subject.task.n_classes
     metrics = scoring.mask_metrics(finding.labels, truth, n_classes)
     blind = scoring.mask_metrics(finding.blind.expand_as(truth), truth, n_classes)

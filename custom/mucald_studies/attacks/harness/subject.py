@@ -143,7 +143,7 @@ class Subject:
         recorded = evaluation(self.recording, self.site, Field.LATENT).values
         batch = self.config.training.batch_size
         rows = torch.arange(min(batch, len(self.data.test)))
-        latent, _ = segments.front_end(self.data.test.batch(rows).images)
+        latent, _ = segments.front_end(self.data.test.batch(rows).inputs)
         made = self.release.latent(latent, self.config.training.rounds, 0, "test").latent
         sent = recorded[: len(made)]
         error = float((made - sent).norm() / sent.norm()) if made.shape == sent.shape else float("inf")
@@ -161,7 +161,7 @@ class Subject:
         held, test = self.data.validation.whole(), self.data.test.whole()
         half = len(self.data.test) // 2
         return Images(
-            torch.cat([held.images, test.images[:half]]), torch.cat([held.masks, test.masks[:half]])
+            torch.cat([held.inputs, test.inputs[:half]]), torch.cat([held.targets, test.targets[:half]])
         )
 
     @property
@@ -197,12 +197,12 @@ class Subject:
             others = self.drawn("non-members", seed, NON_MEMBERS)
         else:
             test = self.data.test.batch(self.attackable)
-            others = Images(test.images, test.masks)
+            others = Images(test.inputs, test.targets)
         count = len(self.data.train) + len(others)
         draws = randomness.generator("attack", "candidates", seed, self.site)
         order = torch.from_numpy(draws.permutation(count))
-        images = torch.cat([members.images, others.images])[order]
-        masks = torch.cat([members.masks, others.masks])[order]
+        images = torch.cat([members.inputs, others.images])[order]
+        masks = torch.cat([members.targets, others.masks])[order]
         return Images(images, masks), order < len(self.data.train)
 
     def _folder(self, home: Path) -> Images:
@@ -212,7 +212,7 @@ class Subject:
         config = self.config
         data = load_site_data(f"{self.site} auxiliary", None, config.data, config.seed, home)
         parts = [split.whole() for split in (data.train, data.validation, data.test)]
-        return Images(torch.cat([part.images for part in parts]), torch.cat([part.masks for part in parts]))
+        return Images(torch.cat([part.inputs for part in parts]), torch.cat([part.targets for part in parts]))
 
     def clean_releases(self, rounds: int = 1) -> Tensor:
         """Return the clean latents (N, L, h, w) of the first rounds' training releases, in their order.

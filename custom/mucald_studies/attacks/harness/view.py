@@ -152,7 +152,7 @@ class View:
             )
         rows, rest = order[:count].sort().values, order[count:].sort().values
         batch = split.batch(rows)
-        return rows, Images(batch.images, batch.masks), rest
+        return rows, Images(batch.inputs, batch.targets), rest
 
     def candidates(self) -> Images:
         """Return images of which some were trained on; which, is to be found out."""

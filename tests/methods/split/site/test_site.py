@@ -107,9 +107,9 @@ def test_validation_scores_the_predictions_on_the_validation_images(tmp_path):
         def forward(released, step=step):
             return copy.evaluate(1, step, "validation", released.latent, released.level.long())
 
-        logits, _ = segments.predict(batch.images, (1, step, "validation"), forward)
-        scores.append(metrics.image_scores(logits, batch.masks, 2, surface=False))
-        losses += [float(segments.loss(logits, batch.masks))] * len(rows)
+        logits, _ = segments.predict(batch.inputs, (1, step, "validation"), forward)
+        scores.append(metrics.image_scores(logits, batch.targets, 2, surface=False))
+        losses += [float(segments.loss(logits, batch.targets))] * len(rows)
     validation = federation.report("south", task)["validation"]
     assert validation["dice"] == pytest.approx(metrics.mean_dice(scores), rel=1e-4)
     assert validation["loss"] == pytest.approx(sum(losses) / 5, rel=1e-4)
@@ -261,8 +261,8 @@ def test_the_servers_contribution_is_the_dice_less_that_with_its_features_zeroed
     batch = site_data(config, "south").test.batch(range(2))
 
     def dice(x: torch.Tensor) -> float | None:
-        logits, _ = segments.predict(batch.images, (2, 0, "test"), lambda _: x)
-        return metrics.mean_dice([metrics.image_scores(logits, batch.masks, 2, surface=False)])
+        logits, _ = segments.predict(batch.inputs, (2, 0, "test"), lambda _: x)
+        return metrics.mean_dice([metrics.image_scores(logits, batch.targets, 2, surface=False)])
 
     whole, alone = dice(features), dice(torch.zeros_like(features))
     assert whole != alone

@@ -56,12 +56,12 @@ class FreshReleases:
     def _step(self, exchange: Exchange, batch: Batch, step: int, part: Part, rows: Tensor) -> StepResult:
         key = (exchange.round, step, "train")
         if part == "head":
-            released, skips = self._segments.released(batch.images, key)
+            released, skips = self._segments.released(batch.inputs, key)
             forward = partial(exchange.evaluate, Phase.TRAIN_HEAD, step, released)
-            return self._segments.train_back_end(skips, batch.masks, key, forward)
+            return self._segments.train_back_end(skips, batch.targets, key, forward)
         return self._segments.train_step(
-            batch.images,
-            batch.masks,
+            batch.inputs,
+            batch.targets,
             key,
             partial(exchange.train_forward, step, proxies=self.proxies("train", rows)),
             partial(exchange.train_backward, step),
@@ -70,7 +70,7 @@ class FreshReleases:
 
     def predict_each(self, exchange: Exchange, step: int, rows: Tensor, batch: Batch) -> list[Tensor]:
         """Return the logits (B, C, H, W) of validation images with each of the server's states."""
-        released, skips = self._segments.released(batch.images, (exchange.round, step, "validation"))
+        released, skips = self._segments.released(batch.inputs, (exchange.round, step, "validation"))
         proxies = self.proxies("validation", rows)
         features = exchange.evaluate(Phase.VALIDATE, step, released, proxies)
         return self._segments.predictions(features, skips)

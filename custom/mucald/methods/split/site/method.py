@@ -162,9 +162,9 @@ class SplitSite(Resumable):
         def predict(step: int, batch: Batch) -> Tensor:
             key = (exchange.round, step, "test")
             forward = partial(exchange.evaluate, Phase.TEST, step)
-            logits, alone = self._segments.predict(batch.images, key, forward)
+            logits, alone = self._segments.predict(batch.inputs, key, forward)
             n_classes = self._data.task.n_classes
-            without_server.append(metrics.image_scores(alone, batch.masks, n_classes, surface=False))
+            without_server.append(metrics.image_scores(alone, batch.targets, n_classes, surface=False))
             return logits
 
         batch_size = self._config.training.batch_size

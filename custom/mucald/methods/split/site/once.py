@@ -71,7 +71,7 @@ class SingleReleases:
         order = (self._config.seed, site, "pretraining", epoch, "order")
         for step, rows in enumerate(shuffled(len(split), self._config.training.batch_size, order)):
             batch, key = split.batch(rows), (f"pre-training epoch {epoch + 1}", step, "pretraining")
-            result = self._segments.train_alone(batch.images, batch.masks, key, stand_in)
+            result = self._segments.train_alone(batch.inputs, batch.targets, key, stand_in)
             total += len(rows) / len(split) * result.losses["segmentation"]
         epochs = self._config.release.pretraining_epochs
         log.info("site '%s': pre-training epoch %d of %d, loss %.3f", site, epoch + 1, epochs, total)
@@ -104,28 +104,28 @@ class SingleReleases:
     def _hand_over(self, exchange: Exchange) -> None:
         """Release the training images, in their order and for good."""
         for step, rows, batch in in_order(self._data.train, self._config.training.batch_size):
-            released, _ = self._segments.released(batch.images, (exchange.round, step, "train"))
+            released, _ = self._segments.released(batch.inputs, (exchange.round, step, "train"))
             exchange.release(step, released, self._fresh.proxies("train", rows))
         self.released.add("train")
 
     def _batch(self, rows: Tensor) -> tuple[Batch, list[Tensor]]:
         """Return training images and their skips, which the step before does not change."""
         batch = self._data.train.batch(rows)
-        return batch, self._segments.skips(batch.images)
+        return batch, self._segments.skips(batch.inputs)
 
     def _step(
         self, exchange: Exchange, pipeline: Pipeline, batch: Batch, skips: list[Tensor], step: int
     ) -> StepResult:
         key = (exchange.round, step, "train")
         forward, backward = partial(pipeline.features, step), partial(pipeline.give, step)
-        return self._segments.train_back_end(skips, batch.masks, key, forward, backward)
+        return self._segments.train_back_end(skips, batch.targets, key, forward, backward)
 
     def predict_each(self, exchange: Exchange, step: int, rows: Tensor, batch: Batch) -> list[Tensor]:
         """Return the logits (B, C, H, W) of validation images with each of the server's states."""
         if "validation" not in self.released:
             return self._fresh.predict_each(exchange, step, rows, batch)
         features = exchange.forward_released(Phase.VALIDATE_RELEASED, step, rows)
-        return self._segments.predictions(features, self._segments.skips(batch.images))
+        return self._segments.predictions(features, self._segments.skips(batch.inputs))
 
     def validated(self) -> None:
         """Note that the server has the validation images."""
