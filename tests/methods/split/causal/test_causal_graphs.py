@@ -98,6 +98,6 @@ def test_graph_refuses_cycles_and_unknown_nodes(edge: tuple[str, str]) -> None:
         CausalGraph(("a", "b"), (edge,))
 
 
-def test_proxies_that_are_not_the_nodes_are_refused() -> None:
-    with pytest.raises(ValueError, match="are not the nodes"):
-        CausalTask(CausalGraph(("a",), ()), causal_task("kvasir").proxies)
+def test_edges_between_proxies_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match="edge LesionSize -> Depth names a node"):
+        CausalTask(causal_task("kvasir").proxies, (("LesionSize", "Depth"),))

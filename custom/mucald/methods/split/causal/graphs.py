@@ -1,7 +1,7 @@
 """The causal graph of each task, over proxies of its images and masks (MuCALD-SplitFed, ICIP 2026)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,7 @@ from mucald.methods.split.causal import proxies
 Image = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
 Proxy = Callable[[Image, Mask], float]
+Edge = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class CausalGraph:
     """
 
     nodes: tuple[str, ...]
-    edges: tuple[tuple[str, str], ...]
+    edges: tuple[Edge, ...]
 
     def __post_init__(self) -> None:
         for cause, effect in self.edges:
@@ -48,25 +49,26 @@ class CausalTask:
     """What the causal part knows of a task.
 
     Args:
-        graph: the causal graph over the proxies.
-        proxies: for every node of the graph, a function of image (uint8, H x W x 3) and mask (uint8, H x W),
-            both of full resolution, that returns a float, NaN where it is undefined.
+        proxies: for every node of the causal graph, in a topological order, a function of image (uint8,
+            H x W x 3) and mask (uint8, H x W), both of full resolution, that returns a float, NaN where it is
+            undefined.
+        edges: (cause, effect) pairs of nodes.
 
     Raises:
-        ValueError: ``proxies`` and the nodes of ``graph`` differ.
+        ValueError: see :class:`CausalGraph`.
     """
 
-    graph: CausalGraph
     proxies: Mapping[str, Proxy]
+    edges: tuple[Edge, ...]
+    graph: CausalGraph = field(init=False)
 
     def __post_init__(self) -> None:
-        if set(self.proxies) != set(self.graph.nodes):
-            raise ValueError(f"the proxies {set(self.proxies)} are not the nodes {self.graph.nodes}")
+        object.__setattr__(self, "graph", CausalGraph(tuple(self.proxies), self.edges))
 
     @property
     def measures(self) -> Measures:
         """The proxies in the order of the graph's nodes, to be taken of every sample."""
-        return Measures(self.graph.nodes, tuple(self.proxies[node] for node in self.graph.nodes))
+        return Measures(tuple(self.proxies), tuple(self.proxies.values()))
 
 
 # Class ids of the tasks with more than one foreground class.
@@ -74,23 +76,21 @@ _ZONA, _TROPHECTODERM, _BLASTOCOEL = 1, 2, 4
 _HEAD = 2
 _NUCLEUS = 2
 
-_HEAD_GRAPH = CausalGraph(
-    nodes=("HeadPerimeter", "HeadMajorAxis", "HeadArea", "HeadCircularity"),
-    edges=(
-        ("HeadPerimeter", "HeadCircularity"),
-        ("HeadMajorAxis", "HeadCircularity"),
-        ("HeadArea", "HeadCircularity"),
-    ),
-)
 
-
-def _head_proxies(label: int) -> dict[str, Proxy]:
-    return {
-        "HeadPerimeter": partial(proxies.perimeter, label=label),
-        "HeadMajorAxis": partial(proxies.major_axis, label=label),
-        "HeadArea": partial(proxies.area, label=label),
-        "HeadCircularity": partial(proxies.circularity, label=label),
-    }
+def _head(label: int) -> CausalTask:
+    return CausalTask(
+        {
+            "HeadPerimeter": partial(proxies.perimeter, label=label),
+            "HeadMajorAxis": partial(proxies.major_axis, label=label),
+            "HeadArea": partial(proxies.area, label=label),
+            "HeadCircularity": partial(proxies.circularity, label=label),
+        },
+        (
+            ("HeadPerimeter", "HeadCircularity"),
+            ("HeadMajorAxis", "HeadCircularity"),
+            ("HeadArea", "HeadCircularity"),
+        ),
+    )
 
 
 def _cell_area(image: Image, mask: Mask) -> float:
@@ -100,82 +100,53 @@ def _cell_area(image: Image, mask: Mask) -> float:
 # Those of wbc and fetal_head are not of the paper; their graphs are this project's own.
 CAUSAL_TASKS: dict[str, CausalTask] = {
     "blastocyst": CausalTask(
-        graph=CausalGraph(
-            nodes=("ZPThicknessVar", "TEArea", "BubbleArea", "BlastocoelSym"),
-            edges=(
-                ("ZPThicknessVar", "BlastocoelSym"),
-                ("TEArea", "BlastocoelSym"),
-                ("BubbleArea", "BlastocoelSym"),
-            ),
-        ),
-        proxies={
+        {
             "ZPThicknessVar": partial(proxies.thickness_spread, label=_ZONA),
             "TEArea": partial(proxies.area, label=_TROPHECTODERM),
             "BubbleArea": partial(proxies.bubble_area, label=_BLASTOCOEL),
             # The paper tells no formula; it is an asymmetry, 0 for a symmetric cavity.
             "BlastocoelSym": partial(proxies.asymmetry, label=_BLASTOCOEL),
         },
+        (("ZPThicknessVar", "BlastocoelSym"), ("TEArea", "BlastocoelSym"), ("BubbleArea", "BlastocoelSym")),
     ),
     "ham10k": CausalTask(
-        graph=CausalGraph(
-            nodes=("LesionSize", "Compactness", "MeanRGB", "Asymmetry"),
-            edges=(("LesionSize", "Compactness"), ("LesionSize", "Asymmetry"), ("MeanRGB", "Asymmetry")),
-        ),
-        proxies={
+        {
             "LesionSize": proxies.area,
             "Compactness": proxies.compactness,
             "MeanRGB": proxies.mean_rgb,
             "Asymmetry": proxies.asymmetry,
         },
+        (("LesionSize", "Compactness"), ("LesionSize", "Asymmetry"), ("MeanRGB", "Asymmetry")),
     ),
-    "fetal": CausalTask(
-        graph=_HEAD_GRAPH,
-        proxies=_head_proxies(_HEAD),
-    ),
+    "fetal": _head(_HEAD),
     "mosmed": CausalTask(
-        graph=CausalGraph(
-            nodes=("LesionSize", "Solidity", "Perimeter", "Orientation"),
-            edges=(("LesionSize", "Solidity"), ("LesionSize", "Orientation"), ("Perimeter", "Orientation")),
-        ),
-        proxies={
+        {
             "LesionSize": proxies.area,
             "Solidity": proxies.solidity,
             "Perimeter": proxies.perimeter,
             "Orientation": proxies.orientation,
         },
+        (("LesionSize", "Solidity"), ("LesionSize", "Orientation"), ("Perimeter", "Orientation")),
     ),
     "kvasir": CausalTask(
-        graph=CausalGraph(
-            nodes=("MeanRGB", "LesionSize", "Compactness", "Asymmetry"),
-            edges=(("LesionSize", "Compactness"), ("LesionSize", "Asymmetry"), ("MeanRGB", "Asymmetry")),
-        ),
-        proxies={
+        {
             "MeanRGB": proxies.mean_rgb,
             "LesionSize": proxies.area,
             "Compactness": proxies.compactness,
             "Asymmetry": proxies.asymmetry,
         },
+        (("LesionSize", "Compactness"), ("LesionSize", "Asymmetry"), ("MeanRGB", "Asymmetry")),
     ),
     "wbc": CausalTask(
-        graph=CausalGraph(
-            nodes=("CellArea", "NucleusSolidity", "NucleusArea", "NucleusRGB"),
-            edges=(
-                ("CellArea", "NucleusArea"),
-                ("NucleusSolidity", "NucleusArea"),
-                ("NucleusSolidity", "NucleusRGB"),
-            ),
-        ),
-        proxies={
+        {
             "CellArea": _cell_area,
             "NucleusSolidity": partial(proxies.solidity, label=_NUCLEUS),
             "NucleusArea": partial(proxies.area, label=_NUCLEUS),
             "NucleusRGB": partial(proxies.mean_rgb, label=_NUCLEUS),
         },
+        (("CellArea", "NucleusArea"), ("NucleusSolidity", "NucleusArea"), ("NucleusSolidity", "NucleusRGB")),
     ),
-    "fetal_head": CausalTask(
-        graph=_HEAD_GRAPH,
-        proxies=_head_proxies(1),
-    ),
+    "fetal_head": _head(1),
 }
 
 
