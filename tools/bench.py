@@ -66,7 +66,7 @@ def step(arguments: argparse.Namespace) -> Result:
 
 def run(arguments: argparse.Namespace) -> Result:
     """Measure whole runs: in one process, in the simulator with sites in turn and at once, on real sites."""
-    from mucald.config.job import load_job
+    from mucald.methods.jobs import load_job
     from mucald_studies.benchmark.provisioned import PROVISIONED, runner
     from mucald_studies.benchmark.run import BARE, IN_PROCESS, PARALLEL, RunPlan, measure, report
 

@@ -6,9 +6,8 @@ They work on a recorded run. An attack is one small file with a class of :class:
 from mucald.config.schema import closest
 from mucald.errors import AttackError
 from mucald_studies.attacks.averaging import AllEpochs, LastEpoch, SecondHalf
-from mucald_studies.attacks.decoder import KnownFrontEnd, LeakedPairs
-from mucald_studies.attacks.denoiser import ServersDenoiser
-from mucald_studies.attacks.differencing import Difference, LatentChange
+from mucald_studies.attacks.decoder import KnownFrontEnd, LeakedPairs, ServersDenoiser
+from mucald_studies.attacks.differencing import Difference, LatentChange, RepeatedNoise
 from mucald_studies.attacks.domain import Denoised, Features, Release
 from mucald_studies.attacks.harness.base import Attack
 from mucald_studies.attacks.hijack import Hijack
@@ -31,6 +30,7 @@ _ATTACKS: tuple[type[Attack], ...] = (
     SecondHalf,
     AllEpochs,
     LatentChange,
+    RepeatedNoise,
     Difference,
     Oracle,
     FromFeatures,

@@ -9,8 +9,8 @@ from typing import Any
 from mucald.errors import TrainingError
 from mucald_studies.benchmark.jobs import variant_content
 from mucald_studies.benchmark.result import Check, Result, ratio
-from mucald_studies.reporting.document import Table
 from mucald_studies.reporting.experiments import plan_job
+from mucald_studies.reporting.page import Table
 from mucald_studies.reporting.runner import run_all
 
 FLOAT = "float32"

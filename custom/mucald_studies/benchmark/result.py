@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from mucald_studies.reporting.document import Table
+from mucald_studies.reporting.page import Table
 
 SCHEMA = 1
 _PACKAGES = ("torch", "nvflare", "monai", "grpcio")

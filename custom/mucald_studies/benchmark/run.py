@@ -16,7 +16,7 @@ from mucald.methods.jobs import load_job
 from mucald_studies.benchmark.jobs import process_command, simulator_command, variant
 from mucald_studies.benchmark.processes import Watched, execute
 from mucald_studies.benchmark.result import Check, Result, ratio
-from mucald_studies.reporting.document import Table
+from mucald_studies.reporting.page import Table
 
 IN_PROCESS, BARE, PARALLEL = "in process", "simulator", "simulator -t"
 MAX_FEDERATED = 1.15

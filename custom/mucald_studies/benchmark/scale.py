@@ -15,7 +15,7 @@ import numpy as np
 from mucald.errors import TrainingError
 from mucald_studies.benchmark.jobs import variant_content
 from mucald_studies.benchmark.result import Check, Result, ratio
-from mucald_studies.reporting.document import Table
+from mucald_studies.reporting.page import Table
 
 COUNTS = (1, 2, 5, 10, 20, 50)
 SMALL, LARGE = 5, 50

@@ -19,7 +19,7 @@ from mucald.nets import backbone_of
 from mucald.tasks import get_task
 from mucald_studies.benchmark.jobs import variant_content
 from mucald_studies.benchmark.result import Result, ratio
-from mucald_studies.reporting.document import Table
+from mucald_studies.reporting.page import Table
 
 PLAIN = "float32"
 WAYS: Mapping[str, tuple[str, torch.memory_format]] = {

@@ -18,7 +18,7 @@ from mucald_studies.benchmark.parts import AHEAD, BESIDE, PARTS, SERVER, SITE, W
 from mucald_studies.benchmark.probe import Ledger, Probe
 from mucald_studies.benchmark.probed import FOLDER_VARIABLE, read_ledgers
 from mucald_studies.benchmark.result import Check, Result, ratio
-from mucald_studies.reporting.document import Table
+from mucald_studies.reporting.page import Table
 
 MAX_CODEC_SHARE = 0.05
 CODEC = ("encode", "decode")

@@ -18,7 +18,7 @@ from mucald.errors import WireError
 from mucald_studies.benchmark.carriers.certificates import Certificates
 from mucald_studies.benchmark.carriers.loopback import free_port
 from mucald_studies.benchmark.result import Check, Result, ratio
-from mucald_studies.reporting.document import Table
+from mucald_studies.reporting.page import Table
 
 CARRIERS = {
     "socket": "TCP socket",

@@ -1,6 +1,6 @@
 """Which methods may be set side by side: only those with the same data and the same budget."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mucald.errors import ReportError
@@ -42,9 +42,9 @@ def choose_reference(methods: Sequence[Method], wanted: str | None, default: str
 def find_alone(methods: Sequence[Method], default: str = "baseline_local") -> Method | None:
     """Return the method in which each site trains alone; of several ``default`` if there, or else the first.
 
-    None if no method's aggregation rule is ``local``.
+    None if there is no such method.
     """
-    found = [method for method in methods if method.first.settings.get("aggregation.rule") == "local"]
+    found = [method for method in methods if method.first.alone]
     named = [method for method in found if method.label == default]
     return next(iter(named + found), None)
 
@@ -78,27 +78,21 @@ def require_comparable(methods: Sequence[Method], reference: Method) -> None:
         )
 
 
-def _differences(run: Run, reference: Run) -> list[str]:
-    own, other = run.settings, reference.settings
-    reasons = [
-        _reason(key.split(".")[1], own.get(key), other.get(key))
-        for key in BUDGET
-        if own.get(key) != other.get(key)
-    ]
+def _differences(run: Run, reference: Run) -> Iterator[str]:
+    # A method without a key of the budget spends nothing of that kind.
+    own, other = (dict.fromkeys(BUDGET, 0) | each.settings for each in (run, reference))
+    yield from (f"{what.split('.')[1]} {reason}" for what, reason in _unequal(own, other, BUDGET))
     for site in sorted(run.sites.keys() | reference.sites.keys()):
-        reasons += _site_differences(site, run.sites.get(site), reference.sites.get(site))
-    return reasons
+        if site not in run.sites or site not in reference.sites:
+            yield f"site '{site}' tested in one of them only"
+            continue
+        unequal = _unequal(run.sites[site], reference.sites[site], DATA)
+        yield from (f"{what} of site '{site}' {reason}" for what, reason in unequal)
 
 
-def _site_differences(site: str, own: dict[str, Any] | None, other: dict[str, Any] | None) -> list[str]:
-    if own is None or other is None:
-        return [f"site '{site}' tested in one of them only"]
-    return [
-        _reason(f"{key} of site '{site}'", own.get(key), other.get(key))
-        for key in DATA
-        if own.get(key) != other.get(key)
-    ]
-
-
-def _reason(what: str, own: Any, other: Any) -> str:
-    return f"{what} {own} instead of {other}"
+def _unequal(
+    own: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    for key in keys:
+        if own.get(key) != other.get(key):
+            yield key, f"{own.get(key)} instead of {other.get(key)}"

@@ -1,6 +1,6 @@
 """Finished runs, read from their ``results.json`` and grouped into methods."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +15,9 @@ from mucald.errors import ConfigError, ReportError
 from mucald.results.results import SCHEMA
 
 RESULTS_FILE = "results.json"
+SCORES = "scores"
+OF_IMAGES = ("latents", "weights")
+"""Kinds of disclosure that are made of whole images."""
 _NEEDED = ("schema", "job", "run_id", "seed", "config", "sites", "mean", "wire", "timing", "privacy")
 
 
@@ -57,6 +60,29 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """All that decides the run's numbers but the seed, by dotted key."""
         return flatten(decisive(self.content["config"]) | {"seed": None})
+
+    @property
+    def disclosures(self) -> dict[str, Mapping[str, Any]]:
+        """What left the sites beside losses and scores, by kind."""
+        found = self.content["privacy"]["disclosures"]
+        return {each["kind"]: each for each in found if each["kind"] != SCORES}
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the images of all sites lay in one place."""
+        return self.content["config"]["method"] == "pooled"
+
+    @property
+    def noised(self) -> bool:
+        """Whether all that left and is made of whole images had noise on it."""
+        of_images = [self.disclosures[kind] for kind in OF_IMAGES if kind in self.disclosures]
+        return not self.pooled and all(each["noise"] != "none" for each in of_images)
+
+    @property
+    def alone(self) -> bool:
+        """Whether every site learnt from its own images alone: nothing was combined, or nothing left."""
+        rule = self.settings.get("aggregation.rule")
+        return not self.pooled and (rule == "local" or not self.disclosures)
 
 
 def decisive(config: dict[str, Any]) -> dict[str, Any]:
@@ -112,14 +138,13 @@ class Method:
 
     def values(self, *keys: str) -> list[float]:
         """Return one number per seed: what stands under ``keys`` in its results, where it is known."""
-        found = [_look_up(run.content, keys) for run in self.runs.values()]
+        found = []
+        for run in self.runs.values():
+            content: Any = run.content
+            for key in keys:
+                content = content.get(key) if isinstance(content, dict) else None
+            found.append(content)
         return [float(value) for value in found if value is not None]
-
-
-def _look_up(content: Any, keys: Iterable[str]) -> Any:
-    for key in keys:
-        content = content.get(key) if isinstance(content, dict) else None
-    return content
 
 
 def find_runs(places: Sequence[Path]) -> list[Run]:
@@ -176,8 +201,7 @@ def group_runs(runs: Sequence[Run]) -> list[Method]:
         ReportError: two runs have the same job, configuration and seed.
     """
     methods = []
-    by_job = sorted(runs, key=lambda run: run.job)
-    for job, of_job in groupby(by_job, key=lambda run: run.job):
+    for job, of_job in groupby(sorted(runs, key=lambda run: run.job), key=lambda run: run.job):
         variants: dict[str, list[Run]] = {}
         for run in of_job:
             variants.setdefault(repr(sorted(run.settings.items())), []).append(run)

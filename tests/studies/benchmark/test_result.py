@@ -2,7 +2,7 @@ import json
 import math
 
 from mucald_studies.benchmark.result import Check, Result, aligned, ratio
-from mucald_studies.reporting.document import Table
+from mucald_studies.reporting.page import Table
 
 
 def test_a_limit_is_kept_from_its_own_side():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
-from mucald_studies.attacks.harness.fitting import Budget, Curve
+from mucald_studies.attacks.harness.fitting import Curve
 
 if TYPE_CHECKING:
     from mucald_studies.attacks.harness.view import View
@@ -22,6 +22,7 @@ class Knowledge(StrEnum):
     end. ``pairs``: a share of the training images and masks, and which messages are theirs. ``candidates``:
     images and masks of which some were trained on. ``outputs``: what the trained network says of any image.
     ``sites``: the messages of all sites. ``control``: the server's replies are the attacker's.
+    ``counterfactual``: what no job lets cross, to show why.
     """
 
     AUXILIARY = "auxiliary"
@@ -31,6 +32,7 @@ class Knowledge(StrEnum):
     OUTPUTS = "outputs"
     SITES = "sites"
     CONTROL = "control"
+    COUNTERFACTUAL = "counterfactual"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,6 @@ class MemberScores:
 
     scores: Tensor
     threshold: float | None = None
-    curve: Curve = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Attack(ABC):
     """
 
     name: ClassVar[str]
-    knowledge: ClassVar[frozenset[Knowledge]]
+    knowledge: ClassVar[frozenset[Knowledge]] = frozenset()
 
     @property
     def draws(self) -> str:
@@ -109,12 +110,8 @@ class Attack(ABC):
         return self.name
 
     @abstractmethod
-    def run(self, view: "View", budget: Budget) -> Finding:
-        """Attack.
-
-        Args:
-            view: all that the attacker can see.
-            budget: what it may spend.
+    def run(self, view: "View") -> Finding:
+        """Attack with all that the view shows.
 
         Raises:
             AttackError: there is nothing to attack, or too little to attack with.

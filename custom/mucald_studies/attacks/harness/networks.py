@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
-
-from mucald import randomness
 
 SMALLEST_SIDE = 4
 LEVELS = 3
@@ -56,6 +53,16 @@ class PictureDecoder(nn.Module):
         return self.head(self.body(x))
 
 
+def _pixel_layers(channels: int, width: int, side: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Upsample(size=(side, side), mode="bilinear", align_corners=False),
+    ]
+
+
 class PixelProbe(nn.Module):
     """Labels pixels by their neighbourhood in a map and in its magnitudes.
 
@@ -71,14 +78,8 @@ class PixelProbe(nn.Module):
 
     def __init__(self, channels: int, size: int, n_classes: int, width: int):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(2 * channels, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Upsample(size=(size, size), mode="bilinear", align_corners=False),
-            nn.Conv2d(width, n_classes, 3, padding=1),
-        )
+        layers = _pixel_layers(2 * channels, width, size)
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, n_classes, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, h, w) to logits (N, C, S, S)."""
@@ -106,14 +107,7 @@ class PriorProbe(nn.Module):
         last = nn.Conv2d(width, len(prior), 3, padding=1)
         for tensor in last.parameters():
             nn.init.zeros_(tensor)
-        self.layers = nn.Sequential(
-            nn.Conv2d(4 * DIRECTIONS, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Upsample(size=prior.shape[1:], mode="bilinear", align_corners=False),
-            last,
-        )
+        self.layers = nn.Sequential(*_pixel_layers(4 * DIRECTIONS, width, prior.shape[-1]), last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, h, w) to logits (N, C, S, S)."""
@@ -122,7 +116,7 @@ class PriorProbe(nn.Module):
         return self.prior + self.layers(torch.cat([y, y.abs(), smooth, smooth.abs()], dim=1))
 
 
-class PooledProbe(nn.Module):
+class PooledProbe(nn.Sequential):
     """Classifies maps by mean and standard deviation of each channel: linear, or with one hidden layer.
 
     Args:
@@ -132,43 +126,29 @@ class PooledProbe(nn.Module):
     """
 
     def __init__(self, channels: int, n_classes: int, hidden: int):
-        super().__init__()
-        layers: list[nn.Module] = [nn.BatchNorm1d(2 * channels)]
+        first: list[nn.Module] = [nn.BatchNorm1d(2 * channels)]
         if hidden:
-            layers += [nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, n_classes)]
-        else:
-            layers.append(nn.Linear(2 * channels, n_classes))
-        self.layers = nn.Sequential(*layers)
+            first += [nn.Linear(2 * channels, hidden), nn.ReLU()]
+        super().__init__(*first, nn.Linear(hidden or 2 * channels, n_classes))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, h, w) to logits (N, n_classes)."""
-        return self.layers(torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1))
+        return super().forward(torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1))
 
 
-class ConvolutionalProbe(nn.Module):
-    """Classifies feature maps by two convolutions and average pooling.
+def convolutional_probe(channels: int, width: int) -> nn.Module:
+    """Return a network that maps (N, ``channels``, h, w) to one logit each by convolutions and pooling.
 
     Args:
         channels: channels L of the maps.
-        n_classes: logits per map.
         width: features of the first convolution.
     """
-
-    def __init__(self, channels: int, n_classes: int, width: int):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1, stride=2),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 3, padding=1, stride=2),
-            nn.LeakyReLU(0.2),
-        )
-        self.classify = nn.Linear(2 * width, n_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, L, h, w) to logits (N, n_classes)."""
-        return self.classify(self.features(x).mean(dim=(2, 3)))
-
-
-def seeded(*key: int | str) -> AbstractContextManager[None]:
-    """Seed the first weights of an attacker's network built within."""
-    return randomness.seeded_initialisation(*key)
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1, stride=2),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 2 * width, 3, padding=1, stride=2),
+        nn.LeakyReLU(0.2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2 * width, 1),
+    )

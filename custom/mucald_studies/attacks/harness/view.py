@@ -33,7 +33,7 @@ class View:
     """
 
     def __init__(self, attack: Attack, subject: Subject, subjects: dict[str, Subject], budget: Budget):
-        self._attack, self._subject, self._subjects, self._budget = attack, subject, subjects, budget
+        self._attack, self._subject, self._subjects, self.budget = attack, subject, subjects, budget
         self.schedule = CosineSchedule(self.config.release.timesteps)
         self._auxiliary: Images | None = None
 
@@ -60,7 +60,7 @@ class View:
 
     def key(self, *purpose: int | str) -> tuple[int | str, ...]:
         """Return a name for the attacker's random draws."""
-        return ("attack", self._attack.draws, self._budget.seed, self.site, *purpose)
+        return ("attack", self._attack.draws, self.budget.seed, self.site, *purpose)
 
     def training(self, field: Field, last_rounds: int | None = None) -> Sent:
         """Return what crossed in training steps, sample by sample."""
@@ -126,7 +126,7 @@ class View:
         """
         self._require(Knowledge.AUXILIARY)
         if self._auxiliary is None:
-            self._auxiliary = self._subject.drawn("auxiliary", self._budget.seed, self._budget.auxiliary)
+            self._auxiliary = self._subject.drawn("auxiliary", self.budget.seed, self.budget.auxiliary)
         if len(self._auxiliary) < LEAST_AUXILIARY:
             raise AttackError(
                 f"{len(self._auxiliary)} auxiliary images are too few for site '{self.site}', "
@@ -144,7 +144,7 @@ class View:
         self._require(Knowledge.PAIRS)
         split = self._subject.data.train
         order = torch.from_numpy(randomness.generator(*self.key("leaked")).permutation(len(split)))
-        count = int(self._budget.leaked * len(split))
+        count = int(self.budget.leaked * len(split))
         if not 2 <= count < len(split):
             raise AttackError(
                 f"{count} of {len(split)} training images of site '{self.site}' leak; 2 or more are needed, "
@@ -154,10 +154,16 @@ class View:
         batch = split.batch(rows)
         return rows, Images(batch.images, batch.masks), rest
 
+    def with_repeated_noise(self) -> tuple[Tensor, Tensor]:
+        """Return what would cross in the training samples' first two releases if both had the same noise."""
+        self._require(Knowledge.COUNTERFACTUAL)
+        first, second = (self.noised(x, "repeated") for x in self._subject.first_two_releases())
+        return first, second
+
     def candidates(self) -> Images:
         """Return images of which some were trained on; which, is to be found out."""
         self._require(Knowledge.CANDIDATES)
-        return self._subject.candidates(self._budget.seed)[0]
+        return self._subject.candidates(self.budget.seed)[0]
 
     @torch.no_grad()
     def outputs(self, images: Tensor) -> Tensor:
@@ -176,7 +182,7 @@ class View:
         """Return the views of all sites of the run."""
         self._require(Knowledge.SITES)
         return {
-            name: View(self._attack, subject, self._subjects, self._budget)
+            name: View(self._attack, subject, self._subjects, self.budget)
             for name, subject in self._subjects.items()
         }
 
