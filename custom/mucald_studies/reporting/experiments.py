@@ -4,34 +4,31 @@
 job folder exactly as it was run, ``log.txt``, and ``workspace`` with models and events.
 """
 
-import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mucald.config.job import CONFIG_FILE, JobConfig
-from mucald.config.merge import overridden
-from mucald.config.schema import closest, read_json
+from mucald.config.job import JobConfig
+from mucald.config.schema import closest
 from mucald.errors import CheckpointError, ConfigError, ReportError, TrainingError
 from mucald.home import HOME_VARIABLE
 from mucald.methods import family_of
-from mucald.methods.jobs import load_job, parse_config
+from mucald.methods.jobs import load_job
 from mucald.state.checkpoint import CheckpointStore, load_checkpoint
 from mucald.state.files import write_atomically
+from mucald_studies.jobs import RESULTS, changed, command, write_job
 from mucald_studies.reporting.runs import RESULTS_FILE, Run, decisive, read_run
 
 REPLACED = ".replaced"
 _PROGRESS = re.compile(r"(round\s+\d+/\d+|test)\s+\S+ .*left$")
 _PORT_TAKEN = "Address already in use"
 _STARTS = 3
-_RESULTS = {False: "server/results.json", True: "server/simulate_job/results.json"}
 
 
 @dataclass(frozen=True)
@@ -115,9 +112,8 @@ def plan_job(
     if not (job / "meta.json").exists():
         known = sorted(path.parent.name for path in job.parent.glob("*/meta.json"))
         raise ConfigError(f"{job} is not a job folder (no meta.json){closest(job.name, known)}")
-    config, sites = load_job(job)
-    content = overridden(config.to_dict(), changes)
-    configs = [parse_config(content | {"seed": seed}) for seed in dict.fromkeys(seeds)]
+    config, sites = changed(job, changes), load_job(job)[1]
+    configs = [replace(config, seed=seed) for seed in dict.fromkeys(seeds)]
     return [
         Experiment(job, config, sites, out / config.name / f"seed-{config.seed}", home) for config in configs
     ]
@@ -141,14 +137,15 @@ def run_experiment(
     if (folder / RESULTS_FILE).exists():
         _set_aside(folder)
     home = _prepare_home(experiment)
-    job = _write_job(experiment)
+    content = experiment.config.to_dict() | {"resume_from": experiment.stopped()}
+    job = write_job(experiment.job, folder / "job", content)
     workspace = folder / "workspace"
     threads = threads or (len(experiment.sites) if simulator else os.cpu_count() or 1)
-    command = _command(job, workspace, simulator, threads)
+    start = command(job, workspace, threads, simulator)
     log = folder / "log.txt"
     said_before = log.stat().st_size if log.exists() else 0
-    status = _execute_until_ports_are_free(command, log, {HOME_VARIABLE: str(home)}, progress)
-    source = workspace / _RESULTS[simulator]
+    status = _execute_until_ports_are_free(start, log, {HOME_VARIABLE: str(home)}, progress)
+    source = workspace / RESULTS[simulator]
     if status != 0 or not source.exists():
         reason = _reason(log.read_bytes()[said_before:].decode(errors="replace"))
         raise TrainingError(f"{experiment.title} failed: {reason} (all in {log})")
@@ -158,11 +155,6 @@ def run_experiment(
     if run.failures:
         raise TrainingError(f"{experiment.title} is not whole: {run.failures[0]} (all in {log})")
     return Run(folder / RESULTS_FILE, run.content)
-
-
-def _config_file(job: Path) -> Path:
-    (app,) = read_json(job / "meta.json")["deploy_map"]
-    return job / app / "config" / CONFIG_FILE
 
 
 def _set_aside(folder: Path) -> None:
@@ -186,23 +178,6 @@ def _prepare_home(experiment: Experiment) -> Path:
             # A site keeps prepared images and its noise secret in its own folder, for all runs alike.
             link.symlink_to((experiment.home / site).resolve(), target_is_directory=True)
     return home.resolve()
-
-
-def _write_job(experiment: Experiment) -> Path:
-    job = experiment.folder / "job"
-    shutil.rmtree(job, ignore_errors=True)
-    shutil.copytree(experiment.job, job)
-    content = experiment.config.to_dict() | {"resume_from": experiment.stopped()}
-    _config_file(job).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return job
-
-
-def _command(job: Path, workspace: Path, simulator: bool, threads: int) -> list[str]:
-    if simulator:
-        start = [str(Path(sys.executable).with_name("nvflare")), "simulator"]
-    else:
-        start = [sys.executable, "-m", "mucald"]
-    return [*start, str(job), "-w", str(workspace), "-t", str(threads)]
 
 
 class _PortTakenError(Exception):

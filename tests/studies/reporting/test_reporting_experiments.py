@@ -164,7 +164,7 @@ def test_a_run_in_which_a_site_failed_is_kept_but_not_finished(tmp_path):
 def test_a_simulator_that_lost_its_port_is_started_again_three_times_in_all(
     lost, starts, experiment, tmp_path, monkeypatch
 ):
-    command, seen = experiments._command, []
+    command, seen = experiments.command, []
 
     def unlucky(*arguments: Any) -> list[str]:
         (tmp_path / "run.sh").write_text(
@@ -175,7 +175,7 @@ def test_a_simulator_that_lost_its_port_is_started_again_three_times_in_all(
         )
         return ["bash", str(tmp_path / "run.sh")]
 
-    monkeypatch.setattr(experiments, "_command", unlucky)
+    monkeypatch.setattr(experiments, "command", unlucky)
     begun = time.monotonic()
     if lost < starts:
         run_experiment(experiment, simulator=False, threads=1, progress=seen.append)
