@@ -24,13 +24,12 @@ from mucald.federation.progress import clock
 from mucald.methods.split.causal.graphs import causal_task
 from mucald.methods.split.site.build import measures_of
 from mucald.tasks import Task, get_task
-from mucald_studies.discovery.bootstrap import bootstrap, learn
 from mucald_studies.discovery.drawing import draw
 from mucald_studies.discovery.findings import Findings, Method
 from mucald_studies.discovery.nonlinear import NonlinearNotears
 from mucald_studies.discovery.notears import LinearNotears
 from mucald_studies.discovery.report import text_report
-from mucald_studies.discovery.rows import ROWS_PER_NODE, Rows, complete_rows
+from mucald_studies.discovery.rows import ROWS_PER_NODE, Rows, bootstrap, complete_rows, learn
 from mucald_studies.reporting.figures import svg
 
 SECONDS_BETWEEN_LINES = 5.0

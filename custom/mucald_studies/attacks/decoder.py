@@ -26,13 +26,9 @@ Prepare = Callable[[Tensor, tuple[int | str, ...]], Tensor]
 
 
 def train_decoder(view: View, inputs: Tensor, images: Tensor, prepare: Prepare) -> tuple[nn.Module, Curve]:
-    """Train a decoder on pairs; the last eighth of them is held out.
+    """Train a decoder on pairs of latents (N, L, h, w) and the images (N, 3, S, S) behind them.
 
-    Args:
-        view: the attacker's.
-        inputs: latents (N, L, h, w).
-        images: the images (N, 3, S, S) behind them.
-        prepare: called on every batch of latents, with new noise each time.
+    The last eighth of them is held out; ``prepare`` is called on every batch, with new noise each time.
     """
     held = max(1, int(HELD_OUT * len(inputs)))
     known, held_images = len(inputs) - held, images[-held:]
@@ -94,11 +90,7 @@ class ServersDenoiser(Attack):
     knowledge = frozenset({Knowledge.FRONT_END, Knowledge.AUXILIARY})
 
     def run(self, view: View) -> Pictures:
-        """Reconstruct the test images.
-
-        Raises:
-            AttackError: the server has no denoiser, or nothing is noised.
-        """
+        """Reconstruct the test images."""
         if not view.has_denoiser:
             raise AttackError("the server denoises nothing in this job; attack with 'decoder' instead")
         network, curve = train_on_auxiliary(view, lambda x, key: view.denoised(view.noised(x, *key)))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mucald.errors import AttackError
 from mucald_studies.attacks.decoder import LEAK_ROUNDS, train_on_leaked
-from mucald_studies.attacks.harness.base import Attack, Changes, Knowledge, Pictures
+from mucald_studies.attacks.harness.base import Attack, Knowledge, Latents, Pictures
 from mucald_studies.attacks.harness.traffic import Sent
 from mucald_studies.attacks.harness.view import View
 
@@ -20,14 +20,10 @@ class LatentChange(Attack):
 
     name = "differencing.change"
 
-    def run(self, view: View) -> Changes:
-        """Scale the differences back.
-
-        Raises:
-            AttackError: no sample was released twice.
-        """
+    def run(self, view: View) -> Latents:
+        """Scale the differences back."""
         first, second, *_ = _repeated(view).by_epoch()
-        return Changes(_weight(view, second - first) * (second - first))
+        return Latents(_weight(view, second - first) * (second - first), changes=True)
 
 
 class RepeatedNoise(Attack):
@@ -40,15 +36,11 @@ class RepeatedNoise(Attack):
     name = "differencing.repeated_noise"
     knowledge = frozenset({Knowledge.COUNTERFACTUAL})
 
-    def run(self, view: View) -> Changes:
-        """Subtract what would have crossed.
-
-        Raises:
-            AttackError: no sample was released twice.
-        """
+    def run(self, view: View) -> Latents:
+        """Subtract what would have crossed."""
         _repeated(view)
         first, second = view.with_repeated_noise()
-        return Changes((second - first) / _signal(view))
+        return Latents((second - first) / _signal(view), changes=True)
 
 
 class Difference(Attack):
@@ -58,11 +50,7 @@ class Difference(Attack):
     knowledge = frozenset({Knowledge.PAIRS})
 
     def run(self, view: View) -> Pictures:
-        """Reconstruct the other training images.
-
-        Raises:
-            AttackError: no sample was released twice.
-        """
+        """Reconstruct the other training images."""
         sent = _repeated(view)
         first = sent.by_epoch()[0]
         late = view.released("train", LEAK_ROUNDS).within(sent.epochs.unique()[1:])
@@ -71,6 +59,11 @@ class Difference(Attack):
 
 
 def _repeated(view: View) -> Sent:
+    """Return the training releases.
+
+    Raises:
+        AttackError: no sample was released twice.
+    """
     sent = view.released("train")
     if len(sent.epochs.unique()) < 2:
         raise AttackError("every training image was released once; there is no second release to subtract")

@@ -36,11 +36,7 @@ class _DomainInference(Attack):
         return view.training(self.field, 1).by_epoch()[-1]
 
     def run(self, view: View) -> Hits:
-        """Assign the maps to their sites.
-
-        Raises:
-            AttackError: there is one site only.
-        """
+        """Assign the maps to their sites."""
         views = view.sites()
         if len(views) < 2:
             raise AttackError("domain inference sets sites side by side; this run has one")
@@ -70,11 +66,7 @@ class Denoised(_DomainInference):
     field = Field.LATENT
 
     def maps(self, view: View) -> Tensor:
-        """Return x̂1.
-
-        Raises:
-            AttackError: the server denoises nothing.
-        """
+        """Return x̂1."""
         if not view.has_denoiser:
             raise AttackError("the server denoises nothing in this job; there is no x̂1")
         return view.denoised(super().maps(view))

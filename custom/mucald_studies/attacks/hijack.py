@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+from torch.nn.functional import mse_loss
 
 from mucald import optimisers, randomness
 from mucald.methods.split.wire.link import server_payload_types
@@ -19,7 +19,7 @@ from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, deco
 from mucald.nets import backbone_of
 from mucald_studies.attacks.decoder import picture
 from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
-from mucald_studies.attacks.harness.networks import PictureDecoder, convolutional_probe
+from mucald_studies.attacks.harness.networks import Critic, PictureDecoder
 from mucald_studies.attacks.harness.traffic import sample_order
 from mucald_studies.attacks.harness.view import View
 
@@ -76,10 +76,9 @@ class _MaliciousServer:
         with randomness.seeded_initialisation(*view.key("pilot")):
             self._pilot = backbone_of(view.config.network).front_end()
             self.decoder = PictureDecoder(shape, self._images.shape[-1], 3, view.budget.width)
-            self._critic = convolutional_probe(shape[0], view.budget.width)
+            self._critic = Critic(shape[0], view.budget.width, RATE)
         pilot = [*self._pilot.parameters(), *self.decoder.parameters()]
         self._pilot_optimiser = optimisers.Adam(pilot, lr=RATE)
-        self._critic_optimiser = optimisers.Adam(self._critic.parameters(), lr=RATE, betas=(0.5, 0.99))
         self._step = 0
         self._losses: list[tuple[int, float]] = []
         self.released: list[Tensor] = []
@@ -130,15 +129,9 @@ class _MaliciousServer:
             self._pilot_optimiser.step()
         if self._step % self._view.budget.interval == 0:
             self._losses.append((self._step, loss.item()))
-        told_pilot, told_site = self._critic(made.detach()), self._critic(latent)
-        loss = binary_cross_entropy_with_logits(told_pilot, torch.ones_like(told_pilot))
-        loss = loss + binary_cross_entropy_with_logits(told_site, torch.zeros_like(told_site))
-        self._critic_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self._critic_optimiser.step()
+        self._critic.learn(made.detach(), latent)
         x = latent.detach().requires_grad_()
-        told = self._critic(x)
-        (gradient,) = torch.autograd.grad(binary_cross_entropy_with_logits(told, torch.ones_like(told)), x)
+        (gradient,) = torch.autograd.grad(self._critic.doubt(x), x)
         return GAIN * gradient
 
     def _pilot_pass(self, turn: int) -> tuple[Tensor, Tensor]:

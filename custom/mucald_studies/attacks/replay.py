@@ -39,12 +39,7 @@ class _ListeningRelease(Release):
 class DrivenSite(SplitSite):
     """A site whose clean latents the evaluation can see, with any server behind its link.
 
-    Args:
-        name: name of the site.
-        config: the job.
-        data: its images.
-        policy: what it lets out.
-        folder: where its checkpoints go.
+    Arguments are those of a site, but for the ``folder`` in which its checkpoints go.
     """
 
     def __init__(self, name: str, config: SplitConfig, data: SiteData, policy: Policy, folder: Path):
@@ -70,7 +65,7 @@ class DrivenOnceSite(DrivenSite, OnceSite):
 
 
 def drive(name: str, config: SplitConfig, data: SiteData, policy: Policy, folder: Path) -> DrivenSite:
-    """Return the site that the job asks for, to be driven; arguments as of :class:`DrivenSite`."""
+    """Return the site that the job asks for, to be driven."""
     kind = DrivenOnceSite if config.release.mode == "once" else DrivenSite
     return kind(name, config, data, policy, folder)
 

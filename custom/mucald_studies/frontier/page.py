@@ -30,10 +30,7 @@ _CAPTION = "Mean test Dice against the strongest reconstruction's gain over the 
 def write_frontier(rows: Sequence[Row], settings: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write ``frontier.json``, ``frontier.md`` and ``figures/frontier.svg``; return their paths.
 
-    Args:
-        rows: of all points, in the order of the table.
-        settings: what the JSON says of base job, seeds, attacks and budget.
-        folder: where they go.
+    ``settings`` is what the JSON says of base job, seeds, attacks and budget.
     """
     content = {
         "schema": SCHEMA,

@@ -17,11 +17,9 @@ DATA = ("task", "source", "n_train", "n_validation", "n_test")
 
 
 def choose_reference(methods: Sequence[Method], wanted: str | None, default: str = "mucald") -> Method:
-    """Return the method that the others are compared with.
+    """Return the method that the others are compared with: the one with that label, or of that job.
 
-    Args:
-        methods: all of them.
-        wanted: its label, or its job's name; without one, ``default`` if there, or else the first method.
+    If none is wanted it is ``default`` if there, or else the first method.
 
     Raises:
         ReportError: no method is called so, or several configurations of that job are.
@@ -54,13 +52,12 @@ def differences(methods: Sequence[Method], reference: Method) -> dict[str, list[
 
     Methods that do not differ are absent.
     """
-    found = {
-        method.label: [
-            reason for run in method.runs.values() for reason in _differences(run, reference.first)
-        ]
-        for method in methods
-    }
-    return {label: list(dict.fromkeys(reasons)) for label, reasons in found.items() if reasons}
+    found: dict[str, dict[str, None]] = {}
+    for method in methods:
+        for run in method.runs.values():
+            for reason in _differences(run, reference.first):
+                found.setdefault(method.label, {})[reason] = None
+    return {label: list(reasons) for label, reasons in found.items()}
 
 
 def require_comparable(methods: Sequence[Method], reference: Method) -> None:

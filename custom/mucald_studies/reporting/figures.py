@@ -1,9 +1,8 @@
 """The studies' figures: bars with intervals, curves per round, and a scatter with the front of the best."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -30,6 +29,8 @@ _STYLE = {
     "svg.fonttype": "none",
 }
 
+Interval = tuple[float, float]
+
 
 def svg(figure: Figure, name: str) -> bytes:
     """Return a figure as SVG, its texts as texts, the same bytes whenever it is drawn; ``name`` names ids."""
@@ -40,39 +41,25 @@ def svg(figure: Figure, name: str) -> bytes:
     return buffer.getvalue()
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One bar: its length and the interval on it; None where there is no value."""
-
-    value: float | None
-    interval: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class BarRow:
+class BarRow(NamedTuple):
     """One method in the bar chart.
 
     Args:
         label: its name.
-        bars: one per panel.
+        bars: for each panel the length from 0 to 1 and the interval on it; None where there is none.
         filled: a full bar, where all that left had noise; otherwise a pale one.
         reference: whether it is the reference.
     """
 
     label: str
-    bars: Sequence[Bar]
+    bars: Sequence[tuple[float | None, Interval | None]]
     filled: bool
     reference: bool
 
 
 @matplotlib.rc_context(_STYLE)
 def bar_chart(panels: Sequence[str], rows: Sequence[BarRow]) -> Figure:
-    """Return horizontal bars from 0 to 1, one panel per column and one row per method.
-
-    Args:
-        panels: their titles.
-        rows: the methods.
-    """
+    """Return horizontal bars, a column for each of the ``panels`` and a row for each method."""
     figure = Figure((1.7 * len(panels), 0.24 * len(rows) + 0.9), layout="constrained")
     for column, axes in enumerate(_panels(figure, panels, len(panels))):
         axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xticks=(0, 0.5, 1))
@@ -80,23 +67,22 @@ def bar_chart(panels: Sequence[str], rows: Sequence[BarRow]) -> Figure:
         axes.tick_params(left=False)
         axes.grid(axis="y", visible=False)
         for place, row in enumerate(rows):
-            _draw_bar(axes, place, row, row.bars[column])
+            _draw_bar(axes, place, row, *row.bars[column])
     kinds = {"leaves noised": BAR, "leaves clean": PALE, "reference": REFERENCE_BAR}
     handles = [Patch(facecolor=colour, edgecolor=BAR, label=text) for text, colour in kinds.items()]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(kinds), frameon=False)
     return figure
 
 
-def _draw_bar(axes: Axes, place: int, row: BarRow, bar: Bar) -> None:
+def _draw_bar(axes: Axes, place: int, row: BarRow, value: float | None, interval: Interval | None) -> None:
     weight = "bold" if row.reference else "normal"
-    text = "no value" if bar.value is None else f"{bar.value:.3f}"
+    text = "no value" if value is None else f"{value:.3f}"
     axes.text(1.04, place, text, va="center", size=8, weight=weight, transform=axes.get_yaxis_transform())
-    if bar.value is None:
-        return
-    strong, pale = (REFERENCE_BAR, REFERENCE_PALE) if row.reference else (BAR, PALE)
-    axes.barh(place, bar.value, 0.7, color=strong if row.filled else pale, edgecolor=strong)
-    if bar.interval is not None:
-        axes.plot(bar.interval, (place, place), "|-", color="black", linewidth=1.2, markersize=6)
+    if value is not None:
+        strong, pale = (REFERENCE_BAR, REFERENCE_PALE) if row.reference else (BAR, PALE)
+        axes.barh(place, value, 0.7, color=strong if row.filled else pale, edgecolor=strong)
+    if interval is not None:
+        axes.plot(interval, (place, place), "|-", color="black", linewidth=1.2, markersize=6)
 
 
 def _panels(figure: Figure, titles: Sequence[str], columns: int) -> list[Axes]:
@@ -108,53 +94,48 @@ def _panels(figure: Figure, titles: Sequence[str], columns: int) -> list[Axes]:
     return grid[: len(titles)]
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Validation scores of one method at one site: per round (from 1) mean, lowest and highest over seeds."""
-
-    rounds: Sequence[int]
-    means: Sequence[float]
-    lows: Sequence[float]
-    highs: Sequence[float]
+Curves = Mapping[str, Mapping[int, Sequence[float]]]
+"""By site and round, from 1, the score of every seed."""
 
 
 @matplotlib.rc_context(_STYLE)
-def curve_panels(panels: Sequence[str], curves: Mapping[str, Mapping[str, Curve]], reference: str) -> Figure:
+def curve_panels(panels: Sequence[str], curves: Mapping[str, Curves]) -> Figure:
     """Return one panel of curves per site, three in a row, each with a range of its own, and a legend.
+
+    A curve is the mean over seeds; few methods have a band from the lowest to the highest seed.
 
     Args:
         panels: names of the sites.
-        curves: by method, then by site.
-        reference: the method drawn in black.
+        curves: by method, the reference first: the others cross it, black and wide.
     """
     columns = min(3, len(panels))
-    others = [method for method in curves if method != reference]
-    # The reference first: the others cross it, and it is the widest.
-    styles: dict[str, dict[str, Any]] = {reference: {"color": "#111827", "linewidth": 3.0}} | {
-        method: {
-            "color": COLOURS[index % len(COLOURS)],
-            "linewidth": 1.6,
-            "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
-        }
-        for index, method in enumerate(others)
-    }
     figure = Figure((4.2 * columns, 2.5 * -(-len(panels) // columns) + 0.5), layout="constrained")
     lines = {}
     for axes, panel in zip(_panels(figure, panels, columns), panels, strict=True):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("round", loc="right")
-        for method, style in styles.items():
-            if (curve := curves.get(method, {}).get(panel)) is None:
+        for index, (method, by_site) in enumerate(curves.items()):
+            if not (by_round := by_site.get(panel)):
                 continue
-            (lines[method],) = axes.plot(curve.rounds, curve.means, **style)
+            rounds = sorted(by_round)
+            scores = [by_round[number] for number in rounds]
+            style = _curve_style(index)
+            (lines[method],) = axes.plot(rounds, [float(np.mean(each)) for each in scores], **style)
             if len(curves) <= MOST_BANDS:
-                axes.fill_between(curve.rounds, curve.lows, curve.highs, alpha=0.12, color=style["color"])
+                band = list(map(min, scores)), list(map(max, scores))
+                axes.fill_between(rounds, *band, alpha=0.12, color=style["color"])
     figure.legend(lines.values(), lines, loc="outside lower left", ncols=3 * columns // 2 or 1, frameon=False)
     return figure
 
 
-@dataclass(frozen=True)
-class Dot:
+def _curve_style(index: int) -> dict[str, Any]:
+    if index == 0:
+        return {"color": "#111827", "linewidth": 3.0}
+    dashes, colour = divmod(index - 1, len(COLOURS))
+    return {"color": COLOURS[colour], "linewidth": 1.6, "linestyle": DASHES[dashes % len(DASHES)]}
+
+
+class Dot(NamedTuple):
     """One point: less is better to the right, more is better upwards.
 
     Args:
@@ -167,7 +148,7 @@ class Dot:
 
     label: str
     x: float
-    interval: tuple[float, float]
+    interval: Interval
     y: float
     front: bool
 

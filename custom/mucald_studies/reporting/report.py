@@ -1,14 +1,14 @@
 """The report on a set of runs: what its page shows."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from mucald_studies.reporting.comparability import BUDGET, differences, find_alone, require_comparable
-from mucald_studies.reporting.figures import Bar, BarRow, Curve, bar_chart, curve_panels, svg
+from mucald_studies.reporting.figures import BarRow, Curves, Interval, bar_chart, curve_panels, svg
 from mucald_studies.reporting.page import Page, Picture
 from mucald_studies.reporting.pictures import site_examples
-from mucald_studies.reporting.runs import Method, Run
+from mucald_studies.reporting.runs import Method
 from mucald_studies.reporting.statistics import MEAN, bootstrap_interval, compare_all
 from mucald_studies.reporting.tables import Tables, place
 
@@ -84,46 +84,34 @@ def _bars(methods: Sequence[Method], tables: Tables, sites: Sequence[str]) -> Pi
     return Picture("dice.svg", svg(bar_chart([MEAN, *sites], rows), "dice"), caption)
 
 
-def _bar(method: Method, column: str, sites: Sequence[str]) -> Bar:
+def _bar(method: Method, column: str, sites: Sequence[str]) -> tuple[float | None, Interval | None]:
     values = method.values(*place(column), "test", "dice")
     known = [scores for site in sites if np.isfinite(scores := method.scores(site)).any()]
-    return Bar(float(np.mean(values)) if values else None, bootstrap_interval(known) if known else None)
+    return float(np.mean(values)) if values else None, bootstrap_interval(known) if known else None
 
 
-def _curves(methods: Sequence[Method], tables: Tables, sites: Collection[str]) -> Picture | None:
+def _curves(methods: Sequence[Method], tables: Tables, sites: Sequence[str]) -> Picture | None:
     curves = {tables.name(method.label): _curves_of(method) for method in methods}
     shown = {column for by_column in curves.values() for column in by_column}
     panels = [column for column in (MEAN, *sites) if column in shown]
     if not panels:
         return None
-    figure = curve_panels(panels, curves, next(iter(curves)))
+    figure = curve_panels(panels, curves)
     return Picture("validation.svg", svg(figure, "validation"), "Validation Dice per round.")
 
 
-def _curves_of(method: Method) -> dict[str, Curve]:
-    """Return a method's curves by site, and :data:`MEAN` over the rounds in which all sites have a score."""
-    scores: dict[str, dict[int, list[float]]] = {}
+def _curves_of(method: Method) -> Curves:
+    """Return a method's scores by site, and as :data:`MEAN` those of rounds in which all sites have one."""
+    found: dict[str, dict[int, list[float]]] = {}
     for run in method.runs.values():
-        for column, by_round in _by_round(run).items():
-            for number, value in by_round.items():
-                scores.setdefault(column, {}).setdefault(number, []).append(value)
-    curves = {}
-    for column, found in scores.items():
-        rounds = sorted(found)
-        values = [found[number] for number in rounds]
-        means = [float(np.mean(of_round)) for of_round in values]
-        curves[column] = Curve(rounds, means, [*map(min, values)], [*map(max, values)])
-    return curves
-
-
-def _by_round(run: Run) -> dict[str, dict[int, float]]:
-    """Return a run's validation Dice by site, and by round from 1."""
-    found: dict[str, dict[int, float]] = {}
-    for site, entry in run.content["sites"].items():
-        for validation in entry["validation"]:
-            if validation["dice"] is not None:
-                found.setdefault(site, {})[validation["round"] + 1] = validation["dice"]
-    if len(found) == len(run.content["sites"]):
-        rounds = set.intersection(*(set(by_round) for by_round in found.values()))
-        found[MEAN] = {number: float(np.mean([each[number] for each in found.values()])) for number in rounds}
+        of_round: dict[int, list[float]] = {}
+        for site, entry in run.content["sites"].items():
+            for validation in entry["validation"]:
+                if validation["dice"] is not None:
+                    number = validation["round"] + 1
+                    of_round.setdefault(number, []).append(validation["dice"])
+                    found.setdefault(site, {}).setdefault(number, []).append(validation["dice"])
+        for number, scores in of_round.items():
+            if len(scores) == len(run.content["sites"]):
+                found.setdefault(MEAN, {}).setdefault(number, []).append(float(np.mean(scores)))
     return found

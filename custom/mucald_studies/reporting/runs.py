@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,7 @@ _NEEDED = ("schema", "job", "run_id", "seed", "config", "sites", "mean", "wire",
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run.
-
-    Args:
-        path: its ``results.json``.
-        content: what the file holds.
-    """
+    """One finished run: its ``results.json`` and what the file holds."""
 
     path: Path
     content: dict[str, Any]
@@ -119,11 +114,7 @@ class Method:
     def scores(self, site: str, seeds: Sequence[int] | None = None) -> NDArray[np.float64]:
         """Return Dice of every test image of ``site``: (seeds, images); NaN where no class counts.
 
-        A run in which the site did not test has a row of NaN.
-
-        Args:
-            site: name of the site.
-            seeds: which of the method's seeds; all by default.
+        Of all the method's seeds, or of those given; a run in which the site did not test has a row of NaN.
 
         Raises:
             ReportError: runs of the method tested on unequally many images.
@@ -221,11 +212,10 @@ def _labels(job: str, variants: list[dict[str, Any]]) -> list[str]:
 
 
 def _by_seed(label: str, runs: list[Run]) -> dict[int, Run]:
-    found: dict[int, Run] = {}
-    for run in sorted(runs, key=lambda run: run.seed):
-        if run.seed in found:
+    ordered = sorted(runs, key=lambda run: run.seed)
+    for one, other in pairwise(ordered):
+        if one.seed == other.seed:
             raise ReportError(
-                f"two runs of {label} have seed {run.seed}: {found[run.seed].path} and {run.path}; remove one"
+                f"two runs of {label} have seed {one.seed}: {one.path} and {other.path}; remove one"
             )
-        found[run.seed] = run
-    return found
+    return {run.seed: run for run in ordered}

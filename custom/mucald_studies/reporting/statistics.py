@@ -53,11 +53,7 @@ def compare_all(
 ) -> Comparisons:
     """Compare every method with the reference, over the seeds that both have, with one correction for all.
 
-    Args:
-        methods: all of them, the reference included.
-        reference: what they are compared with.
-        sites: the reference's sites.
-        excluded: labels of methods with another budget or other data, which do not pair with the reference.
+    Methods whose labels are ``excluded`` had another budget or other data and do not pair with the reference.
     """
     found: Comparisons = {}
     for method in methods:
@@ -88,10 +84,8 @@ def compare(pairs: Sequence[tuple[Scores, Scores]]) -> Comparison | None:
     about 0. It takes the trained networks as given: with few seeds it speaks of the images.
 
     Args:
-        pairs: per site the method's and the reference's scores, for the same seeds and images.
-
-    Returns:
-        the comparison; None if no image counts in both.
+        pairs: per site the method's and the reference's scores, for the same seeds and images. There is no
+            comparison if no image counts in both.
     """
     differences = [own - other for own, other in pairs]
     per_site = [_mean_over_seeds(difference) for difference in differences]

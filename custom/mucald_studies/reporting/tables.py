@@ -71,53 +71,34 @@ class Tables:
     def _by_site(self, cell: Callable[[Method, str], Cell | str]) -> Table | None:
         return self._table([MEAN, *self._sites], cell)
 
-    def _better(self, method: Method, column: str) -> bool:
+    def _score(self, method: Method, column: str, metric: str) -> Cell:
+        """Return a test score, bold where the comparison says that the method's Dice is better."""
         comparison = self._comparisons.get((method.label, column))
-        return comparison is not None and comparison.better
+        better = metric == "dice" and comparison is not None and comparison.better
+        return Cell(spread(method.values(*place(column), "test", metric), metric), better)
 
     def dice(self) -> Table | None:
-        """Test Dice per site and their mean; bold where the comparison says that it is better."""
-
-        def cell(method: Method, column: str) -> Cell:
-            text = spread(method.values(*place(column), "test", "dice"), "dice")
-            return Cell(text, self._better(method, column))
-
-        return self._by_site(cell)
+        """Test Dice per site and their mean."""
+        return self._by_site(lambda method, column: self._score(method, column, "dice"))
 
     def comparison(self, comparisons: Comparisons | None = None) -> Table | None:
         """Difference to the reference, or as ``comparisons`` say, with interval and p; per site and all."""
         known = self._comparisons if comparisons is None else comparisons
-
-        def cell(method: Method, column: str) -> Cell:
-            found = known.get((method.label, column))
-            return _difference(found) if found else Cell(NOTHING)
-
-        return self._by_site(cell)
+        return self._by_site(lambda method, column: _difference(known.get((method.label, column))))
 
     def metrics(self, column: str) -> Table | None:
         """All metrics of one site, or of their mean."""
         names = self._methods[0].first.content["mean"]["test"]
         metrics = {HEADERS.get(name, name): name for name in names}
-
-        def cell(method: Method, header: str) -> Cell:
-            metric = metrics[header]
-            text = spread(method.values(*place(column), "test", metric), metric)
-            return Cell(text, metric == "dice" and self._better(method, column))
-
-        return self._table(list(metrics), cell)
+        return self._table(list(metrics), lambda method, name: self._score(method, column, metrics[name]))
 
     def classes(self, site: str) -> Table | None:
         """Dice of each class of a site; None if it has a single foreground class."""
         first = self._methods[0].first.sites.get(site)
         names = list(first["test"]["per_class"])[1:] if first else []
-        if len(names) < 2:
-            return None
-        return self._table(
-            names,
-            lambda method, name: spread(
-                method.values("sites", site, "test", "per_class", name, "dice"), "dice"
-            ),
-        )
+        keys = ("sites", site, "test", "per_class")
+        table = self._table(names, lambda method, name: spread(method.values(*keys, name, "dice"), "dice"))
+        return table if len(names) > 1 else None
 
     def contribution(self) -> Table | None:
         """What the server's features add to the test Dice, where a server has any."""
@@ -237,7 +218,9 @@ def amount(values: Sequence[float], unit: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _difference(comparison: Comparison) -> Cell:
+def _difference(comparison: Comparison | None) -> Cell:
+    if comparison is None:
+        return Cell(NOTHING)
     low, high = comparison.interval
     p = "p < 0.001" if comparison.p < 0.001 else f"p = {comparison.p:.3f}"
     interval = f"[{_with_sign(low)}, {_with_sign(high)}]"

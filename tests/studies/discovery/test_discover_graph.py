@@ -13,12 +13,11 @@ from mucald.data.images.phantoms import PHANTOMS
 from mucald.methods.split.causal.graphs import causal_task
 from mucald.randomness import generator
 from mucald.tasks import get_task
-from mucald_studies.discovery.bootstrap import Stability
 from mucald_studies.discovery.drawing import KINDS, draw
 from mucald_studies.discovery.findings import Findings
 from mucald_studies.discovery.notears import LinearNotears
 from mucald_studies.discovery.report import text_report
-from mucald_studies.discovery.rows import complete_rows
+from mucald_studies.discovery.rows import Stability, complete_rows
 
 TOOL = Path(__file__).parents[3] / "tools/discover_graph.py"
 

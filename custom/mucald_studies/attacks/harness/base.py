@@ -47,18 +47,14 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Latents:
-    """Recovered clean latents (N, L, h, w) of the first round's training releases, in their order."""
+    """Recovered clean latents (N, L, h, w) of the first round's training releases, in their order.
 
-    latents: Tensor
-
-
-@dataclass(frozen=True)
-class Changes:
-    """How each training sample's clean latent moved from its first release to its second (N, L, h, w), in the
-    order of the samples.
+    Or, as ``changes``, how each training sample's clean latent moved from its first release to its second, in
+    the order of the samples.
     """
 
     latents: Tensor
+    changes: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ class Hits:
     curve: Curve = ()
 
 
-Finding = Pictures | Latents | Changes | Masks | MemberScores | Hits
+Finding = Pictures | Latents | Masks | MemberScores | Hits
 
 
 class Attack(ABC):

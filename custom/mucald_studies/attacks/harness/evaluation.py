@@ -10,18 +10,8 @@ import torch
 from torch import Tensor
 
 from mucald.errors import AttackError
-from mucald_studies.attacks.harness import scoring
-from mucald_studies.attacks.harness.base import (
-    Attack,
-    Changes,
-    Finding,
-    Hits,
-    Knowledge,
-    Latents,
-    Masks,
-    MemberScores,
-    Pictures,
-)
+from mucald_studies.attacks.harness import base, scoring
+from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
 from mucald_studies.attacks.harness.fitting import Budget
 from mucald_studies.attacks.harness.result import AttackResult, Estimate, Metrics
 from mucald_studies.attacks.harness.scoring import Values
@@ -87,12 +77,7 @@ class Evaluation:
         ]
 
     def attack(self, attack: Attack, site: str, budget: Budget) -> Attacked:
-        """Make one attack and score it.
-
-        Args:
-            attack: which.
-            site: on whom; ``all`` for an attack that compares sites.
-            budget: what the attacker may spend.
+        """Make one attack on a site, or on ``all`` if it compares sites, and score it.
 
         Raises:
             AttackError: the run gives no handle for it; the message tells why.
@@ -121,7 +106,7 @@ def _originals(finding: Pictures, subject: Subject) -> Tensor:
     return (subject.data.train if finding.target == "train" else subject.data.test).batch(finding.rows).images
 
 
-def _score(finding: Finding, subject: Subject, budget: Budget) -> _Score:
+def _score(finding: base.Finding, subject: Subject, budget: Budget) -> _Score:
     match finding:
         case Pictures(images, target):
             truth = _originals(finding, subject)
@@ -130,29 +115,23 @@ def _score(finding: Finding, subject: Subject, budget: Budget) -> _Score:
             )
             metrics = scoring.image_metrics(images, truth) | scoring.psnr_gain(images, mean, truth)
             return _Score(target, len(truth), metrics, {"mean image": scoring.image_metrics(mean, truth)})
-        case Latents(latents):
-            return _against_zero(latents, subject.clean_releases(), subject)
-        case Changes(latents):
-            first, second = subject.first_two_releases()
-            return _against_zero(latents, second - first, subject)
-        case Masks(labels, blind, rows):
+        case base.Latents(latents, changes):
+            first, second = subject.first_two_releases() if changes else (0, subject.clean_releases())
+            truth, peak = second - first, 2 * subject.config.release.clip
+            blind = scoring.latent_metrics(torch.zeros_like(truth), truth, peak)
+            return _Score("train", len(truth), scoring.latent_metrics(latents, truth, peak), {"zero": blind})
+        case base.Masks(labels, blind, rows):
             masks, n_classes = subject.data.train.batch(rows).masks, subject.task.n_classes
             anchor = {"one mask for all": scoring.mask_metrics(blind.expand_as(masks), masks, n_classes)}
             return _Score("train", len(masks), scoring.mask_metrics(labels, masks, n_classes), anchor)
-        case MemberScores(scores, threshold):
+        case base.MemberScores(scores, threshold):
             _, trained_on = subject.candidates(budget.seed)
             values = scores.double()
             return _score_members(values[trained_on].numpy(), values[~trained_on].numpy(), threshold)
-        case Hits(hits, chance):
+        case base.Hits(hits, chance):
             metrics = {f"accuracy_{name}": scoring.estimate(values.double()) for name, values in hits.items()}
             anchor = {"chance": dict.fromkeys(metrics, Estimate(chance, chance, chance))}
             return _Score("train", len(next(iter(hits.values()))), metrics, anchor)
-
-
-def _against_zero(latents: Tensor, truth: Tensor, subject: Subject) -> _Score:
-    peak = 2 * subject.config.release.clip
-    blind = scoring.latent_metrics(torch.zeros_like(truth), truth, peak)
-    return _Score("train", len(truth), scoring.latent_metrics(latents, truth, peak), {"zero": blind})
 
 
 def _score_members(members: Values, others: Values, threshold: float | None) -> _Score:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from mucald import optimisers
 
 SMALLEST_SIDE = 4
 LEVELS = 3
@@ -136,19 +139,37 @@ class PooledProbe(nn.Sequential):
         return super().forward(torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1))
 
 
-def convolutional_probe(channels: int, width: int) -> nn.Module:
-    """Return a network that maps (N, ``channels``, h, w) to one logit each by convolutions and pooling.
+class Critic:
+    """Tells real maps (N, L, h, w) from made ones, and learns it beside what makes them.
 
     Args:
         channels: channels L of the maps.
         width: features of the first convolution.
+        rate: learning rate.
     """
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 3, padding=1, stride=2),
-        nn.LeakyReLU(0.2),
-        nn.Conv2d(width, 2 * width, 3, padding=1, stride=2),
-        nn.LeakyReLU(0.2),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(2 * width, 1),
-    )
+
+    def __init__(self, channels: int, width: int, rate: float):
+        self._network = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1, stride=2),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 3, padding=1, stride=2),
+            nn.LeakyReLU(0.2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(2 * width, 1),
+        )
+        self._optimiser = optimisers.Adam(self._network.parameters(), lr=rate, betas=(0.5, 0.99))
+
+    def learn(self, real: Tensor, made: Tensor) -> None:
+        """Make one step."""
+        as_real, as_made = self._network(real), self._network(made.detach())
+        loss = binary_cross_entropy_with_logits(as_real, torch.ones_like(as_real))
+        loss = loss + binary_cross_entropy_with_logits(as_made, torch.zeros_like(as_made))
+        self._optimiser.zero_grad()
+        loss.backward()
+        self._optimiser.step()
+
+    def doubt(self, maps: Tensor) -> Tensor:
+        """Return the loss of maps that are to be taken for real ones."""
+        told = self._network(maps)
+        return binary_cross_entropy_with_logits(told, torch.ones_like(told))

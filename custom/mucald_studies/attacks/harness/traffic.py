@@ -38,8 +38,7 @@ class Sent:
 
     def of(self, rows: Tensor) -> "Sent":
         """Return what belongs to the samples ``rows``."""
-        chosen = torch.isin(self.rows, rows)
-        return Sent(self.values[chosen], self.rows[chosen], self.epochs[chosen])
+        return self._where(torch.isin(self.rows, rows))
 
     def paired(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return what belongs to the sorted samples ``rows``, and the place of each value's sample in them.
@@ -61,19 +60,16 @@ class Sent:
 
     def within(self, epochs: Tensor) -> "Sent":
         """Return what crossed in ``epochs``."""
-        chosen = torch.isin(self.epochs, epochs)
+        return self._where(torch.isin(self.epochs, epochs))
+
+    def _where(self, chosen: Tensor) -> "Sent":
         return Sent(self.values[chosen], self.rows[chosen], self.epochs[chosen])
 
 
 def training(recording: Recording, site: str, field: Field, last_rounds: int | None = None) -> Sent:
-    """Return what crossed in training steps, with the samples that it belongs to.
+    """Return what crossed in training steps as ``field``, with the samples that it belongs to.
 
-    Args:
-        recording: the run's messages.
-        site: name of the site.
-        field: which tensor, wherever in a training step it stands.
-        last_rounds: look at the last so many rounds alone; at all by default. What is released once counts
-            for every round.
+    In the last so many rounds, or in all; what is released once counts for every round.
 
     Raises:
         AttackError: no such tensor crossed.
@@ -132,11 +128,7 @@ def first_round(recording: Recording, site: str, field: Field) -> Tensor:
 def sample_order(config: SplitConfig, site: str, round_number: int, count: int) -> tuple[Tensor, Tensor]:
     """Return which sample (count,) each latent of a round's training shows, and in which epoch (count,).
 
-    Args:
-        config: the job, with its seed.
-        site: name of the site.
-        round_number: the round.
-        count: latents of the round, over all its epochs.
+    There are ``count`` latents in the round, over all its epochs.
     """
     epochs = config.training.local_epochs
     n_train = count // epochs

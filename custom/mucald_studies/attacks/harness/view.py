@@ -23,13 +23,9 @@ LEAST_AUXILIARY = 8
 
 
 class View:
-    """One site through the eyes of one attack.
+    """One site, of all ``subjects`` of the run, through the eyes of one attack.
 
-    Args:
-        attack: who looks.
-        subject: the site.
-        subjects: all sites of the run, by name.
-        budget: what the attack may spend; its seed decides which images it has.
+    The ``budget`` is what the attack may spend; its seed decides which images it has.
     """
 
     def __init__(self, attack: Attack, subject: Subject, subjects: dict[str, Subject], budget: Budget):
@@ -105,12 +101,9 @@ class View:
         return Release(self.config.release, "", self.site).bounded(latents)
 
     def noised(self, clean: Tensor, *purpose: int | str, releases: int = 1) -> Tensor:
-        """Noise clean latents as a site would, with the attacker's own noise.
+        """Noise clean latents (N, L, h, w) as a site would, with the attacker's own noise.
 
-        Args:
-            clean: (N, L, h, w).
-            purpose: names the draw.
-            releases: so many releases of each, averaged.
+        The draw is named by ``purpose``; the average of so many ``releases`` of each.
         """
         if not self.config.release.noised:
             return clean
@@ -187,10 +180,6 @@ class View:
         }
 
     def driven(self, folder: Path) -> DrivenSite:
-        """Return the site before its first round, for an active server to train with.
-
-        Args:
-            folder: where its checkpoints go.
-        """
+        """Return the site before its first round, for an active server to train with."""
         self._require(Knowledge.CONTROL)
         return drive(self.site, self.config, self._subject.data, self._subject.policy, folder)
