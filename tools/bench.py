@@ -23,6 +23,7 @@ PROJECT = REPOSITORY / "workspace_templates" / "project.yml"
 JOB = REPOSITORY / "jobs" / "mucald"
 # Synthetic sites have no front end to freeze, so they release anew in every step.
 FRESH = JOB.with_name("mucald_fresh")
+RUNS = ("process", "bare", "parallel", "provisioned")
 BROKEN = 2
 
 Measure = Callable[[argparse.Namespace], Result]
@@ -38,11 +39,11 @@ def wire(arguments: argparse.Namespace) -> Result:
         certificates = provisioned(PROJECT, Path(folder))
         plan = WirePlan(
             [name for name in certificates if name != "server"],
-            tuple(arguments.sites),
-            tuple(round(kib * 1024) for kib in arguments.kib),
+            arguments.sites,
+            [round(kib * 1024) for kib in arguments.kib],
             arguments.seconds,
             arguments.repeats,
-            tuple(arguments.carriers or CARRIERS),
+            arguments.carriers or tuple(CARRIERS),
         )
         rates = {"plain": measure(plan)}
         if not arguments.plain_only:
@@ -52,76 +53,57 @@ def wire(arguments: argparse.Namespace) -> Result:
 
 def step(arguments: argparse.Namespace) -> Result:
     """Measure the parts of a training step."""
-    from mucald_studies.benchmark.step import StepPlan, measure, report
+    from mucald_studies.benchmark.step import measure, report
 
-    plan = StepPlan(
-        arguments.job.resolve(),
-        arguments.epochs,
-        arguments.threads,
-        not arguments.in_process_only,
-        changes(arguments.set),
-    )
-    return report(plan, measure(plan))
+    flare = not arguments.in_process_only
+    return report(measure(*_job(arguments), arguments.epochs, arguments.threads, flare))
 
 
 def run(arguments: argparse.Namespace) -> Result:
     """Measure whole runs: in one process, in the simulator with sites in turn and at once, on real sites."""
-    from mucald.config.job import load_job
+    from mucald.methods.jobs import load_job
     from mucald_studies.benchmark.provisioned import PROVISIONED, runner
-    from mucald_studies.benchmark.run import BARE, IN_PROCESS, PARALLEL, RunPlan, measure, report
+    from mucald_studies.benchmark.run import here, measure, report
 
-    job = arguments.job.resolve()
-    carriers = {IN_PROCESS: "process", BARE: "bare", PARALLEL: "parallel", PROVISIONED: "provisioned"}
-    plan = RunPlan(
-        job,
-        arguments.threads,
-        arguments.parallel,
-        [carrier for carrier, name in carriers.items() if name in arguments.carriers],
-        arguments.repeats,
-        changes(arguments.set),
-    )
-    return report(plan, measure(plan, {PROVISIONED: runner(PROJECT.parent, load_job(job)[1])}))
+    job, changes = _job(arguments)
+    ways = here(arguments.threads, arguments.parallel)
+    ways[PROVISIONED] = runner(PROJECT.parent, load_job(job)[1])
+    chosen = {way: ways[way] for way, name in zip(ways, RUNS, strict=True) if name in arguments.carriers}
+    return report(measure(job, changes, chosen, arguments.repeats))
 
 
 def scale(arguments: argparse.Namespace) -> Result:
     """Measure a server with many sites that compute nothing."""
-    from mucald_studies.benchmark.scale import ScalePlan, measure, report
+    from mucald_studies.benchmark.scale import measure, report
 
-    plan = ScalePlan(
-        arguments.job.resolve(),
-        tuple(arguments.sites),
-        arguments.rounds,
-        arguments.steps,
-        changes(arguments.set),
-    )
-    return report(plan, measure(plan))
+    return report(measure(*_job(arguments), arguments.sites, arguments.rounds, arguments.steps))
 
 
 def codec(arguments: argparse.Namespace) -> Result:
     """Measure bytes and Dice of the payload types; runs that are finished are not made again."""
-    from mucald_studies.benchmark.codec import CodecPlan, measure, report
+    from mucald_studies.benchmark.codec import choices, measure, report
+    from mucald_studies.jobs import changed
 
-    plan = CodecPlan(
-        arguments.job.resolve(),
-        arguments.types,
-        arguments.single,
-        arguments.seeds,
-        (arguments.out / "runs").resolve(),
-        changes(arguments.set),
-        arguments.simulator,
-        arguments.threads,
-    )
-    return report(plan, measure(plan))
+    job, changes = _job(arguments)
+    wire = changed(job, changes).to_dict()["wire"]
+    comparisons = dict(choices(wire, arguments.types, arguments.single))
+    out = (arguments.out / "runs").resolve()
+    how = arguments.simulator, arguments.threads
+    return report(measure(job, changes, comparisons, arguments.seeds, out, *how))
 
 
 def segments(arguments: argparse.Namespace) -> Result:
     """Measure the network's segments in other precisions and memory layouts, on this machine's device."""
-    from mucald_studies.benchmark.segments import SegmentsPlan, measure, report
+    from mucald_studies.benchmark.segments import measure, report
 
-    plan = SegmentsPlan(
-        arguments.job.resolve(), tuple(arguments.sizes), arguments.repeats, changes(arguments.set)
-    )
-    return report(plan, measure(plan))
+    return report(measure(*_job(arguments), arguments.sizes, arguments.repeats))
+
+
+def _job(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Return the job folder and what ``--set`` changes in it."""
+    from experiments import changes
+
+    return arguments.job.resolve(), changes(arguments.set)
 
 
 def _wire_options(parser: argparse.ArgumentParser) -> None:
@@ -152,8 +134,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="in one process (cores)")
     parser.add_argument("-t", "--parallel", type=int, default=5, help="sites at once in the simulator (5)")
     parser.add_argument("--repeats", type=int, default=1, help="the median of these counts (1)")
-    names = ("process", "bare", "parallel", "provisioned")
-    parser.add_argument("--carriers", nargs="+", choices=names, default=names, help="all by default")
+    parser.add_argument("--carriers", nargs="+", choices=RUNS, default=RUNS, help="all by default")
 
 
 def _scale_options(parser: argparse.ArgumentParser) -> None:
@@ -192,13 +173,6 @@ COMMANDS: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] =
 }
 
 
-def changes(texts: list[str]) -> dict[str, Any]:
-    """Return ``KEY=VALUE`` texts as a dictionary."""
-    from experiments import changes as parsed
-
-    return parsed(texts)
-
-
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -221,7 +195,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BROKEN
     print(result.text())
-    print(f"\nwritten: {result.write(arguments.out)}")
+    settings = {
+        key: value for key, value in vars(arguments).items() if key not in ("command", "out", "strict")
+    }
+    settings |= {"job": arguments.job.name} if "job" in settings else {}
+    print(f"\nwritten: {result.write(arguments.out, settings)}")
     return int(arguments.strict and not all(check.passed for check in result.checks))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from mucald.data.images.survey import survey
 from mucald.data.site_file import read_site_file
 from mucald.errors import MucaldError
-from mucald.methods.split.site.build import measures_of
+from mucald.methods.split.causal.graphs import measures_of
 from mucald_studies.reporting.data_page import data_document
 
 PAGE = "data.html"

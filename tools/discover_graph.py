@@ -22,14 +22,14 @@ from mucald.data.site_file import SITE_FILE
 from mucald.errors import ConfigError, DataError, MucaldError
 from mucald.federation.progress import clock
 from mucald.methods.split.causal.graphs import causal_task, measures_of
-from mucald.tasks import Task
-from mucald_studies.discovery.bootstrap import bootstrap, learn
-from mucald_studies.discovery.drawing import svg
+from mucald.tasks import Task, get_task
+from mucald_studies.discovery.drawing import draw
 from mucald_studies.discovery.findings import Findings, Method
 from mucald_studies.discovery.nonlinear import NonlinearNotears
 from mucald_studies.discovery.notears import LinearNotears
 from mucald_studies.discovery.report import text_report
-from mucald_studies.discovery.rows import ROWS_PER_NODE, Rows, complete_rows
+from mucald_studies.discovery.rows import ROWS_PER_NODE, Rows, bootstrap, complete_rows, learn
+from mucald_studies.reporting.figures import svg
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -45,7 +45,9 @@ def training_rows(options: argparse.Namespace) -> tuple[Task, Rows, str]:
     elif not (options.home / SITE_FILE).exists():
         raise DataError(f"{options.home} has no {SITE_FILE}; give the folder of one site, HOME/<site>")
     site = options.home.name if options.home else options.task
-    config = DataConfig(options.image_size, PhantomConfig(train=options.phantoms, validation=1, test=1))
+    config = DataConfig(
+        image_size=options.image_size, phantoms=PhantomConfig(train=options.phantoms, validation=1, test=1)
+    )
     data = load_site_data(site, options.task, config, options.seed, options.home, measures_of)
     rows = complete_rows(
         causal_task(data.task.name).graph.nodes, data.train.measures.numpy().astype(np.float64)
@@ -57,7 +59,7 @@ def training_rows(options: argparse.Namespace) -> tuple[Task, Rows, str]:
 def _announce_phantoms(options: argparse.Namespace) -> None:
     if options.task is None:
         raise ConfigError("give --task to draw phantoms of it, or --home for the images of a site")
-    needed = ROWS_PER_NODE * len(causal_task(options.task).graph.nodes)
+    needed = ROWS_PER_NODE * len(causal_task(get_task(options.task).name).graph.nodes)
     if options.phantoms < needed:
         raise ConfigError(f"--phantoms must be at least {needed} for {options.task}, not {options.phantoms}")
     print(f"drawing {options.phantoms} phantoms of {options.image_size} pixels", file=sys.stderr)
@@ -144,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.json:
         _write(options.json, json.dumps(findings.to_dict(), indent=2, ensure_ascii=False) + "\n")
     if options.svg:
-        _write(options.svg, svg(findings))
+        _write(options.svg, svg(draw(findings), "graph").decode())
     return 0
 
 

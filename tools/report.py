@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mucald.errors import ReportError
 from mucald_studies.reporting.comparability import choose_reference
-from mucald_studies.reporting.report import Report, write_report
+from mucald_studies.reporting.report import report
 from mucald_studies.reporting.runs import find_runs, group_runs
 
 
@@ -37,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         methods = group_runs(find_runs(arguments.results))
         reference = choose_reference(methods, arguments.reference)
-        report = Report(methods, reference, arguments.allow_different_budgets)
-        write_report(report.document(), arguments.out)
+        page = report(methods, reference, arguments.allow_different_budgets)
+        page.write(arguments.out, "report.md", "report.html")
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

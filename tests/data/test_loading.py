@@ -20,7 +20,7 @@ from mucald.randomness import generator
 from mucald.tasks import TASKS, Task
 
 COUNTS = PhantomConfig(train=6, validation=2, test=3)
-DATA = DataConfig(16, COUNTS)
+DATA = DataConfig(image_size=16, phantoms=COUNTS)
 SPLITS = ("train", "validation", "test")
 
 
@@ -31,7 +31,9 @@ def phantoms(
 
 
 def own(home: Path, size: int = 16, seed: int = 7) -> SiteData:
-    return load_site_data("hospital", None, DataConfig(size, COUNTS), seed, home, measures_of)
+    return load_site_data(
+        "hospital", None, DataConfig(image_size=size, phantoms=COUNTS), seed, home, measures_of
+    )
 
 
 def test_phantom_site() -> None:
@@ -85,7 +87,13 @@ def test_unknown_task_and_empty_phantom_split() -> None:
     with pytest.raises(ConfigError, match="did you mean 'blastocyst'"):
         phantoms(task="blastocist")
     with pytest.raises(ConfigError, match=r"data.phantoms.test must be at least 1, not 0"):
-        load_site_data("embryo", "blastocyst", DataConfig(16, PhantomConfig(1, 1, 0)), 7, None)
+        load_site_data(
+            "embryo",
+            "blastocyst",
+            DataConfig(image_size=16, phantoms=PhantomConfig(train=1, validation=1, test=0)),
+            7,
+            None,
+        )
 
 
 def test_a_task_that_nothing_loads_or_draws_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(home: Path) -> SiteData:
-    data = DataConfig(64, PhantomConfig(1, 1, 1))
+    data = DataConfig(image_size=64, phantoms=PhantomConfig(train=1, validation=1, test=1))
     return load_site_data(home.name, None, data, 7, home, measures_of)
 
 

@@ -5,45 +5,42 @@ They work on a recorded run. An attack is one small file with a class of :class:
 
 from mucald.config.schema import closest
 from mucald.errors import AttackError
-from mucald_studies.attacks.averaging import AllEpochs, LastEpoch, SecondHalf
-from mucald_studies.attacks.decoder import KnownFrontEnd, LeakedPairs
-from mucald_studies.attacks.denoiser import ServersDenoiser
-from mucald_studies.attacks.differencing import Difference, LatentChange
-from mucald_studies.attacks.domain import Denoised, Features, Release
-from mucald_studies.attacks.harness.base import Attack
-from mucald_studies.attacks.hijack import Hijack
-from mucald_studies.attacks.mask_inference import (
-    FromAverageFeatures,
-    FromAverageGradient,
-    FromFeatures,
-    FromGradient,
+from mucald_studies.attacks import (
+    averaging,
+    decoder,
+    differencing,
+    domain,
+    hijack,
+    mask_inference,
+    membership,
+    oracle,
+    substitute,
 )
-from mucald_studies.attacks.membership import FromLatents, FromLoss, Likelihood
-from mucald_studies.attacks.oracle import Oracle
-from mucald_studies.attacks.substitute import SubstituteFrontEnd
+from mucald_studies.attacks.harness.base import Attack
 
 _ATTACKS: tuple[type[Attack], ...] = (
-    KnownFrontEnd,
-    LeakedPairs,
-    SubstituteFrontEnd,
-    ServersDenoiser,
-    LastEpoch,
-    SecondHalf,
-    AllEpochs,
-    LatentChange,
-    Difference,
-    Oracle,
-    FromFeatures,
-    FromAverageFeatures,
-    FromGradient,
-    FromAverageGradient,
-    FromLatents,
-    FromLoss,
-    Likelihood,
-    Release,
-    Denoised,
-    Features,
-    Hijack,
+    decoder.KnownFrontEnd,
+    decoder.LeakedPairs,
+    substitute.SubstituteFrontEnd,
+    decoder.ServersDenoiser,
+    averaging.LastEpoch,
+    averaging.SecondHalf,
+    averaging.AllEpochs,
+    differencing.LatentChange,
+    differencing.RepeatedNoise,
+    differencing.Difference,
+    oracle.Oracle,
+    mask_inference.FromFeatures,
+    mask_inference.FromAverageFeatures,
+    mask_inference.FromGradient,
+    mask_inference.FromAverageGradient,
+    membership.FromLatents,
+    membership.FromLoss,
+    membership.Likelihood,
+    domain.Release,
+    domain.Denoised,
+    domain.Features,
+    hijack.Hijack,
 )
 
 ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}

@@ -7,9 +7,8 @@ where an image is released once they are one and the same.
 
 from typing import ClassVar
 
-from mucald_studies.attacks.decoder import picture, train_decoder
+from mucald_studies.attacks.decoder import picture, train_on_auxiliary
 from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
-from mucald_studies.attacks.harness.fitting import Budget
 from mucald_studies.attacks.harness.view import View
 
 
@@ -28,22 +27,13 @@ class _Averaging(Attack):
         """The family's name."""
         return "averaging"
 
-    def run(self, view: View, budget: Budget) -> Pictures:
+    def run(self, view: View) -> Pictures:
         """Reconstruct the training images."""
         sent = view.released("train")
         epochs, rows = sent.epochs.unique(), sent.rows.unique()
         count = max(1, round(self.share * len(epochs)))
+        network, curve = train_on_auxiliary(view, lambda x, key: view.noised(x, *key, releases=count))
         averages = sent.within(epochs[-count:]).averaged(rows)
-        # Noise that is repeated stays as it is.
-        independent = 1 if view.config.release.mode == "memoised" else count
-        images = view.auxiliary().images
-        network, curve = train_decoder(
-            view,
-            budget,
-            view.front_end(images),
-            images,
-            lambda x, key: view.noised(x, *key, releases=independent),
-        )
         return Pictures(picture(network, averages), "train", rows, curve)
 
 

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from mucald import randomness
+from mucald.errors import AttackError
 from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
-from mucald_studies.attacks.harness.fitting import Budget, Curve, fit
-from mucald_studies.attacks.harness.networks import PictureDecoder, seeded
+from mucald_studies.attacks.harness.fitting import Curve, fit
+from mucald_studies.attacks.harness.networks import PictureDecoder
+from mucald_studies.attacks.harness.traffic import Sent
 from mucald_studies.attacks.harness.view import View
 
 HELD_OUT = 0.125
@@ -23,32 +25,40 @@ Prepare = Callable[[Tensor, tuple[int | str, ...]], Tensor]
 """Turns clean latents into what the decoder reads; the key names its noise."""
 
 
-def train_decoder(
-    view: View, budget: Budget, inputs: Tensor, images: Tensor, prepare: Prepare
-) -> tuple[nn.Module, Curve]:
-    """Train a decoder on pairs; the last eighth of them is held out.
+def train_decoder(view: View, inputs: Tensor, images: Tensor, prepare: Prepare) -> tuple[nn.Module, Curve]:
+    """Train a decoder on pairs of latents (N, L, h, w) and the images (N, 3, S, S) behind them.
 
-    Args:
-        view: the attacker's.
-        budget: what it may spend.
-        inputs: latents (N, L, h, w).
-        images: the images (N, 3, S, S) behind them.
-        prepare: called on every batch of latents, with new noise each time.
+    The last eighth of them is held out; ``prepare`` is called on every batch, with new noise each time.
     """
     held = max(1, int(HELD_OUT * len(inputs)))
     known, held_images = len(inputs) - held, images[-held:]
     held_inputs = prepare(inputs[-held:], ("held out",))
-    with seeded(*view.key("decoder")):
-        network = PictureDecoder(inputs.shape[1:], images.shape[-1], images.shape[1], budget.width)
+    with randomness.seeded_initialisation(*view.key("decoder")):
+        network = PictureDecoder(inputs.shape[1:], images.shape[-1], images.shape[1], view.budget.width)
 
     def loss(step: int) -> Tensor:
-        rows = randomness.generator(*view.key("batch", step)).integers(known, size=min(budget.batch, known))
+        draws = randomness.generator(*view.key("batch", step))
+        rows = draws.integers(known, size=min(view.budget.batch, known))
         return mse_loss(network(prepare(inputs[rows], ("step", step))).sigmoid(), images[rows])
 
     def held_out() -> Tensor:
         return mse_loss(picture(network, held_inputs), held_images)
 
-    return network, fit(network, loss, held_out, budget)
+    return network, fit(network, loss, held_out, view.budget)
+
+
+def train_on_auxiliary(view: View, prepare: Prepare) -> tuple[nn.Module, Curve]:
+    """Train a decoder on auxiliary images and what the site's own front end makes of them."""
+    images = view.auxiliary().images
+    return train_decoder(view, view.front_end(images), images, prepare)
+
+
+def train_on_leaked(view: View, sent: Sent) -> Pictures:
+    """Train a decoder on what crossed for leaked training images, and reconstruct the others."""
+    rows, leaked, rest = view.leaked()
+    values, places = sent.paired(rows)
+    network, curve = train_decoder(view, values, leaked.images[places], lambda x, _: x)
+    return Pictures(picture(network, sent.averaged(rest)), "train", rest, curve)
 
 
 @torch.no_grad()
@@ -66,14 +76,26 @@ class KnownFrontEnd(Attack):
     name = "decoder.front_end"
     knowledge = frozenset({Knowledge.FRONT_END, Knowledge.AUXILIARY})
 
-    def run(self, view: View, budget: Budget) -> Pictures:
+    def run(self, view: View) -> Pictures:
         """Reconstruct the test images."""
-        images = view.auxiliary().images
-        network, curve = train_decoder(
-            view, budget, view.front_end(images), images, lambda x, key: view.noised(x, *key)
-        )
+        network, curve = train_on_auxiliary(view, lambda x, key: view.noised(x, *key))
         sent = view.released("test")
         return Pictures(picture(network, sent.values), "test", sent.rows, curve)
+
+
+class ServersDenoiser(Attack):
+    """The same attacker looks at x̂1 instead of x_t: does the server's CRDM-1 help to see more?"""
+
+    name = "denoiser"
+    knowledge = frozenset({Knowledge.FRONT_END, Knowledge.AUXILIARY})
+
+    def run(self, view: View) -> Pictures:
+        """Reconstruct the test images."""
+        if not view.has_denoiser:
+            raise AttackError("the server denoises nothing in this job; attack with 'decoder' instead")
+        network, curve = train_on_auxiliary(view, lambda x, key: view.denoised(view.noised(x, *key)))
+        sent = view.released("test")
+        return Pictures(picture(network, view.denoised(sent.values)), "test", sent.rows, curve)
 
 
 class LeakedPairs(Attack):
@@ -82,14 +104,6 @@ class LeakedPairs(Attack):
     name = "decoder.pairs"
     knowledge = frozenset({Knowledge.PAIRS})
 
-    def run(self, view: View, budget: Budget) -> Pictures:
+    def run(self, view: View) -> Pictures:
         """Reconstruct the other training images from their last releases."""
-        rows, leaked, rest = view.leaked()
-        sent = view.released("train", LEAK_ROUNDS)
-        place = torch.searchsorted(rows, sent.of(rows).rows)
-        # Pairs of one image stay together, so that the held-out ones are of images never learnt from.
-        order = torch.argsort(place, stable=True)
-        network, curve = train_decoder(
-            view, budget, sent.of(rows).values[order], leaked.images[place[order]], lambda x, _: x
-        )
-        return Pictures(picture(network, sent.averaged(rest)), "train", rest, curve)
+        return train_on_leaked(view, view.released("train", LEAK_ROUNDS))

@@ -1,18 +1,14 @@
-"""Differencing of releases that share their noise: x_t − x'_t = √ᾱ_t (x − x'), without any noise.
+"""Differencing: x_t − x'_t = √ᾱ_t (x − x') + √(1−ᾱ_t) (ε − ε') of two releases of a training image.
 
-``release.mode`` = ``memoised`` repeats a sample's noise on a latent that moves while the network learns.
-Under ``fresh`` the noise of both releases adds up, and under ``once`` there is no second release.
+Fresh noise adds up, and where an image is released once there is no second release.
 """
-
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mucald.errors import AttackError
-from mucald_studies.attacks.decoder import LEAK_ROUNDS, picture, train_decoder
-from mucald_studies.attacks.harness.base import Attack, Changes, Knowledge, Pictures
-from mucald_studies.attacks.harness.fitting import Budget
+from mucald_studies.attacks.decoder import LEAK_ROUNDS, train_on_leaked
+from mucald_studies.attacks.harness.base import Attack, Knowledge, Latents, Pictures
 from mucald_studies.attacks.harness.traffic import Sent
 from mucald_studies.attacks.harness.view import View
 
@@ -23,16 +19,28 @@ class LatentChange(Attack):
     """Recovers how each training sample's clean latent moved from its first release to its second."""
 
     name = "differencing.change"
-    knowledge: ClassVar[frozenset[Knowledge]] = frozenset()
 
-    def run(self, view: View, budget: Budget) -> Changes:  # noqa: ARG002 - nothing to spend
-        """Scale the differences back.
-
-        Raises:
-            AttackError: no sample was released twice.
-        """
+    def run(self, view: View) -> Latents:
+        """Scale the differences back."""
         first, second, *_ = _repeated(view).by_epoch()
-        return Changes(_weight(view, second - first) * (second - first))
+        return Latents(_weight(view, second - first) * (second - first), changes=True)
+
+
+class RepeatedNoise(Attack):
+    """The same, had both releases of a sample the same noise ε = ε': no job can ask for it, and here is why.
+
+    A site that draws a sample's noise once and repeats it, so that nothing averages out, shows in the
+    difference how the latent moved, free of noise.
+    """
+
+    name = "differencing.repeated_noise"
+    knowledge = frozenset({Knowledge.COUNTERFACTUAL})
+
+    def run(self, view: View) -> Latents:
+        """Subtract what would have crossed."""
+        _repeated(view)
+        first, second = view.with_repeated_noise()
+        return Latents((second - first) / _signal(view), changes=True)
 
 
 class Difference(Attack):
@@ -41,39 +49,35 @@ class Difference(Attack):
     name = "differencing.pictures"
     knowledge = frozenset({Knowledge.PAIRS})
 
-    def run(self, view: View, budget: Budget) -> Pictures:
-        """Reconstruct the other training images.
-
-        Raises:
-            AttackError: no sample was released twice.
-        """
-        rows, leaked, rest = view.leaked()
+    def run(self, view: View) -> Pictures:
+        """Reconstruct the other training images."""
         sent = _repeated(view)
         first = sent.by_epoch()[0]
         late = view.released("train", LEAK_ROUNDS).within(sent.epochs.unique()[1:])
         moved = late.values - first[torch.searchsorted(sent.rows.unique(), late.rows)]
-        late = Sent(moved * _weight(view, moved), late.rows, late.epochs)
-        ours = late.of(rows)
-        place = torch.searchsorted(rows, ours.rows)
-        # Pairs of one image stay together, so that the held-out ones are of images never learnt from.
-        order = torch.argsort(place, stable=True)
-        network, curve = train_decoder(
-            view, budget, ours.values[order], leaked.images[place[order]], lambda x, _: x
-        )
-        return Pictures(picture(network, late.averaged(rest)), "train", rest, curve)
+        return train_on_leaked(view, Sent(moved * _weight(view, moved), late.rows, late.epochs))
 
 
 def _repeated(view: View) -> Sent:
+    """Return the training releases.
+
+    Raises:
+        AttackError: no sample was released twice.
+    """
     sent = view.released("train")
     if len(sent.epochs.unique()) < 2:
         raise AttackError("every training image was released once; there is no second release to subtract")
     return sent
 
 
+def _signal(view: View) -> float:
+    """Return √ᾱ_t of a release; 1 where nothing is noised."""
+    release = view.config.release
+    return float(view.schedule.alpha_bar(release.t)) ** 0.5 if release.noised else 1.0
+
+
 def _weight(view: View, differences: Tensor) -> float:
     """Return the factor of the best linear estimate of a latent's change from differences (Wiener, 1949)."""
-    release = view.config.release
-    kept = float(view.schedule.alpha_bar(release.t)) if release.noised else 1.0
-    noise = 0.0 if release.mode == "memoised" else 2 * (1 - kept)
+    signal = _signal(view)
     power = max(float(differences.square().mean()), _SMALLEST)
-    return max(power - noise, 0.0) / power / kept**0.5
+    return max(power - 2 * (1 - signal**2), 0.0) / power / signal

@@ -11,15 +11,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+from torch.nn.functional import mse_loss
 
 from mucald import optimisers, randomness
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode, payload_types
 from mucald.nets import backbone_of
 from mucald_studies.attacks.decoder import picture
 from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
-from mucald_studies.attacks.harness.fitting import Budget
-from mucald_studies.attacks.harness.networks import ConvolutionalProbe, PictureDecoder, seeded
+from mucald_studies.attacks.harness.networks import Critic, PictureDecoder
 from mucald_studies.attacks.harness.traffic import sample_order
 from mucald_studies.attacks.harness.view import View
 
@@ -42,14 +41,14 @@ class Hijack(Attack):
     name = "hijack"
     knowledge = frozenset({Knowledge.CONTROL, Knowledge.AUXILIARY})
 
-    def run(self, view: View, budget: Budget) -> Pictures:
+    def run(self, view: View) -> Pictures:
         """Train the site and reconstruct the training images from its last epoch's releases."""
         with TemporaryDirectory() as folder:
             site = view.driven(Path(folder))
-            server = _MaliciousServer(view, budget)
+            server = _MaliciousServer(view)
             training = view.config.training
             steps = training.local_epochs * ceil(site.n_train / training.batch_size)
-            rounds = max(1, budget.max_steps // steps)
+            rounds = max(1, view.budget.max_steps // steps)
             for number in range(rounds):
                 server.begin_round()
                 site.train(server.answer, number)
@@ -66,20 +65,19 @@ class Hijack(Attack):
 class _MaliciousServer:
     """Answers a site's messages with what serves the attacker."""
 
-    def __init__(self, view: View, budget: Budget):
-        self._view, self._budget, self._images = view, budget, view.auxiliary().images
+    def __init__(self, view: View):
+        self._view, self._images = view, view.auxiliary().images
         self._types = payload_types(view.config.wire)
         self.once = view.config.release.mode == "once"
         self._sender = (view.config.seed, view.site)
         shape = backbone_of(view.config.network).latent_shape(view.config.data.image_size)
         self._shape = shape
-        with seeded(*view.key("pilot")):
+        with randomness.seeded_initialisation(*view.key("pilot")):
             self._pilot = backbone_of(view.config.network).front_end()
-            self.decoder = PictureDecoder(shape, self._images.shape[-1], 3, budget.width)
-            self._critic = ConvolutionalProbe(shape[0], 1, budget.width)
+            self.decoder = PictureDecoder(shape, self._images.shape[-1], 3, view.budget.width)
+            self._critic = Critic(shape[0], view.budget.width, RATE)
         pilot = [*self._pilot.parameters(), *self.decoder.parameters()]
         self._pilot_optimiser = optimisers.Adam(pilot, lr=RATE)
-        self._critic_optimiser = optimisers.Adam(self._critic.parameters(), lr=RATE, betas=(0.5, 0.99))
         self._step = 0
         self._losses: list[tuple[int, float]] = []
         self.released: list[Tensor] = []
@@ -128,24 +126,18 @@ class _MaliciousServer:
             self._pilot_optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self._pilot_optimiser.step()
-        if self._step % self._budget.interval == 0:
+        if self._step % self._view.budget.interval == 0:
             self._losses.append((self._step, loss.item()))
-        told_pilot, told_site = self._critic(made.detach()), self._critic(latent)
-        loss = binary_cross_entropy_with_logits(told_pilot, torch.ones_like(told_pilot))
-        loss = loss + binary_cross_entropy_with_logits(told_site, torch.zeros_like(told_site))
-        self._critic_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self._critic_optimiser.step()
+        self._critic.learn(made.detach(), latent)
         x = latent.detach().requires_grad_()
-        told = self._critic(x)
-        (gradient,) = torch.autograd.grad(binary_cross_entropy_with_logits(told, torch.ones_like(told)), x)
+        (gradient,) = torch.autograd.grad(self._critic.doubt(x), x)
         return GAIN * gradient
 
     def _pilot_pass(self, turn: int) -> tuple[Tensor, Tensor]:
         """Return the pilot's noised latents of a batch, and how badly the decoder reads them."""
         view = self._view
         draws = randomness.generator(*view.key("pilot", self._step, turn))
-        batch = self._images[draws.integers(len(self._images), size=self._budget.batch)]
+        batch = self._images[draws.integers(len(self._images), size=view.budget.batch)]
         latents = view.bounded(self._pilot(batch)[0])
         made = view.noised(latents, "pilot noise", self._step, turn)
         return made, mse_loss(self.decoder(made).sigmoid(), batch)

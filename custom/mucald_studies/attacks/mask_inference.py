@@ -17,8 +17,8 @@ from mucald.losses.segmentation import SegmentationLoss
 from mucald.methods.split.wire.messages import Field
 from mucald.metrics.segmentation import dice_per_image, image_scores
 from mucald_studies.attacks.harness.base import Attack, Knowledge, Masks
-from mucald_studies.attacks.harness.fitting import Budget, fit
-from mucald_studies.attacks.harness.networks import PixelProbe, PriorProbe, seeded
+from mucald_studies.attacks.harness.fitting import fit
+from mucald_studies.attacks.harness.networks import PixelProbe, PriorProbe
 from mucald_studies.attacks.harness.traffic import Sent
 from mucald_studies.attacks.harness.view import View
 
@@ -60,25 +60,23 @@ class _MaskInference(Attack):
         """Return an untrained probe for maps of ``channels``, by who knows some masks (N, S, S)."""
         return PixelProbe(channels, masks.shape[-1], n_classes, width)
 
-    def run(self, view: View, budget: Budget) -> Masks:
+    def run(self, view: View) -> Masks:
         """Infer the masks of the other training images."""
         rows, leaked, rest = view.leaked()
         sent, drawn = self.maps(view), self.drawn(view)
-        ours = sent.of(rows)
-        place = torch.searchsorted(rows, ours.rows)
-        order = torch.argsort(place, stable=True)
-        samples, inputs, masks = ours.rows[order], ours.values[order], leaked.masks[place[order]]
+        inputs, places = sent.paired(rows)
+        samples, masks = rows[places], leaked.masks[places]
         held = max(1, int(HELD_OUT * len(inputs)))
         known, n_classes = len(inputs) - held, view.task.n_classes
-        with seeded(*view.key("probe")):
-            probe = self.probe(inputs.shape[1], masks[:known], n_classes, budget.width)
+        with randomness.seeded_initialisation(*view.key("probe")):
+            probe = self.probe(inputs.shape[1], masks[:known], n_classes, view.budget.width)
 
         # Cross-entropy alone would call everything background where little is known.
         criterion = SegmentationLoss(n_classes, 1.0)
 
         def loss(step: int) -> Tensor:
             draws = randomness.generator(*view.key("batch", step))
-            chosen = draws.integers(known, size=min(budget.batch, known))
+            chosen = draws.integers(known, size=min(view.budget.batch, known))
             if drawn is None:
                 return criterion(probe(inputs[chosen]), masks[chosen])
             maps = drawn(samples[chosen], view.key("drawn", step))
@@ -88,7 +86,7 @@ class _MaskInference(Attack):
         def held_out() -> Tensor:
             return criterion(probe(inputs[-held:]), masks[-held:])
 
-        curve = fit(probe, loss, held_out, budget)
+        curve = fit(probe, loss, held_out, view.budget)
         with torch.no_grad():
             logits = torch.stack([probe(sent.values[sent.rows == row]).mean(dim=0) for row in rest])
             threshold = best_threshold(probe(inputs[-held:]), masks[-held:])

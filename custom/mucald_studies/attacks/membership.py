@@ -10,8 +10,6 @@ from mucald import optimisers, randomness
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.nets import backbone_of
 from mucald_studies.attacks.harness.base import Attack, Knowledge, MemberScores
-from mucald_studies.attacks.harness.fitting import Budget
-from mucald_studies.attacks.harness.networks import seeded
 from mucald_studies.attacks.harness.subject import Images
 from mucald_studies.attacks.harness.view import View
 
@@ -30,7 +28,7 @@ class FromLatents(Attack):
     name = "membership.latents"
     knowledge = frozenset({Knowledge.CANDIDATES, Knowledge.FRONT_END, Knowledge.AUXILIARY})
 
-    def run(self, view: View, budget: Budget) -> MemberScores:  # noqa: ARG002 - nothing is trained
+    def run(self, view: View) -> MemberScores:
         """Score every candidate."""
         sent = view.released("train")
         epochs = sent.epochs.unique()
@@ -52,7 +50,7 @@ class FromLoss(Attack):
     name = "membership.loss"
     knowledge = frozenset({Knowledge.CANDIDATES, Knowledge.OUTPUTS, Knowledge.AUXILIARY})
 
-    def run(self, view: View, budget: Budget) -> MemberScores:  # noqa: ARG002 - nothing is trained
+    def run(self, view: View) -> MemberScores:
         """Score every candidate by its negative loss."""
         candidates, known = view.candidates(), view.auxiliary()
         calibration = -per_image_loss(view.outputs(known.images), known.masks)
@@ -73,13 +71,13 @@ class Likelihood(Attack):
     name = "membership.lira"
     knowledge = frozenset({Knowledge.CANDIDATES, Knowledge.OUTPUTS, Knowledge.AUXILIARY})
 
-    def run(self, view: View, budget: Budget) -> MemberScores:
+    def run(self, view: View) -> MemberScores:
         """Score every candidate by the test's statistic."""
         candidates, known = view.candidates(), view.auxiliary()
         target = _confidence(view.outputs(candidates.images), candidates.masks)
         references = []
         for number in range(REFERENCES):
-            model = train_reference(view, known, number, budget)
+            model = train_reference(view, known, number)
             references.append(_confidence(_predict(model, candidates.images), candidates.masks))
         out = torch.stack(references)
         # With few references one variance for all candidates is steadier than one for each (ibid., §VI-C).
@@ -112,9 +110,9 @@ class _Whole(nn.Module):
         return self.back_end(self.middle(latent), skips)
 
 
-def train_reference(view: View, known: Images, number: int, budget: Budget) -> nn.Module:
+def train_reference(view: View, known: Images, number: int) -> nn.Module:
     """Train one reference model on drawn images of the attacker's, for as many epochs as the site trained."""
-    with seeded(*view.key("reference", number)):
+    with randomness.seeded_initialisation(*view.key("reference", number)):
         model = _Whole(view)
     count = min(len(known) // 2, len(view.released("train", 1).rows.unique()))
     chosen = randomness.generator(*view.key("half", number)).permutation(len(known))[:count]
@@ -124,7 +122,7 @@ def train_reference(view: View, known: Images, number: int, budget: Budget) -> n
     training = view.config.training
     epochs = training.rounds * training.local_epochs + view.config.release.pretraining_epochs
     steps = epochs * math.ceil(len(chosen) / batch)
-    for step in range(min(steps, budget.max_steps)):
+    for step in range(min(steps, view.budget.max_steps)):
         draws = randomness.generator(*view.key("reference", number, step))
         rows = chosen[draws.integers(len(chosen), size=batch)]
         optimiser.zero_grad(set_to_none=True)

@@ -8,7 +8,6 @@ import torch
 
 from mucald.methods.split.wire.messages import Field
 from mucald_studies.attacks.harness.base import Attack, Latents
-from mucald_studies.attacks.harness.fitting import Budget
 from mucald_studies.attacks.harness.view import View
 
 
@@ -16,9 +15,8 @@ class Oracle(Attack):
     """Solves for the clean latents of the first round's training releases."""
 
     name = "oracle"
-    knowledge = frozenset()
 
-    def run(self, view: View, budget: Budget) -> Latents:  # noqa: ARG002 - nothing to spend
+    def run(self, view: View) -> Latents:
         """Recover the latents with the noise, if it crossed, and without it otherwise."""
         released = view.first_round(Field.LATENT)
         if not view.config.release.noised:

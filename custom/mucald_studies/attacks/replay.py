@@ -14,7 +14,6 @@ from mucald.methods.split.config import ReleaseConfig, SplitConfig
 from mucald.methods.split.disclosures import under
 from mucald.methods.split.site.method import SplitSite
 from mucald.methods.split.site.release import Release, Released
-from mucald.methods.split.site.segments import SiteSegments
 from mucald.methods.split.wire.messages import Field, decode
 from mucald.privacy.policy import Policy
 from mucald.state.checkpoint import CheckpointStore
@@ -39,12 +38,7 @@ class _ListeningRelease(Release):
 class DrivenSite(SplitSite):
     """A site whose clean latents the evaluation can see, with any server behind its link.
 
-    Args:
-        name: name of the site.
-        config: the job.
-        data: its images.
-        policy: what it lets out.
-        folder: where its checkpoints go.
+    Arguments are those of a site, but for the ``folder`` in which its checkpoints go.
     """
 
     def __init__(self, name: str, config: SplitConfig, data: SiteData, policy: Policy, folder: Path):
@@ -55,11 +49,6 @@ class DrivenSite(SplitSite):
     def n_train(self) -> int:
         """Number of training images, which a site reports."""
         return len(self._data.train)
-
-    @property
-    def segments(self) -> SiteSegments:
-        """The site's networks."""
-        return self._segments
 
     def train(self, send: Callable[[bytes], bytes], round_number: int) -> None:
         """Train for a round with the server behind ``send``."""
@@ -102,7 +91,5 @@ def _alike(request: bytes, recorded: bytes) -> bool:
     one, other = decode(request), decode(recorded)
     if (one.phase, one.step, one.fields.keys()) != (other.phase, other.step, other.fields.keys()):
         return False
-    field = Field.LATENT
-    if field not in one.fields:
-        return True
-    return bool((one.fields[field] - other.fields[field]).norm() < TOLERANCE * other.fields[field].norm())
+    latents = [message.fields.get(Field.LATENT, torch.zeros(1)) for message in (one, other)]
+    return bool((latents[0] - latents[1]).norm() <= TOLERANCE * latents[1].norm())

@@ -9,6 +9,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
+from mucald.errors import TrainingError
 from mucald.flare.controller import FederationController
 from mucald.flare.executor import MethodExecutor
 from mucald_studies.benchmark.parts import PARTS
@@ -17,16 +18,22 @@ from mucald_studies.benchmark.probe import Ledger, Probe
 FOLDER_VARIABLE = "MUCALD_PROBE_FOLDER"
 
 
-def _leave(ledger: Ledger) -> None:
+def _leave(probe: Probe) -> None:
     path = Path(os.environ[FOLDER_VARIABLE]) / f"{os.getpid()}.json"
-    path.write_text(json.dumps(ledger.to_dict()), encoding="ascii")
+    path.write_text(json.dumps(probe.ledger.to_dict()), encoding="ascii")
 
 
 def read_ledgers(folder: Path) -> Ledger:
-    """Return what all processes have left, together."""
+    """Return what all processes have left, together.
+
+    Raises:
+        TrainingError: none left anything.
+    """
     whole = Ledger()
     for path in sorted(folder.glob("*.json")):
         whole.add(json.loads(path.read_text(encoding="ascii")))
+    if not whole.steps:
+        raise TrainingError(f"no process left what it measured in {folder}; the job took no training step")
     return whole
 
 
@@ -47,7 +54,7 @@ class ProbedController(FederationController):
         """Run all rounds and the test, and leave what the server's steps took."""
         with self._installed:
             super().control_flow(abort_signal, fl_ctx)
-        _leave(self._probe.ledger)
+        _leave(self._probe)
 
 
 class ProbedExecutor(MethodExecutor):
@@ -63,5 +70,5 @@ class ProbedExecutor(MethodExecutor):
         """Do one task, and leave what the steps so far took."""
         with self._probe.installed():
             result = super().execute(task_name, shareable, fl_ctx, abort_signal)
-        _leave(self._probe.ledger)
+        _leave(self._probe)
         return result

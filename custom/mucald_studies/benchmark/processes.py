@@ -43,8 +43,12 @@ def watched(roots: Sequence[int]) -> Iterator[Watched]:
 
     def watch() -> None:
         while not ended.wait(_POLL_S):
-            for root in roots:
-                _look(root, seen)
+            for each in (process for root in roots for process in tree(root)):
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess, OSError):
+                    status = Path(f"/proc/{each.pid}/status").read_text(encoding="ascii", errors="replace")
+                    if peak := _PEAK.search(status):
+                        seen.peaks[each.pid] = int(peak[1]) * 1024
+                        seen.commands[each.pid] = each.cmdline() or seen.commands.get(each.pid, [])
 
     thread = Thread(target=watch, daemon=True)
     start = time.perf_counter()
@@ -57,30 +61,23 @@ def watched(roots: Sequence[int]) -> Iterator[Watched]:
         seen.seconds = time.perf_counter() - start
 
 
-def _look(root: int, seen: Watched) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
+def tree(root: int) -> list[psutil.Process]:
+    """Return a process and all that it started; none if it has ended."""
+    try:
         process = psutil.Process(root)
-        for each in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess, OSError):
-                peak = _PEAK.search(
-                    Path(f"/proc/{each.pid}/status").read_text(encoding="ascii", errors="replace")
-                )
-                if peak:
-                    seen.peaks[each.pid] = int(peak[1]) * 1024
-                    seen.commands[each.pid] = each.cmdline() or seen.commands.get(each.pid, [])
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a process at once, with all it started, in whatever session that is."""
-    tree: list[psutil.Process] = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(process.pid)
-        tree = [root, *root.children(recursive=True)]
-    for each in tree:
+    processes = tree(process.pid)
+    for each in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.kill()
     process.wait()
-    psutil.wait_procs(tree, timeout=_END_S)
+    psutil.wait_procs(processes, timeout=_END_S)
 
 
 def execute(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Watched:

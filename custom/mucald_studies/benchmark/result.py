@@ -1,19 +1,18 @@
-"""What a benchmark found: tables, ratios beside their limits, and the machine; printed and kept as JSON."""
+"""What a benchmark finds: tables, ratios beside their limits, and the machine."""
 
-import dataclasses
 import json
 import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from mucald_studies.reporting.document import Table
+from mucald_studies.reporting.page import Table
 
 SCHEMA = 1
 _PACKAGES = ("torch", "nvflare", "monai", "grpcio")
@@ -40,6 +39,12 @@ class Check:
         """Whether the limit is kept."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
+    @property
+    def cells(self) -> list[str]:
+        """The check as a row of a table."""
+        limit = f"{'≥' if self.at_least else '≤'} {self.limit:g}"
+        return [self.name, f"{self.value:.3g}", limit, "pass" if self.passed else "FAIL"]
+
 
 @dataclass(frozen=True)
 class Result:
@@ -47,77 +52,43 @@ class Result:
 
     Args:
         name: the benchmark, and the name of its file.
-        settings: what it was asked to measure.
         figures: the numbers, as JSON.
         tables: the same for people, by title.
         checks: ratios with limits.
     """
 
     name: str
-    settings: Mapping[str, Any]
     figures: Any
     tables: Mapping[str, Table]
-    checks: Sequence[Check] = field(default_factory=tuple)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content of the JSON file."""
-        return {
-            "schema": SCHEMA,
-            "benchmark": self.name,
-            "machine": machine(),
-            "settings": dict(self.settings),
-            "figures": self.figures,
-            "checks": [
-                {**dataclasses.asdict(check), "value": _finite(check.value), "passed": check.passed}
-                for check in self.checks
-            ],
-        }
+    checks: Sequence[Check] = ()
 
     def text(self) -> str:
         """Return tables and checks as aligned text, which is Markdown too."""
-        blocks = [f"{title}\n\n{aligned(table)}" for title, table in self.tables.items()]
-        if self.checks:
-            blocks.append(f"Limits\n\n{aligned(_checks_table(self.checks))}")
-        return "\n\n".join(blocks)
+        limits = Table(["ratio", "measured", "limit", ""], [check.cells for check in self.checks])
+        tables = {**self.tables, **({"Limits": limits} if self.checks else {})}
+        return "\n\n".join(f"{title}\n\n{aligned(table)}" for title, table in tables.items())
 
-    def write(self, folder: Path) -> Path:
-        """Write ``<name>.json`` into ``folder`` and return its path."""
+    def write(self, folder: Path, settings: Mapping[str, Any]) -> Path:
+        """Write ``<name>.json`` into ``folder``, with what was asked to be measured, and return its path."""
+        checks = [
+            {**asdict(c), "value": c.value if math.isfinite(c.value) else None, "passed": c.passed}
+            for c in self.checks
+        ]
+        content = {"schema": SCHEMA, "benchmark": self.name, "machine": machine()}
+        content |= {"settings": settings, "figures": self.figures, "checks": checks}
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"
-        path.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return path
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _checks_table(checks: Sequence[Check]) -> Table:
-    rows = [
-        [
-            check.name,
-            f"{check.value:.3g}",
-            f"{'≥' if check.at_least else '≤'} {check.limit:g}",
-            "pass" if check.passed else "FAIL",
-        ]
-        for check in checks
-    ]
-    return Table(["ratio", "measured", "limit", ""], rows)
 
 
 def aligned(table: Table) -> str:
     """Return a table as Markdown whose columns are aligned for the console."""
-    rows = [[cell if isinstance(cell, str) else cell.text for cell in row] for row in table.rows]
-    lines = [list(table.columns), *rows]
-    widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(table.columns))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-
-    def row(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        return f"| {' | '.join([first, *rest])} |"
-
-    return "\n".join([row(lines[0]), row(rule), *map(row, rows)])
+    lines = [list(table.columns), *([str(cell) for cell in row] for row in table.rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    rows = ([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def ratio(value: float | None, reference: float | None) -> float:
@@ -127,19 +98,15 @@ def ratio(value: float | None, reference: float | None) -> float:
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on besides the code."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": names[0] if names else platform.processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         **{package: version(package) for package in _PACKAGES},
     }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

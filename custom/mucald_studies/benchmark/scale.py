@@ -6,57 +6,67 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mucald.errors import TrainingError
-from mucald_studies.benchmark.jobs import variant_content
 from mucald_studies.benchmark.result import Check, Result, ratio
-from mucald_studies.reporting.document import Table
+from mucald_studies.jobs import changed
+from mucald_studies.reporting.page import Table
 
-COUNTS = (1, 2, 5, 10, 20, 50)
 SMALL, LARGE = 5, 50
 """Numbers of sites between which growth is judged."""
 MAX_GROWTH = 1.1
 """Of latency over that of the work, which is at most proportional; a tenth is left to noise."""
 MAX_MEMORY = 1.2
 MAX_DRIFT = 1.01
-_MEGA = 1e6
+_TABLES: Mapping[str, Mapping[str, tuple[str, float, int]]] = {
+    "latency of a training step (synthetic sites: they compute nothing)": {
+        "p50 [ms]": ("p50", 1e3, 1),
+        "p95 [ms]": ("p95", 1e3, 1),
+        "steps/s": ("steps_per_s", 1, 1),
+        "cores used": ("cores", 1, 1),
+        "work/cores [ms]": ("work", 1e3, 1),
+    },
+    "server memory per site, MB": {
+        "parameters, gradients, optimiser": ("needed", 1e-6, 2),
+        "all tensors": ("tensors", 1e-6, 2),
+        "resident, all sites": ("resident", 1e-6, 2),
+    },
+    "between rounds, ms": {name: (name, 1e3, 1) for name in ("aggregation", "discriminators", "checkpoint")},
+}
+"""By title: the columns, each with its figure, factor and digits."""
+_LAWS = {
+    "p50": "p50 of a step",
+    "p95": "p95 of a step",
+    "work": "work of one step of every site",
+    "aggregation": "aggregation",
+    "tensors": "tensors per site",
+}
 
 
-@dataclass(frozen=True)
-class ScalePlan:
-    """What to measure.
+def measure(
+    job: Path, changes: Mapping[str, Any], counts: Sequence[int], rounds: int = 3, steps: int = 10
+) -> list[dict[str, Any]]:
+    """Return what :func:`mucald_studies.benchmark.synthetic.measure` found for each number of sites.
 
     Args:
         job: the job folder; its sites' tasks are taken in turn.
+        changes: values of ``mucald.json`` by dotted key.
         counts: numbers of sites.
         rounds: rounds for each number, of which the first is not timed.
         steps: training steps of each site and round.
-        changes: further values of ``mucald.json`` by dotted key.
-    """
-
-    job: Path
-    counts: Sequence[int] = COUNTS
-    rounds: int = 3
-    steps: int = 10
-    changes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def measure(plan: ScalePlan) -> list[dict[str, Any]]:
-    """Return what :func:`mucald_studies.benchmark.synthetic.measure` found for each number of sites.
 
     Raises:
         ConfigError: the job is wrong.
         TrainingError: a process failed.
     """
-    content = variant_content(plan.job, plan.changes)
+    content = changed(job, changes).to_dict()
     found = []
-    for count in plan.counts:
-        question = {"content": content, "count": count, "rounds": plan.rounds, "steps": plan.steps}
+    for count in counts:
+        question = {"content": content, "count": count, "rounds": rounds, "steps": steps}
         command = [sys.executable, "-m", "mucald_studies.benchmark.synthetic", json.dumps(question)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -79,9 +89,7 @@ def summary(found: Mapping[str, Any]) -> dict[str, float]:
         "needed": found["needed"],
         "tensors": max(found["tensors"]) / sites,
         "resident": max(found["resident"]),
-        "aggregation": found["between"].get("aggregation", 0.0),
-        "discriminators": found["between"].get("discriminators", 0.0),
-        "checkpoint": found["between"].get("checkpoint", 0.0),
+        **{part: found["between"].get(part, 0.0) for part in ("aggregation", "discriminators", "checkpoint")},
     }
 
 
@@ -96,58 +104,29 @@ def exponent(counts: Sequence[float], values: Sequence[float]) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def report(plan: ScalePlan, found: Sequence[Mapping[str, Any]]) -> Result:
+def report(found: Sequence[Mapping[str, Any]]) -> Result:
     """Return tables, the fitted laws, and the ratios beside their limits."""
     rows = [summary(each) for each in found]
     growth = {name: exponent([row["sites"] for row in rows], [row[name] for row in rows]) for name in _LAWS}
     tables = {
-        "latency of a training step (synthetic sites: they compute nothing)": Table(
-            ["sites", "p50 [ms]", "p95 [ms]", "steps/s", "cores used", "work/cores [ms]"],
+        title: Table(
+            ["sites", *columns],
             [
-                [
-                    str(row["sites"]),
-                    *(f"{1000 * row[name]:.1f}" for name in ("p50", "p95")),
-                    *(f"{row[name]:.1f}" for name in ("steps_per_s", "cores")),
-                    f"{1000 * row['work']:.1f}",
-                ]
+                [str(row["sites"])]
+                + [f"{factor * row[name]:.{digits}f}" for name, factor, digits in columns.values()]
                 for row in rows
             ],
-        ),
-        "server memory per site, MB": Table(
-            ["sites", "parameters, gradients, optimiser", "all tensors", "resident, all sites"],
-            [
-                [
-                    str(row["sites"]),
-                    *(f"{row[name] / _MEGA:.2f}" for name in ("needed", "tensors", "resident")),
-                ]
-                for row in rows
-            ],
-        ),
-        "between rounds, ms": Table(
-            ["sites", *_BETWEEN],
-            [[str(row["sites"]), *(f"{1000 * row[name]:.1f}" for name in _BETWEEN)] for row in rows],
-        ),
-        "growth: value ∝ sites^b": Table(
-            ["value", "b"], [[_LAWS[name], f"{power:.2f}"] for name, power in growth.items()]
-        ),
+        )
+        for title, columns in _TABLES.items()
     }
+    laws = [[_LAWS[name], f"{power:.2f}"] for name, power in growth.items()]
+    tables["growth: value ∝ sites^b"] = Table(["value", "b"], laws)
     figures = {
         "by_sites": rows,
         "tensors": [each["tensors"] for each in found],
         "growth": {name: power if math.isfinite(power) else None for name, power in growth.items()},
     }
-    settings = asdict(plan) | {"job": plan.job.name}
-    return Result("scale", settings, figures, tables, _checks(rows, found))
-
-
-_BETWEEN = ("aggregation", "discriminators", "checkpoint")
-_LAWS = {
-    "p50": "p50 of a step",
-    "p95": "p95 of a step",
-    "work": "work of one step of every site",
-    "aggregation": "aggregation",
-    "tensors": "tensors per site",
-}
+    return Result("scale", figures, tables, _checks(rows, found))
 
 
 def _checks(rows: Sequence[Mapping[str, float]], found: Sequence[Mapping[str, Any]]) -> list[Check]:

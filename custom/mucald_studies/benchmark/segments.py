@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,14 +11,12 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mucald import randomness
-from mucald.config.schema import parse
 from mucald.device import choose_device
-from mucald.methods.split.config import SplitConfig
 from mucald.nets import backbone_of
 from mucald.tasks import get_task
-from mucald_studies.benchmark.jobs import variant_content
 from mucald_studies.benchmark.result import Result, ratio
-from mucald_studies.reporting.document import Table
+from mucald_studies.jobs import changed
+from mucald_studies.reporting.page import Table
 
 PLAIN = "float32"
 WAYS: Mapping[str, tuple[str, torch.memory_format]] = {
@@ -32,49 +29,38 @@ WAYS: Mapping[str, tuple[str, torch.memory_format]] = {
 _WARM_UP = 3
 
 Pass = Callable[[], None]
+Seconds = Mapping[str, Mapping[str, float]]
+"""By segment and way."""
 
 
-@dataclass(frozen=True)
-class SegmentsPlan:
-    """What to measure.
+def measure(
+    job: Path, changes: Mapping[str, Any], sizes: Sequence[int], repeats: int = 20
+) -> dict[str, dict[int, Seconds]]:
+    """Return the seconds of a pass over a mini-batch: by device, side, segment and way.
 
     Args:
         job: the job folder.
+        changes: values of ``mucald.json`` by dotted key.
         sizes: sides of the square images, in pixels.
         repeats: passes of each segment; interleaved, and the median counts.
-        changes: further values of ``mucald.json`` by dotted key.
-    """
-
-    job: Path
-    sizes: Sequence[int]
-    repeats: int = 20
-    changes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def measure(plan: SegmentsPlan) -> dict[str, dict[int, dict[str, dict[str, float]]]]:
-    """Return the seconds of a pass over a mini-batch: by device, side, segment and way.
 
     Raises:
         ConfigError: the job is wrong, or the network cannot take images of such a side.
     """
-    runtime = _config(plan, {}).runtime
+    runtime = changed(job, changes).runtime
     device = choose_device(runtime)
     torch.set_num_threads(runtime.threads)
-    seconds = {}
-    for size in plan.sizes:
+    seconds: dict[int, Seconds] = {}
+    for size in sizes:
         passes = {}
         for way, (precision, layout) in WAYS.items():
-            config = _config(plan, {"data.image_size": size, "network.precision": precision})
-            passes[way] = _passes(config, layout, device)
+            more = {"data.image_size": size, "network.precision": precision}
+            passes[way] = _passes(changed(job, {**changes, **more}), layout, device)
         seconds[size] = {
-            segment: _seconds({way: passes[way][segment] for way in WAYS}, plan.repeats, device)
+            segment: _seconds({way: passes[way][segment] for way in WAYS}, repeats, device)
             for segment in passes[PLAIN]
         }
     return {device.type: seconds}
-
-
-def _config(plan: SegmentsPlan, more: Mapping[str, Any]) -> SplitConfig:
-    return parse(SplitConfig, variant_content(plan.job, {**plan.changes, **more}))
 
 
 def _seconds(passes: Mapping[str, Pass], repeats: int, device: torch.device) -> dict[str, float]:
@@ -89,7 +75,7 @@ def _seconds(passes: Mapping[str, Pass], repeats: int, device: torch.device) -> 
     return {way: median(of_way[_WARM_UP:]) for way, of_way in times.items()}
 
 
-def _passes(config: SplitConfig, layout: torch.memory_format, device: torch.device) -> dict[str, Pass]:
+def _passes(config: Any, layout: torch.memory_format, device: torch.device) -> dict[str, Pass]:
     plan, size = backbone_of(config.network), config.data.image_size
     plan.check_image_size(size)
     n_classes = get_task(next(iter(config.sites.values())).task).n_classes
@@ -121,7 +107,7 @@ def _tensors(output: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def report(plan: SegmentsPlan, found: Mapping[str, Mapping[int, Any]]) -> Result:
+def report(found: Mapping[str, Mapping[int, Seconds]]) -> Result:
     """Return a table for each side: milliseconds, and the ratio to what shipped jobs have."""
     tables = {}
     for device, by_size in found.items():
@@ -130,10 +116,9 @@ def report(plan: SegmentsPlan, found: Mapping[str, Mapping[int, Any]]) -> Result
                 [segment, *(_cell(seconds[way], seconds[PLAIN]) for way in WAYS)]
                 for segment, seconds in by_segment.items()
             ]
-            tables[f"{size} px on {device}: ms of a mini-batch's pass (ratio to {PLAIN})"] = Table(
-                ["segment", *WAYS], rows
-            )
-    return Result("segments", asdict(plan) | {"job": plan.job.name}, found, tables)
+            title = f"{size} px on {device}: ms of a mini-batch's pass (ratio to {PLAIN})"
+            tables[title] = Table(["segment", *WAYS], rows)
+    return Result("segments", found, tables)
 
 
 def _cell(seconds: float, plain: float) -> str:

@@ -1,24 +1,21 @@
 """Where the time of a training step goes, in one process and over FLARE."""
 
-import os
-import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mucald.errors import TrainingError
 from mucald.federation.in_process import run_in_process
 from mucald.home import HOME_VARIABLE
 from mucald.methods import family_of
 from mucald.methods.jobs import load_job
-from mucald_studies.benchmark.jobs import simulator_command, variant, variant_content
 from mucald_studies.benchmark.parts import AHEAD, BESIDE, PARTS, SERVER, SITE, WAIT, WAIT_FOR_CORE
 from mucald_studies.benchmark.probe import Ledger, Probe
 from mucald_studies.benchmark.probed import FOLDER_VARIABLE, read_ledgers
+from mucald_studies.benchmark.processes import execute
 from mucald_studies.benchmark.result import Check, Result, ratio
-from mucald_studies.reporting.document import Table
+from mucald_studies.jobs import changed, command, write_job
+from mucald_studies.reporting.page import Table
 
 MAX_CODEC_SHARE = 0.05
 CODEC = ("encode", "decode")
@@ -28,76 +25,53 @@ _PROBED = {
 }
 
 
-@dataclass(frozen=True)
-class StepPlan:
-    """What to measure.
+def measure(
+    job: Path, changes: Mapping[str, Any], epochs: int, threads: int, flare: bool = True
+) -> dict[str, Ledger]:
+    """Run a job for one round and return what its training steps took, by carrier.
 
     Args:
-        job: the job folder; it is run for one round.
-        epochs: local epochs of that round.
+        job: the job folder.
+        changes: values of ``mucald.json`` by dotted key.
+        epochs: local epochs of the round.
         threads: sites at once in one process; in the simulator it is all of them.
         flare: whether to measure over FLARE too.
-        changes: further values of ``mucald.json`` by dotted key.
-    """
-
-    job: Path
-    epochs: int
-    threads: int
-    flare: bool = True
-    changes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def measure(plan: StepPlan) -> dict[str, Ledger]:
-    """Run the job for a round and return what its training steps took, by carrier.
 
     Raises:
         ConfigError: the job is wrong.
         TrainingError: the run over FLARE failed.
     """
-    schedule = {"training.rounds": 1, "training.local_epochs": plan.epochs}
+    more: dict[str, Any] = {"training.rounds": 1, "training.local_epochs": epochs}
     # A term whose weight is still 0 in the first round would not be computed.
-    losses = variant_content(plan.job, plan.changes)["losses"]
+    losses = changed(job, changes).to_dict()["losses"]
     ramps = [f"losses.{name}" for name, weight in losses.items() if isinstance(weight, dict)]
-    at_once = {f"{term}.{key}": 0.0 for term in ramps for key in ("warm_up", "ramp")}
-    changes = {**plan.changes, **schedule, **at_once}
+    more |= {f"{term}.{key}": 0.0 for term in ramps for key in ("warm_up", "ramp")}
+    content = changed(job, {**changes, **more}).to_dict()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ledgers = {"in process": _in_process(plan, changes, folder)}
-        if plan.flare:
-            ledgers["over FLARE"] = _over_flare(plan, changes, folder)
+        ledgers = {"in process": _in_process(write_job(job, folder / "job", content), folder, threads)}
+        if flare:
+            ledgers["over FLARE"] = _over_flare(write_job(job, folder / "probed", content, _PROBED), folder)
     return ledgers
 
 
-def _in_process(plan: StepPlan, changes: Mapping[str, Any], folder: Path) -> Ledger:
-    config, sites = load_job(variant(plan.job, folder / "job", changes))
+def _in_process(job: Path, folder: Path, threads: int) -> Ledger:
+    config, sites = load_job(job)
+    home, family = folder / "homes", family_of(config.method)
     with Probe(PARTS).installed() as ledger:
-        run_in_process(
-            family_of(config.method),
-            config,
-            sites,
-            folder / "local",
-            lambda site: folder / "homes" / site,
-            plan.threads,
-        )
+        run_in_process(family, config, sites, folder / "local", lambda site: home / site, threads)
     return ledger
 
 
-def _over_flare(plan: StepPlan, changes: Mapping[str, Any], folder: Path) -> Ledger:
-    job = variant(plan.job, folder / "probed", changes, _PROBED)
-    probes = folder / "probes"
+def _over_flare(job: Path, folder: Path) -> Ledger:
+    probes, threads = folder / "probes", len(load_job(job)[1])
     probes.mkdir()
     environment = {FOLDER_VARIABLE: str(probes), HOME_VARIABLE: str(folder / "flare_homes")}
-    _, sites = load_job(job)
-    command = simulator_command(job, folder / "flare", len(sites))
-    done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, check=False, cwd=folder
-    )
-    if done.returncode != 0 or not list(probes.glob("*.json")):
-        raise TrainingError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+    execute(command(job, folder / "flare", threads, simulator=True), environment, folder / "log.txt")
     return read_ledgers(probes)
 
 
-def report(plan: StepPlan, ledgers: Mapping[str, Ledger]) -> Result:
+def report(ledgers: Mapping[str, Ledger]) -> Result:
     """Return a table of every side's parts, the idle shares, and the codec's share beside its limit."""
     tables = {
         f"{side}: ms per step of a site (share of the time there)": _table(side, ledgers)
@@ -105,24 +79,18 @@ def report(plan: StepPlan, ledgers: Mapping[str, Ledger]) -> Result:
         if any(ledger.of(side) for ledger in ledgers.values())
     }
     idle = {carrier: idle_shares(ledger) for carrier, ledger in ledgers.items()}
-    tables["idle shares"] = Table(
-        ["", *ledgers],
-        [
-            [f"{side} idle", *(_percent(idle[carrier].get(side)) for carrier in ledgers)]
-            for side in (SITE, SERVER)
-        ],
-    )
-    checks = [
-        Check(f"{carrier}: encode + decode / step", codec_share(ledger), MAX_CODEC_SHARE)
-        for carrier, ledger in ledgers.items()
-    ]
+    shares = [[f"{side} idle", *(_percent(of[side]) for of in idle.values())] for side in (SITE, SERVER)]
+    tables["idle shares"] = Table(["", *ledgers], shares)
     figures = {
         carrier: {"steps": ledger.steps, "idle": idle[carrier]}
         | {side: per_step(ledger, side) for side in (SITE, BESIDE, SERVER)}
         for carrier, ledger in ledgers.items()
     }
-    settings = asdict(plan) | {"job": plan.job.name}
-    return Result("step", settings, figures, tables, checks)
+    checks = [
+        Check(f"{carrier}: encode + decode / step", codec_share(ledger), MAX_CODEC_SHARE)
+        for carrier, ledger in ledgers.items()
+    ]
+    return Result("step", figures, tables, checks)
 
 
 def per_step(ledger: Ledger, side: str) -> dict[str, float]:
@@ -153,24 +121,19 @@ def idle_shares(ledger: Ledger) -> dict[str, float]:
 
 def _table(side: str, ledgers: Mapping[str, Ledger]) -> Table:
     found = {carrier: per_step(ledger, side) for carrier, ledger in ledgers.items()}
-    totals = {carrier: sum(parts.values()) for carrier, parts in found.items()}
-    labels = sorted(
-        {label for parts in found.values() for label in parts},
-        key=lambda label: -max(parts.get(label, 0.0) for parts in found.values()),
-    )
-    rows = [[label, *_cells(label, found, totals)] for label in labels]
-    rows.append(["all", *(f"{1000 * total:.2f}" for total in totals.values())])
+    largest: dict[str, float] = {}
+    for parts in found.values():
+        largest |= {label: max(seconds, largest.get(label, 0.0)) for label, seconds in parts.items()}
+    rows = []
+    for label in [*sorted(largest, key=lambda label: -largest[label]), "all"]:
+        row = [label]
+        for parts in found.values():
+            total = sum(parts.values())
+            seconds = total if label == "all" else parts.get(label, 0.0)
+            row.append(f"{1000 * seconds:.2f} ({_percent(ratio(seconds, total))})")
+        rows.append(row)
     return Table(["part", *ledgers], rows)
 
 
-def _cells(
-    label: str, found: Mapping[str, Mapping[str, float]], totals: Mapping[str, float]
-) -> Sequence[str]:
-    return [
-        f"{1000 * parts.get(label, 0.0):.2f} ({_percent(ratio(parts.get(label, 0.0), totals[carrier]))})"
-        for carrier, parts in found.items()
-    ]
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

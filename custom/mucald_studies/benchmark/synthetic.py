@@ -189,8 +189,7 @@ def _tensor_bytes() -> int:
     for thing in gc.get_objects():
         # Not isinstance, which would wake up torch's lazy modules.
         if issubclass(type(thing), Tensor):
-            tensors = [thing] if thing.grad is None or not thing.is_leaf else [thing, thing.grad]
-            for tensor in tensors:
+            for tensor in (thing, thing.grad) if thing.is_leaf and thing.grad is not None else (thing,):
                 storage = tensor.untyped_storage()
                 storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())

@@ -4,13 +4,12 @@ Repeats are interleaved, carrier after carrier, so that what else the machine do
 """
 
 import contextlib
-import dataclasses
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -18,7 +17,7 @@ from mucald.errors import WireError
 from mucald_studies.benchmark.carriers.certificates import Certificates
 from mucald_studies.benchmark.carriers.loopback import free_port
 from mucald_studies.benchmark.result import Check, Result, ratio
-from mucald_studies.reporting.document import Table
+from mucald_studies.reporting.page import Table
 
 CARRIERS = {
     "socket": "TCP socket",
@@ -28,13 +27,11 @@ CARRIERS = {
     "aux": "FLARE aux, tensor",
     "collab": "FLARE Collab, tensor",
 }
-MEBI = 1 << 20
-KIBI = 1 << 10
-SIZES = (64 * KIBI, 2 * MEBI, 8 * MEBI, 32 * MEBI)
+KIBI, MEBI = 1 << 10, 1 << 20
 JUDGED = (2 * MEBI, 8 * MEBI)
 """Sizes at which the channel is held to its limits."""
-MIN_TIMES_TENSORS = 3.0
-MIN_SHARE_OF_CORE_CELL = 0.7
+LIMITS = {"aux": 3.0, "collab": 3.0, "core_cell": 0.7}
+"""How many times as fast as another carrier the channel has to be."""
 _LEAD_S = 0.02
 _MEGA = 1e6
 
@@ -57,10 +54,10 @@ class WirePlan:
     """
 
     sites: Sequence[str]
-    counts: Sequence[int] = (1, 5)
-    sizes: Sequence[int] = SIZES
-    seconds: float = 1.0
-    repeats: int = 5
+    counts: Sequence[int]
+    sizes: Sequence[int]
+    seconds: float
+    repeats: int
     carriers: Sequence[str] = tuple(CARRIERS)
 
 
@@ -68,17 +65,14 @@ class _Peer:
     """A process of :mod:`mucald_studies.benchmark.carriers.peer`."""
 
     def __init__(self, role: Mapping[str, Any]):
+        command = [sys.executable, "-m", "mucald_studies.benchmark.carriers.peer", json.dumps(role)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mucald_studies.benchmark.carriers.peer", json.dumps(role)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
 
     def ask(self, question: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
         """Return the next line that the process says.
@@ -87,17 +81,14 @@ class _Peer:
             WireError: it has ended.
         """
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
+        if not (line := self._process.stdout.readline()):
             raise WireError("a process of the benchmark has ended; its reason stands above")
         return json.loads(line)
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
         try:
-            self._process.wait(timeout=10)
+            # Closes its standard input first, which ends it.
+            self._process.communicate(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -110,7 +101,7 @@ def peers(sites: Sequence[str], certificates: Certified | None) -> Iterator[list
     Raises:
         WireError: one of them did not start.
     """
-    files = {name: dataclasses.asdict(own) for name, own in certificates.items()} if certificates else {}
+    files = {name: asdict(own) for name, own in certificates.items()} if certificates else {}
     common = {"port": free_port()}
     with contextlib.ExitStack() as stack:
 
@@ -164,29 +155,28 @@ def report(plan: WirePlan, rates: Mapping[str, Rates]) -> Result:
         plan: what was measured.
         rates: by kind of connection, ``plain`` or ``mutual TLS``.
     """
-    tables, checks, figures = {}, [], []
+    tables, figures, checks = {}, [], list[Check]()
     for kind, of_kind in rates.items():
         for count in plan.counts:
             title = f"{kind}, {count} site{'s' * (count > 1)}: round trips/s (MB/s, both directions)"
-            tables[title] = _table(plan, count, of_kind)
+            rows = [
+                [CARRIERS[carrier]] + [_cell(of_kind[count, size, carrier], size) for size in plan.sizes]
+                for carrier in plan.carriers
+            ]
+            tables[title] = Table(["carrier", *map(size_name, plan.sizes)], rows)
             checks += _checks(plan, kind, count, of_kind)
         for (count, size, carrier), rate in of_kind.items():
             key = {"connection": kind, "sites": count, "bytes": size, "carrier": carrier}
             figures.append({**key, "trips_per_s": rate, "mb_per_s": _throughput(rate, size)})
-    return Result("wire", dataclasses.asdict(plan), figures, tables, checks)
+    return Result("wire", figures, tables, checks)
 
 
 def _throughput(rate: float, size: int) -> float:
     return 2 * rate * size / _MEGA
 
 
-def _table(plan: WirePlan, count: int, rates: Rates) -> Table:
-    rows = []
-    for carrier in plan.carriers:
-        of_sizes = [(rates[count, size, carrier], size) for size in plan.sizes]
-        cells = [f"{rate:.1f} ({_throughput(rate, size):.0f})" for rate, size in of_sizes]
-        rows.append([CARRIERS[carrier], *cells])
-    return Table(["carrier", *map(size_name, plan.sizes)], rows)
+def _cell(rate: float, size: int) -> str:
+    return f"{rate:.1f} ({_throughput(rate, size):.0f})"
 
 
 def size_name(size: int) -> str:
@@ -194,17 +184,10 @@ def size_name(size: int) -> str:
     return f"{size / MEBI:g} MiB" if size >= MEBI else f"{size / KIBI:g} KiB"
 
 
-def _checks(plan: WirePlan, kind: str, count: int, rates: Rates) -> list[Check]:
-    checks = []
-    limits = {
-        "aux": MIN_TIMES_TENSORS,
-        "collab": MIN_TIMES_TENSORS,
-        "core_cell": MIN_SHARE_OF_CORE_CELL,
-    }
+def _checks(plan: WirePlan, kind: str, count: int, rates: Rates) -> Iterator[Check]:
     for size in filter(JUDGED.__contains__, plan.sizes):
-        for carrier, limit in limits.items():
+        for carrier, limit in LIMITS.items():
             if {carrier, "channel"} <= set(plan.carriers):
                 value = ratio(rates[count, size, "channel"], rates[count, size, carrier])
                 name = f"{kind}, {count} × {size_name(size)}: channel / {CARRIERS[carrier]}"
-                checks.append(Check(name, value, limit, at_least=True))
-    return checks
+                yield Check(name, value, limit, at_least=True)

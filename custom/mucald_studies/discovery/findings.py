@@ -6,22 +6,12 @@ from typing import Any, TypeAlias
 from mucald import __version__
 from mucald.methods.split.causal.graphs import causal_task
 from mucald.tasks import Task
-from mucald_studies.discovery.augmented_lagrangian import Matrix
-from mucald_studies.discovery.bootstrap import Stability
+from mucald_studies.discovery import graphs
 from mucald_studies.discovery.definitions import definition_of, note
-from mucald_studies.discovery.graphs import (
-    Comparison,
-    Edge,
-    Edges,
-    compare,
-    edges_of,
-    markov_class,
-    reverse,
-    reversible,
-)
+from mucald_studies.discovery.graphs import Comparison, Edge, Edges, reverse
 from mucald_studies.discovery.nonlinear import NonlinearNotears
-from mucald_studies.discovery.notears import LinearNotears
-from mucald_studies.discovery.rows import Rows
+from mucald_studies.discovery.notears import LinearNotears, Matrix
+from mucald_studies.discovery.rows import Rows, Stability
 
 SCHEMA = 1
 
@@ -55,9 +45,14 @@ class Findings:
     stability: Stability | None
 
     @property
+    def built_in(self) -> tuple[Edge, ...]:
+        """The edges of the task's own graph."""
+        return causal_task(self.task.name).graph.edges
+
+    @property
     def edges(self) -> Edges:
         """The learnt edges."""
-        return edges_of(self.strengths, self.rows.nodes)
+        return graphs.edges_of(self.strengths, self.rows.nodes)
 
     @property
     def ordered(self) -> list[Edge]:
@@ -67,12 +62,12 @@ class Findings:
     @property
     def comparison(self) -> Comparison:
         """The learnt against the built-in graph."""
-        return compare(self.edges, causal_task(self.task.name).graph.edges)
+        return graphs.compare(self.edges, self.built_in)
 
     @property
     def equivalent(self) -> int:
         """Number of graphs with the conditional independences of the learnt one, itself included."""
-        return len(markov_class(self.edges))
+        return len(graphs.markov_class(self.edges))
 
     def strength(self, edge: Edge) -> float:
         """Return the strength of an edge."""
@@ -91,7 +86,7 @@ class Findings:
         learnt = {edge, reverse(edge)} & self.edges
         if not learnt:
             return "-"
-        return "reversible" if learnt & reversible(self.edges) else "compelled"
+        return "reversible" if learnt & graphs.reversible(self.edges) else "compelled"
 
     def status(self, edge: Edge) -> str:
         """Return what became of a built-in edge: found, reversed, missing, or untestable."""
@@ -120,14 +115,15 @@ class Findings:
                     **self._described(edge),
                     "strength": self.strength(edge),
                     "direction": self.direction(edge),
-                    "built_in": self._built_in(edge),
+                    "built_in": "same"
+                    if edge in self.built_in
+                    else "reversed"
+                    if reverse(edge) in self.built_in
+                    else "absent",
                 }
                 for edge in self.ordered
             ],
-            "built_in": [
-                {**self._described(edge), "status": self.status(edge)}
-                for edge in causal_task(self.task.name).graph.edges
-            ],
+            "built_in": [{**self._described(edge), "status": self.status(edge)} for edge in self.built_in],
             "structural_hamming_distance": self.comparison.distance,
         }
 
@@ -140,8 +136,3 @@ class Findings:
             "share_reversed": self.share(reverse(edge)),
             "definition": definition and {"note": note(edge), **asdict(definition)},
         }
-
-    def _built_in(self, edge: Edge) -> str:
-        if edge in causal_task(self.task.name).graph.edges:
-            return "same"
-        return "reversed" if reverse(edge) in causal_task(self.task.name).graph.edges else "absent"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mucald_studies.discovery.augmented_lagrangian import Matrix
+from mucald_studies.discovery.notears import Matrix
 
 Edge = tuple[str, str]
 Edges = frozenset[Edge]

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from mucald_studies.discovery.augmented_lagrangian import Matrix, Vector, acyclicity, minimise
+from mucald_studies.discovery.notears import Matrix, Vector, acyclicity, minimise
 
 START_SPREAD = 0.3
 WARM_UP_STEPS = {"maxiter": 200}

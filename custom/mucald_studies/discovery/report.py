@@ -2,10 +2,10 @@
 
 import textwrap
 
-from mucald.methods.split.causal.graphs import causal_task
 from mucald_studies.discovery.definitions import definition_of, note
 from mucald_studies.discovery.findings import Findings
 from mucald_studies.discovery.graphs import Edge, reverse
+from mucald_studies.text import columns
 
 WIDTH = 110
 
@@ -79,23 +79,23 @@ def _learnt(findings: Findings) -> str:
     for edge in findings.ordered:
         strength = f"{findings.strength(edge):{'+' if findings.method.signed else ''}.2f}"
         rows.append((_arrow(edge), strength, *_shares(findings, edge), findings.direction(edge), note(edge)))
-    return f"{head}\n{_table(rows)}"
+    return f"{head}\n{columns(rows)}"
 
 
 def _built_in(findings: Findings) -> str:
     comparison = findings.comparison
     counts = {name: len(getattr(comparison, name)) for name in ("found", "reversed", "missing", "extra")}
     head = "built-in graph: " + ", ".join(f"{count} {name}" for name, count in counts.items())
-    status = {edge: findings.status(edge) for edge in causal_task(findings.task.name).graph.edges}
+    status = {edge: findings.status(edge) for edge in findings.built_in}
     status |= dict.fromkeys(comparison.extra, "extra")
     rows: list[Row] = [("edge", "learnt", "this way", "other way", "direction", "")]
     for edge, word in status.items():
         rows.append((_arrow(edge), word, *_shares(findings, edge), findings.direction(edge), note(edge)))
-    return f"{head}; structural Hamming distance {comparison.distance}\n{_table(rows)}"
+    return f"{head}; structural Hamming distance {comparison.distance}\n{columns(rows)}"
 
 
 def _formulas(findings: Findings) -> str:
-    edges = [*causal_task(findings.task.name).graph.edges, *findings.comparison.extra]
+    edges = [*findings.built_in, *findings.comparison.extra]
     known = {definition.edge: definition for edge in edges if (definition := definition_of(edge))}
     if not known:
         return "No edge above is an algebraic definition."
@@ -127,10 +127,3 @@ def _shares(findings: Findings, edge: Edge) -> Row:
     """Format the shares of resamples with the edge and with its reverse."""
     shares = findings.share(edge), findings.share(reverse(edge))
     return tuple("-" if share is None else f"{share:.0%}" for share in shares)
-
-
-def _table(rows: list[Row]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -1,11 +1,10 @@
 """Attacks the recorded runs of all points, keeps what is done, and tells how far it is."""
 
-import dataclasses
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,11 +17,8 @@ from mucald_studies.attacks.harness.evaluation import Evaluation
 from mucald_studies.attacks.harness.fitting import Budget
 from mucald_studies.attacks.harness.result import AttackResult, read_results, write_results
 from mucald_studies.frontier.points import Point
-from mucald_studies.recording import Recording, read_recording
+from mucald_studies.recording import read_recording
 from mucald_studies.reporting.runner import TimeLeft
-
-RESULTS = "attacks.json"
-_SETTINGS = "settings.json"
 
 Job = tuple[str, str]
 """Names of an attack and of the site that it is made on."""
@@ -73,22 +69,21 @@ def attack_all(points: Sequence[Point], attackers: Attackers) -> dict[str, Attac
             campaigns[point.name] = _Campaign(point, attackers)
         except MucaldError as error:
             print(f"error: point '{point.name}': {error}", file=sys.stderr, flush=True)
+    todo = [(name, job) for name, campaign in campaigns.items() for job in campaign.todo]
+    total = sum(len(campaign.wanted) for campaign in campaigns.values())
+    print(f"attacks: {total}, made before: {total - len(todo)}", flush=True)
     left = TimeLeft()
-    for campaign in campaigns.values():
-        for result in campaign.done.results.values():
-            left.add(result.attack, result.seconds)
-    total = sum(len(campaign.todo) + len(campaign.done.results) for campaign in campaigns.values())
-    remaining = [job for campaign in campaigns.values() for job in campaign.todo]
-    print(f"attacks: {total}, made before: {total - len(remaining)}", flush=True)
-    for name, campaign in campaigns.items():
-        while campaign.todo:
-            place = f"[{total - len(remaining) + 1}/{total}] {name}: {' on '.join(campaign.todo[0])}"
-            remaining.pop(0)
-            seconds, reason = campaign.next()
-            left.add(campaign.last, seconds)
-            rest = left.of(attack for attack, _ in remaining)
-            told = f"left out: {reason}" if reason else f"{clock(seconds)}"
-            print(f"{place}: {told}, about {clock(rest or 0)} left", flush=True)
+    for result in (result for campaign in campaigns.values() for result in campaign.done.results.values()):
+        left.add(result.attack, result.seconds)
+    for number, (name, job) in enumerate(todo, 1):
+        start = time.monotonic()
+        reason = campaigns[name].attack(job)
+        seconds = time.monotonic() - start
+        left.add(job[0], seconds)
+        rest = left.of(attack for _, (attack, _) in todo[number:])
+        place = f"[{total - len(todo) + number}/{total}] {name}: {' on '.join(job)}"
+        told = f"left out: {reason}" if reason else clock(seconds)
+        print(f"{place}: {told}, about {clock(rest or 0)} left", flush=True)
     return {name: campaign.done for name, campaign in campaigns.items()}
 
 
@@ -96,49 +91,42 @@ class _Campaign:
     """All attacks on one run; what was made with the same budget before counts."""
 
     def __init__(self, point: Point, attackers: Attackers):
-        self._folder, self._attackers = point.attacks_folder, attackers
-        recording = read_recording(point.experiment.folder / "workspace")
+        folder, self._attackers = point.experiment.folder, attackers
+        self._results = point.attacks_folder / "attacks.json"
+        recording, extra = read_recording(folder / "workspace"), attackers.auxiliary
         self._threads = attackers.threads or recording.config.runtime.threads
-        self._evaluation = _evaluation(recording, point.experiment.folder / "home", attackers.auxiliary)
+        homes = {site: folder / "home" / site for site in recording.sites}
+        auxiliary = {site: extra / site for site in recording.sites if extra and (extra / site).exists()}
+        self._evaluation = Evaluation(recording, homes, auxiliary)
         pairs = self._evaluation.jobs(attackers.attacks, attackers.sites or recording.sites)
-        self._attacks = {attack.name: attack for attack in attackers.attacks}
-        wanted = [(attack.name, site) for attack, site in pairs]
-        settings = {"run_id": recording.run_id, "budget": dataclasses.asdict(attackers.budget)}
-        self._made = self._made_before(settings)
-        self.done = Attacked({job: result for job, result in self._made.items() if job in wanted})
-        self.todo = [job for job in wanted if job not in self._made]
-        self.last = ""
+        self.wanted: dict[Job, Attack] = {(attack.name, site): attack for attack, site in pairs}
+        self._made = self._made_before({"run_id": recording.run_id, "budget": asdict(attackers.budget)})
+        self.done = Attacked({job: result for job, result in self._made.items() if job in self.wanted})
+        self.todo = [job for job in self.wanted if job not in self._made]
 
-    def _made_before(self, settings: Mapping[str, object]) -> dict[Job, AttackResult]:
+    def _made_before(self, settings: dict[str, object]) -> dict[Job, AttackResult]:
         """Return what the same attackers made of the same run; forget what others made."""
-        path = self._folder / _SETTINGS
+        path = self._results.with_name("settings.json")
         try:
             known = path.exists() and read_json(path) == settings
         except ConfigError:
             known = False
-        if known and (self._folder / RESULTS).exists():
-            return {(result.attack, result.site): result for result in read_results(self._folder / RESULTS)}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / RESULTS).unlink(missing_ok=True)
+        if known and self._results.exists():
+            return {(result.attack, result.site): result for result in read_results(self._results)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._results.unlink(missing_ok=True)
         path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         return {}
 
-    def next(self) -> tuple[float, str]:
-        """Make the next attack; return how many seconds it took, and why it could not be made, if so."""
-        self.last, site = job = self.todo.pop(0)
+    def attack(self, job: Job) -> str:
+        """Make an attack; return why it could not be made, if so."""
         torch.set_num_threads(self._threads)
-        start = time.monotonic()
         try:
-            result = self._evaluation.attack(self._attacks[self.last], site, self._attackers.budget).result
+            attacked = self._evaluation.attack(self.wanted[job], job[1], self._attackers.budget)
         except MucaldError as error:
             self.done.left_out[job] = str(error)
-            return time.monotonic() - start, str(error)
-        self.done.results[job] = self._made[job] = result
+            return str(error)
+        self.done.results[job] = self._made[job] = attacked.result
         # After every attack, so that a stop loses only the one under way.
-        write_results(self._folder / RESULTS, list(self._made.values()))
-        return time.monotonic() - start, ""
-
-
-def _evaluation(recording: Recording, homes: Path, auxiliary: Path | None) -> Evaluation:
-    known = {s: auxiliary / s for s in recording.sites if auxiliary and (auxiliary / s).exists()}
-    return Evaluation(recording, {site: homes / site for site in recording.sites}, known)
+        write_results(self._results, list(self._made.values()))
+        return ""

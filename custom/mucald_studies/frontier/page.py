@@ -8,12 +8,11 @@ from typing import Any
 from mucald import __version__
 from mucald.state.files import write_atomically
 from mucald_studies.frontier.row import Row, Strongest, pareto
-from mucald_studies.reporting.document import Cell, Document, Figure, Heading, Paragraph, Table
-from mucald_studies.reporting.scatter import Dot, scatter
+from mucald_studies.reporting.figures import Dot, scatter, svg
+from mucald_studies.reporting.page import Cell, Page, Picture, Table
 from mucald_studies.reporting.tables import NOTHING
 
 SCHEMA = 1
-JSON_FILE, PAGE_FILE, FIGURE = "frontier.json", "frontier.md", "frontier"
 _COLUMNS = (
     "point",
     "Dice",
@@ -25,15 +24,13 @@ _COLUMNS = (
     "kB per image",
 )
 _NOT_FLAT = " *"
+_CAPTION = "Mean test Dice against the strongest reconstruction's gain over the mean image"
 
 
 def write_frontier(rows: Sequence[Row], settings: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write ``frontier.json``, ``frontier.md`` and ``figures/frontier.svg``; return their paths.
 
-    Args:
-        rows: of all points, in the order of the table.
-        settings: what the JSON says of base job, seeds, attacks and budget.
-        folder: where they go.
+    ``settings`` is what the JSON says of base job, seeds, attacks and budget.
     """
     content = {
         "schema": SCHEMA,
@@ -42,35 +39,25 @@ def write_frontier(rows: Sequence[Row], settings: Mapping[str, Any], folder: Pat
         "pareto": [row.point for row in pareto(rows)],
         "points": [row.to_dict() for row in rows],
     }
-    document = page(rows)
-    files = {
-        JSON_FILE: (json.dumps(content, indent=2) + "\n").encode(),
-        PAGE_FILE: document.markdown().encode(),
-        **document.files(),
-    }
-    for name, data in files.items():
-        write_atomically(folder / name, data)
-    return [folder / name for name in files]
+    path = folder / "frontier.json"
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    return [path, *page(rows).write(folder, "frontier.md")]
 
 
-def page(rows: Sequence[Row]) -> Document:
+def page(rows: Sequence[Row]) -> Page:
     """Return the page of a frontier."""
     front = {row.point for row in pareto(rows)}
-    document = Document()
-    document.add(
-        Heading("Frontier", 1),
-        Table(_COLUMNS, [_cells(row, row.point in front) for row in rows]),
-        Paragraph(
-            "Bold: on the Pareto front of Dice and gain. Each attack is the strongest of its kind over all "
-            "attacks and attacked sites, with its 95 % bootstrap interval over images; the Dice is the mean "
-            f"over all sites.{_NOT_FLAT}: its training was ended by the budget, not because it was flat."
-        ),
-    )
-    if dots := _dots(rows, front):
-        caption = "Mean test Dice against the strongest reconstruction's gain over the mean image"
-        axes = ("gain of the strongest reconstruction over the mean image [dB]", "mean test Dice")
-        document.add(Figure(FIGURE, scatter(dots, *axes, title=caption), caption))
-    return document
+    dots = [
+        Dot(row.point, found.value, (found.low, found.high), row.dice, row.point in front)
+        for row in rows
+        if (found := row.reconstruction) is not None and row.dice is not None
+    ]
+    axes = ("gain of the strongest reconstruction over the mean image [dB]", "mean test Dice")
+    content = {
+        "table": Table(_COLUMNS, [_cells(row, row.point in front) for row in rows]),
+        "drawing": [Picture("frontier.svg", svg(scatter(dots, *axes), "frontier"), _CAPTION)] if dots else [],
+    }
+    return Page("frontier.md", content)
 
 
 def _cells(row: Row, on_front: bool) -> list[Cell | str]:
@@ -92,11 +79,3 @@ def _interval(found: Strongest | None, digits: int) -> str:
         return NOTHING
     value, low, high = (f"{number:.{digits}f}" for number in (found.value, found.low, found.high))
     return f"{value} ({low} … {high})"
-
-
-def _dots(rows: Sequence[Row], front: set[str]) -> list[Dot]:
-    return [
-        Dot(row.point, found.value, (found.low, found.high), row.dice, row.point in front)
-        for row in rows
-        if (found := row.reconstruction) is not None and row.dice is not None
-    ]

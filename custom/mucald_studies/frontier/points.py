@@ -19,13 +19,7 @@ Changes = dict[str, Any]
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of the job.
-
-    Args:
-        name: of the point.
-        changes: what it changes in the job.
-        experiment: its run.
-    """
+    """One setting of the job: its name, what it changes in the job, and its run."""
 
     name: str
     changes: Changes
@@ -38,11 +32,7 @@ class Point:
 
 
 def read_points(path: Path, only: Sequence[str] = ()) -> dict[str, Changes]:
-    """Read a JSON file of points: ``{"name": {"dotted.key": value, …}, …}``.
-
-    Args:
-        path: the file.
-        only: names of the points to keep, in the file's order; all by default.
+    """Read a JSON file of points: ``{"name": {"dotted.key": value, …}, …}``; of all or of those in ``only``.
 
     Raises:
         ConfigError: the file is missing or of another form, a point changes what is not its own to change, or
@@ -74,9 +64,7 @@ def plan_points(
     Args:
         base: the job folder that all points start from.
         points: changes by name.
-        seed: of every run.
-        out: the folder of the frontier.
-        home: folder of the sites' own folders, or None for phantoms.
+        seed, out, home: as of :func:`.plan_job`.
 
     Raises:
         ConfigError: the job does not exist, or a point makes it wrong; the message names the point.

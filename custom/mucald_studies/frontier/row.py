@@ -66,26 +66,18 @@ class Row:
 
 
 def row_of(point: Point, run: Run, attacked: Attacked, max_steps: int) -> Row:
-    """Return a point's row.
-
-    Args:
-        point: which.
-        run: its finished run.
-        attacked: what came of the attacks.
-        max_steps: where a training ended at the latest.
-    """
-    results = list(attacked.results.values())
+    """Return a point's row of its finished run and its attacks, whose trainings ended by ``max_steps``."""
     images = sum(site[name] for site in run.content["sites"].values() for name in _IMAGES)
-    wire = run.content["wire"]
+    wire, results = run.content["wire"], attacked.results.values()
     return Row(
-        point=point.name,
-        changes=point.changes,
-        dice=run.content["mean"]["test"]["dice"],
-        kb_per_image=(wire["bytes_up"] + wire["bytes_down"]) / 1e3 / images,
-        reconstruction=_strongest(results, GAIN, max_steps),
-        masks=_strongest(results, MASKS, max_steps),
-        membership=_strongest(results, MEMBERSHIP, max_steps),
-        left_out={" on ".join(job): reason for job, reason in attacked.left_out.items()},
+        point.name,
+        point.changes,
+        run.content["mean"]["test"]["dice"],
+        (wire["bytes_up"] + wire["bytes_down"]) / 1e3 / images,
+        _strongest(results, GAIN, max_steps),
+        _strongest(results, MASKS, max_steps),
+        _strongest(results, MEMBERSHIP, max_steps),
+        {" on ".join(job): reason for job, reason in attacked.left_out.items()},
     )
 
 
@@ -94,16 +86,13 @@ def _strongest(results: Iterable[AttackResult], metric: str, max_steps: int) -> 
     if not having:
         return None
     best = max(having, key=lambda result: result.metrics[metric].value)
-    estimate, psnr = best.metrics[metric], best.metrics.get("psnr")
     (anchor,) = best.anchors.values()
     return Strongest(
-        attack=best.attack,
-        site=best.site,
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
+        best.attack,
+        best.site,
+        **asdict(best.metrics[metric]),
         blind=anchor[metric].value if metric in anchor else 0.0,
-        psnr=psnr.value if psnr else None,
+        psnr=best.metrics["psnr"].value if "psnr" in best.metrics else None,
         flat=not best.curve or best.curve[-1][0] < max_steps,
     )
 

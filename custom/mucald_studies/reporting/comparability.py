@@ -1,6 +1,6 @@
 """Which methods may be set side by side: only those with the same data and the same budget."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mucald.errors import ReportError
@@ -17,11 +17,9 @@ DATA = ("task", "source", "n_train", "n_validation", "n_test")
 
 
 def choose_reference(methods: Sequence[Method], wanted: str | None, default: str = "mucald") -> Method:
-    """Return the method that the others are compared with.
+    """Return the method that the others are compared with: the one with that label, or of that job.
 
-    Args:
-        methods: all of them.
-        wanted: its label, or its job's name; without one, ``default`` if there, or else the first method.
+    If none is wanted it is ``default`` if there, or else the first method.
 
     Raises:
         ReportError: no method is called so, or several configurations of that job are.
@@ -42,9 +40,9 @@ def choose_reference(methods: Sequence[Method], wanted: str | None, default: str
 def find_alone(methods: Sequence[Method], default: str = "baseline_local") -> Method | None:
     """Return the method in which each site trains alone; of several ``default`` if there, or else the first.
 
-    None if no method's aggregation rule is ``local``.
+    None if there is no such method.
     """
-    found = [method for method in methods if method.first.settings.get("aggregation.rule") == "local"]
+    found = [method for method in methods if method.first.alone]
     named = [method for method in found if method.label == default]
     return next(iter(named + found), None)
 
@@ -54,13 +52,12 @@ def differences(methods: Sequence[Method], reference: Method) -> dict[str, list[
 
     Methods that do not differ are absent.
     """
-    found = {
-        method.label: [
-            reason for run in method.runs.values() for reason in _differences(run, reference.first)
-        ]
-        for method in methods
-    }
-    return {label: list(dict.fromkeys(reasons)) for label, reasons in found.items() if reasons}
+    found: dict[str, dict[str, None]] = {}
+    for method in methods:
+        for run in method.runs.values():
+            for reason in _differences(run, reference.first):
+                found.setdefault(method.label, {})[reason] = None
+    return {label: list(reasons) for label, reasons in found.items()}
 
 
 def require_comparable(methods: Sequence[Method], reference: Method) -> None:
@@ -78,27 +75,21 @@ def require_comparable(methods: Sequence[Method], reference: Method) -> None:
         )
 
 
-def _differences(run: Run, reference: Run) -> list[str]:
-    own, other = run.settings, reference.settings
-    reasons = [
-        _reason(key.split(".")[1], own.get(key), other.get(key))
-        for key in BUDGET
-        if own.get(key) != other.get(key)
-    ]
+def _differences(run: Run, reference: Run) -> Iterator[str]:
+    # A method without a key of the budget spends nothing of that kind.
+    own, other = (dict.fromkeys(BUDGET, 0) | each.settings for each in (run, reference))
+    yield from (f"{what.split('.')[1]} {reason}" for what, reason in _unequal(own, other, BUDGET))
     for site in sorted(run.sites.keys() | reference.sites.keys()):
-        reasons += _site_differences(site, run.sites.get(site), reference.sites.get(site))
-    return reasons
+        if site not in run.sites or site not in reference.sites:
+            yield f"site '{site}' tested in one of them only"
+            continue
+        unequal = _unequal(run.sites[site], reference.sites[site], DATA)
+        yield from (f"{what} of site '{site}' {reason}" for what, reason in unequal)
 
 
-def _site_differences(site: str, own: dict[str, Any] | None, other: dict[str, Any] | None) -> list[str]:
-    if own is None or other is None:
-        return [f"site '{site}' tested in one of them only"]
-    return [
-        _reason(f"{key} of site '{site}'", own.get(key), other.get(key))
-        for key in DATA
-        if own.get(key) != other.get(key)
-    ]
-
-
-def _reason(what: str, own: Any, other: Any) -> str:
-    return f"{what} {own} instead of {other}"
+def _unequal(
+    own: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    for key in keys:
+        if own.get(key) != other.get(key):
+            yield key, f"{own.get(key)} instead of {other.get(key)}"

@@ -4,34 +4,34 @@
 job folder exactly as it was run, ``log.txt``, and ``workspace`` with models and events.
 """
 
-import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mucald.config.job import CONFIG_FILE, JobConfig
-from mucald.config.merge import overridden
-from mucald.config.schema import closest, read_json
+from mucald.config.job import JobConfig
+from mucald.config.schema import closest
 from mucald.errors import CheckpointError, ConfigError, ReportError, TrainingError
 from mucald.home import HOME_VARIABLE
 from mucald.methods import family_of
-from mucald.methods.jobs import load_job, parse_config
+from mucald.methods.jobs import load_job
 from mucald.state.checkpoint import CheckpointStore, load_checkpoint
 from mucald.state.files import write_atomically
+from mucald_studies.jobs import RESULTS, changed, command, write_job
 from mucald_studies.reporting.runs import RESULTS_FILE, Run, decisive, read_run
 
 REPLACED = ".replaced"
 _PROGRESS = re.compile(r"(round\s+\d+/\d+|test)\s+\S+ .*left$")
 _PORT_TAKEN = "Address already in use"
 _STARTS = 3
-_RESULTS = {False: "server/results.json", True: "server/simulate_job/results.json"}
+
+Progress = Callable[[str], None]
+"""Takes a run's own lines on its progress."""
 
 
 @dataclass(frozen=True)
@@ -115,54 +115,46 @@ def plan_job(
     if not (job / "meta.json").exists():
         known = sorted(path.parent.name for path in job.parent.glob("*/meta.json"))
         raise ConfigError(f"{job} is not a job folder (no meta.json){closest(job.name, known)}")
-    config, sites = load_job(job)
-    content = overridden(config.to_dict(), changes)
-    configs = [parse_config(content | {"seed": seed}) for seed in dict.fromkeys(seeds)]
+    config, sites = changed(job, changes), load_job(job)[1]
     return [
-        Experiment(job, config, sites, out / config.name / f"seed-{config.seed}", home) for config in configs
+        Experiment(job, replace(config, seed=seed), sites, out / config.name / f"seed-{seed}", home)
+        for seed in dict.fromkeys(seeds)
     ]
 
 
-def run_experiment(
-    experiment: Experiment, simulator: bool, threads: int | None, progress: Callable[[str], None]
-) -> Run:
+def run_experiment(experiment: Experiment, simulator: bool, threads: int | None, progress: Progress) -> Run:
     """Make a run, or finish one that was stopped; what an older configuration left is set aside.
 
     Args:
         experiment: what to run.
         simulator: in NVFLARE's simulator rather than in one process.
         threads: sites that run at once; by default all in the simulator, in one process as many as cores.
-        progress: takes the run's own lines on its progress.
+        progress: is told how far it is.
 
     Raises:
         TrainingError: the run failed, or a site was left out; the message gives the reason and the log.
     """
-    folder = experiment.folder
+    folder, log = experiment.folder, experiment.folder / "log.txt"
     if (folder / RESULTS_FILE).exists():
         _set_aside(folder)
     home = _prepare_home(experiment)
-    job = _write_job(experiment)
-    workspace = folder / "workspace"
+    content = experiment.config.to_dict() | {"resume_from": experiment.stopped()}
+    job = write_job(experiment.job, folder / "job", content)
     threads = threads or (len(experiment.sites) if simulator else os.cpu_count() or 1)
-    command = _command(job, workspace, simulator, threads)
-    log = folder / "log.txt"
+    start = command(job, folder / "workspace", threads, simulator)
     said_before = log.stat().st_size if log.exists() else 0
-    status = _execute_until_ports_are_free(command, log, {HOME_VARIABLE: str(home)}, progress)
-    source = workspace / _RESULTS[simulator]
+    status = _execute_until_ports_are_free(start, log, {HOME_VARIABLE: str(home)}, progress)
+    source = folder / "workspace" / RESULTS[simulator]
     if status != 0 or not source.exists():
         reason = _reason(log.read_bytes()[said_before:].decode(errors="replace"))
         raise TrainingError(f"{experiment.title} failed: {reason} (all in {log})")
     run = read_run(source)
-    _remove_checkpoints(home, run)
+    for checkpoints in home.glob(f"*/runs/{run.content['run_id']}"):
+        shutil.rmtree(checkpoints, ignore_errors=True)
     write_atomically(folder / RESULTS_FILE, source.read_bytes())
     if run.failures:
         raise TrainingError(f"{experiment.title} is not whole: {run.failures[0]} (all in {log})")
     return Run(folder / RESULTS_FILE, run.content)
-
-
-def _config_file(job: Path) -> Path:
-    (app,) = read_json(job / "meta.json")["deploy_map"]
-    return job / app / "config" / CONFIG_FILE
 
 
 def _set_aside(folder: Path) -> None:
@@ -176,33 +168,14 @@ def _set_aside(folder: Path) -> None:
 def _prepare_home(experiment: Experiment) -> Path:
     """Return the participants' folders: the server's within the run's, the sites' own where there are any."""
     home = experiment.folder / "home"
-    home.mkdir(parents=True, exist_ok=True)
+    holder = home / (experiment.pooled_at or "")
+    holder.mkdir(parents=True, exist_ok=True)
     if experiment.home is not None:
-        holder = home / (experiment.pooled_at or "")
-        holder.mkdir(exist_ok=True)
         for site in experiment.data_sites:
-            link = holder / site
-            link.unlink(missing_ok=True)
+            (holder / site).unlink(missing_ok=True)
             # A site keeps prepared images and its noise secret in its own folder, for all runs alike.
-            link.symlink_to((experiment.home / site).resolve(), target_is_directory=True)
+            (holder / site).symlink_to((experiment.home / site).resolve(), target_is_directory=True)
     return home.resolve()
-
-
-def _write_job(experiment: Experiment) -> Path:
-    job = experiment.folder / "job"
-    shutil.rmtree(job, ignore_errors=True)
-    shutil.copytree(experiment.job, job)
-    content = experiment.config.to_dict() | {"resume_from": experiment.stopped()}
-    _config_file(job).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return job
-
-
-def _command(job: Path, workspace: Path, simulator: bool, threads: int) -> list[str]:
-    if simulator:
-        start = [str(Path(sys.executable).with_name("nvflare")), "simulator"]
-    else:
-        start = [sys.executable, "-m", "mucald"]
-    return [*start, str(job), "-w", str(workspace), "-t", str(threads)]
 
 
 class _PortTakenError(Exception):
@@ -210,7 +183,7 @@ class _PortTakenError(Exception):
 
 
 def _execute_until_ports_are_free(
-    command: list[str], log: Path, environment: Mapping[str, str], progress: Callable[[str], None]
+    command: list[str], log: Path, environment: Mapping[str, str], progress: Progress
 ) -> int:
     """Run a command as :func:`_execute` does, anew where the simulator lost a port.
 
@@ -225,9 +198,7 @@ def _execute_until_ports_are_free(
     raise TrainingError(f"other processes took the simulator's ports {_STARTS} times (all in {log})")
 
 
-def _execute(
-    command: list[str], log: Path, environment: Mapping[str, str], progress: Callable[[str], None]
-) -> int:
+def _execute(command: list[str], log: Path, environment: Mapping[str, str], progress: Progress) -> int:
     """Run a command, its output into ``log``; return its exit status."""
     with (
         log.open("a", encoding="utf-8") as stream,
@@ -262,8 +233,3 @@ def _reason(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\b(ERROR|CRITICAL)\b|Error\b|system_panic", line)]
     return (errors or lines or ["no output"])[-1]
-
-
-def _remove_checkpoints(home: Path, run: Run) -> None:
-    for folder in home.glob(f"*/runs/{run.content['run_id']}"):
-        shutil.rmtree(folder, ignore_errors=True)

@@ -1,237 +1,176 @@
-"""The report's figures: bars with intervals, and curves per round."""
+"""The studies' figures: bars with intervals, curves per round, and a scatter with the front of the best."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any, NamedTuple
 
-from mucald_studies.reporting.svg import FAINT, GRID, INK, SMALL, TEXT_SIZE, Drawing, text_width
+import matplotlib
+import numpy as np
+from adjustText import adjust_text
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 # Okabe & Ito (2008): told apart by colour-blind eyes too. The reference has black to itself.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31")
-DASHES = ("", "5 3", "1.5 3")
-REFERENCE_COLOUR = "#111827"
+DASHES = ("-", (0, (5, 3)), (0, (1.5, 2)))
 BAR, PALE, REFERENCE_BAR, REFERENCE_PALE = "#4f7ca8", "#d5e2ee", "#c8553d", "#f3d5cd"
-TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
-STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25)
+GRID, FAINT = "#e3e7ec", "#66727f"
 MOST_BANDS = 3
-LEGEND_GAP = 56
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "svg.fonttype": "none",
+}
 
-Style = tuple[str, str, float]
-"""Colour, dashes and width of a line."""
+Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One bar: its length and the interval on it; None where there is no value."""
+def svg(figure: Figure, name: str) -> bytes:
+    """Return a figure as SVG, its texts as texts, the same bytes whenever it is drawn; ``name`` names ids."""
+    buffer = BytesIO()
+    unknown = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=unknown)
+    return buffer.getvalue()
 
-    value: float | None
-    interval: tuple[float, float] | None
 
-
-@dataclass(frozen=True)
-class BarRow:
+class BarRow(NamedTuple):
     """One method in the bar chart.
 
     Args:
         label: its name.
-        bars: one per panel.
-        filled: a full bar, for noised latents; otherwise an outline.
+        bars: for each panel the length from 0 to 1 and the interval on it; None where there is none.
+        filled: a full bar, where all that left had noise; otherwise a pale one.
         reference: whether it is the reference.
     """
 
     label: str
-    bars: Sequence[Bar]
+    bars: Sequence[tuple[float | None, Interval | None]]
     filled: bool
     reference: bool
 
 
-def bar_chart(panels: Sequence[str], rows: Sequence[BarRow], title: str) -> str:
-    """Return horizontal bars from 0 to 1, one panel per column and one row per method.
-
-    Args:
-        panels: their titles.
-        rows: the methods.
-        title: of the whole figure.
-    """
-    label_width = max(text_width(row.label) for row in rows) + 14
-    panel, gap, row_height, top = 112, 66, 22, 30
-    height = top + row_height * len(rows) + 44
-    drawing = Drawing(label_width + len(panels) * (panel + gap), height, title)
-    bottom = top + row_height * len(rows)
-    for column, name in enumerate(panels):
-        left = label_width + column * (panel + gap)
-        drawing.text(left, top - 12, name, bold=True)
-        for tick in TICKS:
-            x = left + tick * panel
-            drawing.line(x, top, x, bottom)
-            if tick in (0.0, 0.5, 1.0):
-                drawing.text(x, bottom + 15, f"{tick:g}", FAINT, SMALL, "middle")
-        for index, row in enumerate(rows):
-            _draw_bar(drawing, row, row.bars[column], left, top + index * row_height, panel, row_height)
-    for index, row in enumerate(rows):
-        middle = top + (index + 0.5) * row_height + 4
-        drawing.text(label_width - 10, middle, row.label, INK, TEXT_SIZE, "end", bold=row.reference)
-    _draw_bar_legend(drawing, label_width, height - 10)
-    return drawing.svg()
+@matplotlib.rc_context(_STYLE)
+def bar_chart(panels: Sequence[str], rows: Sequence[BarRow]) -> Figure:
+    """Return horizontal bars, a column for each of the ``panels`` and a row for each method."""
+    figure = Figure((1.7 * len(panels), 0.24 * len(rows) + 0.9), layout="constrained")
+    for column, axes in enumerate(_panels(figure, panels, len(panels))):
+        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xticks=(0, 0.5, 1))
+        axes.set_yticks(range(len(rows)), [row.label for row in rows] if column == 0 else [""] * len(rows))
+        axes.tick_params(left=False)
+        axes.grid(axis="y", visible=False)
+        for place, row in enumerate(rows):
+            _draw_bar(axes, place, row, *row.bars[column])
+    kinds = {"leaves noised": BAR, "leaves clean": PALE, "reference": REFERENCE_BAR}
+    handles = [Patch(facecolor=colour, edgecolor=BAR, label=text) for text, colour in kinds.items()]
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(kinds), frameon=False)
+    return figure
 
 
-def _draw_bar(
-    drawing: Drawing, row: BarRow, bar: Bar, left: float, top: float, width: float, height: float
-) -> None:
-    if bar.value is None:
-        drawing.text(left + 4, top + height / 2 + 4, "no value", FAINT, SMALL)
-        return
-    strong, pale = (REFERENCE_BAR, REFERENCE_PALE) if row.reference else (BAR, PALE)
-    hint = f"{row.label}: {bar.value:.3f}"
-    if bar.interval is not None:
-        hint += f" ({bar.interval[0]:.3f} to {bar.interval[1]:.3f})"
-    fill = strong if row.filled else pale
-    drawing.rectangle(left, top + 3.5, bar.value * width, height - 7, fill, strong, hint)
-    drawing.text(left + width + 8, top + height / 2 + 4, f"{bar.value:.3f}", INK, SMALL, bold=row.reference)
-    if bar.interval is not None:
-        low, high = (left + end * width for end in bar.interval)
-        middle = top + height / 2
-        drawing.line(low, middle, high, middle, INK, 1.4)
-        for end in (low, high):
-            drawing.line(end, middle - 3.5, end, middle + 3.5, INK, 1.4)
+def _draw_bar(axes: Axes, place: int, row: BarRow, value: float | None, interval: Interval | None) -> None:
+    weight = "bold" if row.reference else "normal"
+    text = "no value" if value is None else f"{value:.3f}"
+    axes.text(1.04, place, text, va="center", size=8, weight=weight, transform=axes.get_yaxis_transform())
+    if value is not None:
+        strong, pale = (REFERENCE_BAR, REFERENCE_PALE) if row.reference else (BAR, PALE)
+        axes.barh(place, value, 0.7, color=strong if row.filled else pale, edgecolor=strong)
+    if interval is not None:
+        axes.plot(interval, (place, place), "|-", color="black", linewidth=1.2, markersize=6)
 
 
-def _draw_bar_legend(drawing: Drawing, left: float, y: float) -> None:
-    for fill, stroke, text in (
-        (BAR, BAR, "latents leave noised"),
-        (PALE, BAR, "latents leave clean"),
-        (REFERENCE_BAR, REFERENCE_BAR, "reference"),
-    ):
-        drawing.rectangle(left, y - 9, 16, 10, fill, stroke)
-        drawing.text(left + 22, y, text, FAINT, SMALL)
-        left += 44 + text_width(text, SMALL)
+def _panels(figure: Figure, titles: Sequence[str], columns: int) -> list[Axes]:
+    grid = list(figure.subplots(-(-len(titles) // columns), columns, squeeze=False).flat)
+    for axes in grid[len(titles) :]:
+        axes.remove()
+    for axes, title in zip(grid, titles, strict=False):
+        axes.set_title(title, loc="left", weight="bold", size=9)
+    return grid[: len(titles)]
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Validation scores of one method at one site: per round (from 1) mean, lowest and highest over seeds."""
-
-    rounds: Sequence[int]
-    means: Sequence[float]
-    lows: Sequence[float]
-    highs: Sequence[float]
+Curves = Mapping[str, Mapping[int, Sequence[float]]]
+"""By site and round, from 1, the score of every seed."""
 
 
-def curve_panels(
-    panels: Sequence[str], curves: Mapping[str, Mapping[str, Curve]], reference: str, title: str
-) -> str:
+@matplotlib.rc_context(_STYLE)
+def curve_panels(panels: Sequence[str], curves: Mapping[str, Curves]) -> Figure:
     """Return one panel of curves per site, three in a row, each with a range of its own, and a legend.
+
+    A curve is the mean over seeds; few methods have a band from the lowest to the highest seed.
 
     Args:
         panels: names of the sites.
-        curves: by method, then by site.
-        reference: the method drawn in black.
-        title: of the whole figure.
+        curves: by method, the reference first: the others cross it, black and wide.
     """
     columns = min(3, len(panels))
-    width, height, gap, top, margin = 300, 165, 60, 34, 40
-    styles = _styles(list(curves), reference)
-    n_rows = -(-len(panels) // columns)
-    total = margin + columns * (width + gap)
-    legend = _legend_rows(list(curves), total - margin)
-    drawing = Drawing(total, n_rows * (height + top + 34) + 10 + 20 * len(legend), title)
-    for index, panel in enumerate(panels):
-        shown = {method: by_site[panel] for method, by_site in curves.items() if panel in by_site}
-        left, upper = (
-            margin + (index % columns) * (width + gap),
-            top + (index // columns) * (height + top + 34),
-        )
-        axes = _Axes.around(shown.values(), (left, upper, width, height))
-        axes.draw(drawing, panel)
-        # The reference first: the others cross it, and it is the widest.
-        for method in sorted(shown, key=lambda name: name != reference):
-            _draw_curve(drawing, method, shown[method], axes, styles[method], len(curves) <= MOST_BANDS)
-    for row, methods in enumerate(legend):
-        _draw_legend_row(drawing, methods, styles, margin, drawing.height - 20 * (len(legend) - row) + 8)
-    return drawing.svg()
+    figure = Figure((4.2 * columns, 2.5 * -(-len(panels) // columns) + 0.5), layout="constrained")
+    lines = {}
+    for axes, panel in zip(_panels(figure, panels, columns), panels, strict=True):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("round", loc="right")
+        for index, (method, by_site) in enumerate(curves.items()):
+            if not (by_round := by_site.get(panel)):
+                continue
+            rounds = sorted(by_round)
+            scores = [by_round[number] for number in rounds]
+            style = _curve_style(index)
+            (lines[method],) = axes.plot(rounds, [float(np.mean(each)) for each in scores], **style)
+            if len(curves) <= MOST_BANDS:
+                band = list(map(min, scores)), list(map(max, scores))
+                axes.fill_between(rounds, *band, alpha=0.12, color=style["color"])
+    figure.legend(lines.values(), lines, loc="outside lower left", ncols=3 * columns // 2 or 1, frameon=False)
+    return figure
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """Where rounds and scores lie within a panel.
+def _curve_style(index: int) -> dict[str, Any]:
+    if index == 0:
+        return {"color": "#111827", "linewidth": 3.0}
+    dashes, colour = divmod(index - 1, len(COLOURS))
+    return {"color": COLOURS[colour], "linewidth": 1.6, "linestyle": DASHES[dashes % len(DASHES)]}
+
+
+class Dot(NamedTuple):
+    """One point: less is better to the right, more is better upwards.
 
     Args:
-        box: left, top, width and height in the drawing.
-        last: the last round.
-        ticks: scores with a line, from the lowest to the highest shown.
+        label: its name.
+        x: its cost.
+        interval: of the cost.
+        y: what is got for it.
+        front: whether no other is better in both.
     """
 
-    box: tuple[float, float, float, float]
-    last: int
-    ticks: Sequence[float]
-
-    @classmethod
-    def around(cls, curves: Iterable[Curve], box: tuple[float, float, float, float]) -> "_Axes":
-        curves = list(curves)
-        low = min(min(curve.means) for curve in curves)
-        high = max(max(curve.means) for curve in curves)
-        last = max(max(curve.rounds) for curve in curves)
-        step = next((step for step in STEPS if high - low <= 4 * step), STEPS[-1])
-        first, end = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
-        return cls(box, last, [round(number * step, 6) for number in range(first, end + 1)])
-
-    def x(self, number: int) -> float:
-        return self.box[0] + self.box[2] * (number - 0.5) / self.last
-
-    def y(self, score: float) -> float:
-        low, high = self.ticks[0], self.ticks[-1]
-        share = min(max((score - low) / (high - low), 0), 1)
-        return self.box[1] + self.box[3] * (1 - share)
-
-    def draw(self, drawing: Drawing, panel: str) -> None:
-        left, top, width, height = self.box
-        drawing.text(left, top - 10, panel, bold=True)
-        for tick in self.ticks:
-            drawing.line(left, self.y(tick), left + width, self.y(tick), GRID)
-            drawing.text(left - 6, self.y(tick) + 4, f"{tick:g}", FAINT, SMALL, "end")
-        for number in range(1, self.last + 1, max(1, -(-self.last // 8))):
-            drawing.text(self.x(number), top + height + 15, str(number), FAINT, SMALL, "middle")
-        drawing.text(left + width, top + height + 28, "round", FAINT, SMALL, "end")
+    label: str
+    x: float
+    interval: Interval
+    y: float
+    front: bool
 
 
-def _styles(methods: Sequence[str], reference: str) -> dict[str, Style]:
-    styles: dict[str, Style] = {reference: (REFERENCE_COLOUR, "", 3.0)}
-    others = [method for method in methods if method != reference]
-    for index, method in enumerate(others):
-        dashes = DASHES[index // len(COLOURS) % len(DASHES)]
-        styles[method] = (COLOURS[index % len(COLOURS)], dashes, 1.6)
-    return styles
-
-
-def _legend_rows(methods: Sequence[str], width: float) -> list[list[str]]:
-    rows: list[list[str]] = [[]]
-    used = 0.0
-    for method in methods:
-        need = LEGEND_GAP + text_width(method)
-        if rows[-1] and used + need > width:
-            rows.append([])
-            used = 0.0
-        rows[-1].append(method)
-        used += need
-    return rows
-
-
-def _draw_legend_row(
-    drawing: Drawing, methods: Sequence[str], styles: Mapping[str, Style], left: float, y: float
-) -> None:
-    for method in methods:
-        colour, dashes, width = styles[method]
-        drawing.path([(left, y - 4), (left + 24, y - 4)], colour, width, dashes)
-        drawing.text(left + 30, y, method)
-        left += LEGEND_GAP + text_width(method)
-
-
-def _draw_curve(drawing: Drawing, method: str, curve: Curve, axes: _Axes, style: Style, band: bool) -> None:
-    def points(values: Sequence[float]) -> list[tuple[float, float]]:
-        return [(axes.x(n), axes.y(value)) for n, value in zip(curve.rounds, values, strict=True)]
-
-    colour, dashes, width = style
-    if band:
-        drawing.area(points(curve.lows) + points(curve.highs)[::-1], colour, 0.12)
-    hint = f"{method}: {curve.means[-1]:.3f} at the end"
-    drawing.path(points(curve.means), colour, width, dashes, hint)
+@matplotlib.rc_context(_STYLE)
+def scatter(dots: Sequence[Dot], x_label: str, y_label: str) -> Figure:
+    """Return intervals as bars, the front as a staircase, and a name beside every point."""
+    figure = Figure((8.2, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.margins(0.08)
+    front = sorted((dot.x, dot.y) for dot in dots if dot.front)
+    axes.step(*np.transpose(front), where="post", color=REFERENCE_BAR, linestyle="--")
+    texts = []
+    for dot in dots:
+        colour = REFERENCE_BAR if dot.front else BAR
+        errors = [[max(0.0, dot.x - dot.interval[0])], [max(0.0, dot.interval[1] - dot.x)]]
+        axes.errorbar(dot.x, dot.y, xerr=errors, fmt="o", color=colour, capsize=3, linewidth=1.2)
+        weight = "bold" if dot.front else "normal"
+        texts.append(axes.text(dot.x, dot.y, dot.label, size=8, weight=weight))
+    figure.draw_without_rendering()
+    places = [dot.x for dot in dots], [dot.y for dot in dots]
+    lines = {"arrowstyle": "-", "color": FAINT}
+    adjust_text(texts, *places, ax=axes, iter_lim=500, expand=(1.1, 1.9), arrowprops=lines)
+    return figure

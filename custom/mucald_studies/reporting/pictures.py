@@ -1,7 +1,6 @@
 """Example predictions, where a run's folders hold any: only phantoms' do, unless a site's file allows it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from scipy import ndimage
 
 from mucald.metrics.segmentation import telling_images
 from mucald.results.tensorboard import PREVIEW_TAG
+from mucald_studies.reporting.page import Picture
 from mucald_studies.reporting.runs import Run
 
 _CASES = ("best", "median", "worst")
@@ -22,21 +22,6 @@ OUTLINES = ((255, 214, 10), (0, 200, 255), (255, 64, 129), (118, 255, 3))
 """Colours of the foreground classes, in their order."""
 
 
-@dataclass(frozen=True)
-class Example:
-    """Test image, labels and prediction side by side.
-
-    Args:
-        png: the picture.
-        case: ``best``, ``median`` or ``worst``.
-        dice: of this image.
-    """
-
-    png: bytes
-    case: str
-    dice: float
-
-
 def run_folder(run: Run) -> Path:
     """Return the folder that holds all that a run left: above the server's own."""
     folder = run.path.parent
@@ -45,15 +30,18 @@ def run_folder(run: Run) -> Path:
     return folder
 
 
-def site_examples(run: Run, site: str) -> list[Example]:
-    """Return a site's best, median and worst test case; empty if its folder holds no pictures."""
+def site_examples(run: Run, site: str) -> list[Picture]:
+    """Return a site's best, median and worst test case: image, labels and prediction side by side.
+
+    Empty if the site's folder holds no pictures.
+    """
     dice = run.sites[site]["dice_per_image"]
     rows = telling_images(dice)
     sheet = _newest_sheet(run, site)
     if sheet is None or sheet.height * 3 != sheet.width * len(rows):
         return []
     return [
-        Example(png(_row(sheet, index)), case, dice[row])
+        Picture(f"{site}-{case}.png", png(_row(sheet, index)), f"{case}: Dice {dice[row]:.3f}")
         for index, (case, row) in enumerate(zip(_CASES, rows, strict=False))
     ]
 

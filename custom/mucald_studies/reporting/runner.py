@@ -10,7 +10,6 @@ import numpy as np
 from mucald.errors import MucaldError
 from mucald.federation.progress import clock
 from mucald_studies.reporting.experiments import Experiment, run_experiment
-from mucald_studies.reporting.runs import Run
 
 
 class TimeLeft:
@@ -32,15 +31,9 @@ class TimeLeft:
 
 
 def run_all(experiments: Sequence[Experiment], simulator: bool, threads: int | None) -> int:
-    """Make all runs that are not finished, with a line on the console for each.
+    """Make all runs that are not finished, with a line on the console for each; return how many failed.
 
-    Args:
-        experiments: what to run, in this order.
-        simulator: in NVFLARE's simulator rather than in one process.
-        threads: sites that run at once; None for what suits the carrier.
-
-    Returns:
-        how many failed.
+    Arguments are those of :func:`.run_experiment`.
     """
     finished = [experiment.finished() for experiment in experiments]
     left = TimeLeft()
@@ -61,17 +54,13 @@ def run_all(experiments: Sequence[Experiment], simulator: bool, threads: int | N
             _clear()
             print(f"error: {error}", file=sys.stderr, flush=True)
             continue
-        seconds = time.monotonic() - start
+        seconds, dice = time.monotonic() - start, run.content["mean"]["test"]["dice"]
         left.add(experiment.config.name, seconds)
         rest = left.of(other.config.name for other in todo[index + 1 :])
         _clear()
-        print(f"{place}: {_dice(run)} in {clock(seconds)}, about {clock(rest or 0)} left", flush=True)
+        told = "no Dice" if dice is None else f"mean test Dice {dice:.3f}"
+        print(f"{place}: {told} in {clock(seconds)}, about {clock(rest or 0)} left", flush=True)
     return failed
-
-
-def _dice(run: Run) -> str:
-    dice = run.content["mean"]["test"]["dice"]
-    return "no Dice" if dice is None else f"mean test Dice {dice:.3f}"
 
 
 def _show(line: str) -> None:

@@ -1,8 +1,8 @@
 """Finished runs, read from their ``results.json`` and grouped into methods."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,15 @@ from mucald.errors import ConfigError, ReportError
 from mucald.results.results import SCHEMA
 
 RESULTS_FILE = "results.json"
+SCORES = "scores"
+OF_IMAGES = ("latents", "weights")
+"""Kinds of disclosure that are made of whole images."""
 _NEEDED = ("schema", "job", "run_id", "seed", "config", "sites", "mean", "wire", "timing", "privacy")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run.
-
-    Args:
-        path: its ``results.json``.
-        content: what the file holds.
-    """
+    """One finished run: its ``results.json`` and what the file holds."""
 
     path: Path
     content: dict[str, Any]
@@ -57,6 +55,29 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """All that decides the run's numbers but the seed, by dotted key."""
         return flatten(decisive(self.content["config"]) | {"seed": None})
+
+    @property
+    def disclosures(self) -> dict[str, Mapping[str, Any]]:
+        """What left the sites beside losses and scores, by kind."""
+        found = self.content["privacy"]["disclosures"]
+        return {each["kind"]: each for each in found if each["kind"] != SCORES}
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the images of all sites lay in one place."""
+        return self.content["config"]["method"] == "pooled"
+
+    @property
+    def noised(self) -> bool:
+        """Whether all that left and is made of whole images had noise on it."""
+        of_images = [self.disclosures[kind] for kind in OF_IMAGES if kind in self.disclosures]
+        return not self.pooled and all(each["noise"] != "none" for each in of_images)
+
+    @property
+    def alone(self) -> bool:
+        """Whether every site learnt from its own images alone: nothing was combined, or nothing left."""
+        rule = self.settings.get("aggregation.rule")
+        return not self.pooled and (rule == "local" or not self.disclosures)
 
 
 def decisive(config: dict[str, Any]) -> dict[str, Any]:
@@ -93,11 +114,7 @@ class Method:
     def scores(self, site: str, seeds: Sequence[int] | None = None) -> NDArray[np.float64]:
         """Return Dice of every test image of ``site``: (seeds, images); NaN where no class counts.
 
-        A run in which the site did not test has a row of NaN.
-
-        Args:
-            site: name of the site.
-            seeds: which of the method's seeds; all by default.
+        Of all the method's seeds, or of those given; a run in which the site did not test has a row of NaN.
 
         Raises:
             ReportError: runs of the method tested on unequally many images.
@@ -112,14 +129,13 @@ class Method:
 
     def values(self, *keys: str) -> list[float]:
         """Return one number per seed: what stands under ``keys`` in its results, where it is known."""
-        found = [_look_up(run.content, keys) for run in self.runs.values()]
+        found = []
+        for run in self.runs.values():
+            content: Any = run.content
+            for key in keys:
+                content = content.get(key) if isinstance(content, dict) else None
+            found.append(content)
         return [float(value) for value in found if value is not None]
-
-
-def _look_up(content: Any, keys: Iterable[str]) -> Any:
-    for key in keys:
-        content = content.get(key) if isinstance(content, dict) else None
-    return content
 
 
 def find_runs(places: Sequence[Path]) -> list[Run]:
@@ -176,8 +192,7 @@ def group_runs(runs: Sequence[Run]) -> list[Method]:
         ReportError: two runs have the same job, configuration and seed.
     """
     methods = []
-    by_job = sorted(runs, key=lambda run: run.job)
-    for job, of_job in groupby(by_job, key=lambda run: run.job):
+    for job, of_job in groupby(sorted(runs, key=lambda run: run.job), key=lambda run: run.job):
         variants: dict[str, list[Run]] = {}
         for run in of_job:
             variants.setdefault(repr(sorted(run.settings.items())), []).append(run)
@@ -197,11 +212,10 @@ def _labels(job: str, variants: list[dict[str, Any]]) -> list[str]:
 
 
 def _by_seed(label: str, runs: list[Run]) -> dict[int, Run]:
-    found: dict[int, Run] = {}
-    for run in sorted(runs, key=lambda run: run.seed):
-        if run.seed in found:
+    ordered = sorted(runs, key=lambda run: run.seed)
+    for one, other in pairwise(ordered):
+        if one.seed == other.seed:
             raise ReportError(
-                f"two runs of {label} have seed {run.seed}: {found[run.seed].path} and {run.path}; remove one"
+                f"two runs of {label} have seed {one.seed}: {one.path} and {other.path}; remove one"
             )
-        found[run.seed] = run
-    return found
+    return {run.seed: run for run in ordered}

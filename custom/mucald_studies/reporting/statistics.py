@@ -1,7 +1,7 @@
-"""What the report says with numbers: spread over seeds, intervals, and paired tests."""
+"""What the report says with numbers: spread over seeds, intervals, and paired tests against the reference."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mucald.randomness import generator
+from mucald_studies.reporting.runs import Method
 
 Scores = NDArray[np.float64]
 """Dice of a site's test images, (seeds, images), NaN where no class counts."""
 
 K = TypeVar("K")
 
+MEAN = "mean"
+"""Name of the column that stands for all sites."""
 LEVEL = 0.05
 RESAMPLES = 2000
 
@@ -40,10 +43,30 @@ class Comparison:
         """Whether the method is better, beyond what chance explains."""
         return self.p < LEVEL and self.difference > 0
 
-    @property
-    def worse(self) -> bool:
-        """Whether the method is worse, beyond what chance explains."""
-        return self.p < LEVEL and self.difference < 0
+
+Comparisons = dict[tuple[str, str], Comparison]
+"""By method's label and site; :data:`MEAN` for all sites."""
+
+
+def compare_all(
+    methods: Sequence[Method], reference: Method, sites: Sequence[str], excluded: Collection[str]
+) -> Comparisons:
+    """Compare every method with the reference, over the seeds that both have, with one correction for all.
+
+    Methods whose labels are ``excluded`` had another budget or other data and do not pair with the reference.
+    """
+    found: Comparisons = {}
+    for method in methods:
+        seeds = [seed for seed in method.runs if seed in reference.runs]
+        if method is reference or method.label in excluded or not seeds:
+            continue
+        pairs = {site: (method.scores(site, seeds), reference.scores(site, seeds)) for site in sites}
+        columns = {site: [pair] for site, pair in pairs.items()} | {MEAN: list(pairs.values())}
+        for column, chosen in columns.items():
+            if (comparison := compare(chosen)) is not None:
+                found[method.label, column] = comparison
+    adjusted = holm({key: comparison.p for key, comparison in found.items()})
+    return {key: replace(comparison, p=adjusted[key]) for key, comparison in found.items()}
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -61,19 +84,18 @@ def compare(pairs: Sequence[tuple[Scores, Scores]]) -> Comparison | None:
     about 0. It takes the trained networks as given: with few seeds it speaks of the images.
 
     Args:
-        pairs: per site the method's and the reference's scores, for the same seeds and images.
-
-    Returns:
-        the comparison; None if no image counts in both.
+        pairs: per site the method's and the reference's scores, for the same seeds and images. There is no
+            comparison if no image counts in both.
     """
     differences = [own - other for own, other in pairs]
-    per_image = [_mean_over_seeds(difference) for difference in differences]
-    finite = np.concatenate([values[np.isfinite(values)] for values in per_image] or [np.empty(0)])
-    if not finite.size:
+    per_site = [_mean_over_seeds(difference) for difference in differences]
+    known = [values[np.isfinite(values)] for values in per_site if np.isfinite(values).any()]
+    if not known:
         return None
-    means = [values[np.isfinite(values)].mean() for values in per_image if np.isfinite(values).any()]
+    finite = np.concatenate(known)
     p = float(stats.wilcoxon(finite).pvalue) if finite.any() else 1.0
-    return Comparison(float(np.mean(means)), bootstrap_interval(differences), p, finite.size)
+    mean = float(np.mean([values.mean() for values in known]))
+    return Comparison(mean, bootstrap_interval(differences), p, finite.size)
 
 
 def _mean_over_seeds(scores: Scores) -> NDArray[np.float64]:
@@ -84,12 +106,9 @@ def _mean_over_seeds(scores: Scores) -> NDArray[np.float64]:
 
 def holm(p_values: Mapping[K, float]) -> dict[K, float]:
     """Return p-values adjusted for their number by Holm's step-down procedure (Holm, 1979)."""
-    adjusted: dict[K, float] = {}
-    largest = 0.0
-    for rank, key in enumerate(sorted(p_values, key=lambda key: p_values[key])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[key]))
-        adjusted[key] = largest
-    return adjusted
+    keys = sorted(p_values, key=lambda key: p_values[key])
+    steps = [min(1.0, (len(keys) - rank) * p_values[key]) for rank, key in enumerate(keys)]
+    return dict(zip(keys, map(float, np.maximum.accumulate(steps)), strict=True)) if keys else {}
 
 
 def bootstrap_interval(sites: Sequence[Scores], confidence: float = 1 - LEVEL) -> tuple[float, float]:

@@ -1,14 +1,13 @@
 """The report's tables: what stands in each cell."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mucald.metrics.names import NAMES
-from mucald_studies.reporting.comparison import MEAN, Comparisons
-from mucald_studies.reporting.document import Cell, Table
+from mucald_studies.reporting.page import Cell, Table
 from mucald_studies.reporting.runs import Method
-from mucald_studies.reporting.statistics import Comparison, mean_and_deviation
+from mucald_studies.reporting.statistics import MEAN, Comparison, Comparisons, mean_and_deviation
 
 NOTHING = "–"
 MARK = " †"
@@ -23,8 +22,16 @@ HEADERS = {
 }
 METRICS = NAMES["mask"].metrics
 _IN_PIXELS = ("hd95", "assd")
-_MEGA = 1e6
-_KILO = 1e3
+_COSTS = {
+    "up [MB]": (("wire", "bytes_up"), 1e6),
+    "down [MB]": (("wire", "bytes_down"), 1e6),
+    "per image and step [kB]": (("wire", "bytes_per_image_step"), 1e3),
+    "whole run [s]": (("timing", "wall_s"), 1),
+    "sites [s]": (("timing", "site_s"), 1),
+    "server [s]": (("timing", "server_s"), 1),
+    "transport [s]": (("timing", "transport_s"), 1),
+}
+"""Columns, with where the number stands in the results, and its unit."""
 
 
 class Tables:
@@ -32,7 +39,6 @@ class Tables:
 
     Args:
         methods: in the order of the rows.
-        reference: label of the method that the others are compared with.
         sites: in the order of the columns.
         comparisons: with the reference.
         marked: labels of the methods with another budget or other data.
@@ -41,82 +47,66 @@ class Tables:
     def __init__(
         self,
         methods: Sequence[Method],
-        reference: str,
         sites: Sequence[str],
         comparisons: Comparisons,
         marked: Mapping[str, Any],
     ):
-        self._methods, self._reference, self._sites = methods, reference, sites
-        self._comparisons, self._marked = comparisons, marked
+        self._methods, self._sites, self._marked = methods, sites, marked
+        self._comparisons = comparisons
 
     def name(self, label: str) -> str:
         """Return a method's label, with a mark if its budget or data are not the reference's."""
         return label + MARK * (label in self._marked)
 
-    def _table(self, columns: Sequence[str], rows: Mapping[str, Sequence[Cell | str]]) -> Table:
-        cells = [[self.name(label), *row] for label, row in rows.items()]
-        return Table(["method", *columns], cells, self.name(self._reference))
+    def _table(
+        self, columns: Sequence[str], cell: Callable[[Method, str], Cell | str], words: int = 1
+    ) -> Table | None:
+        """Return a row for every method that has anything to say; None if none has."""
+        rows = {method.label: [cell(method, column) for column in columns] for method in self._methods}
+        told = [
+            [self.name(label), *row]
+            for label, row in rows.items()
+            if any(str(cell) != NOTHING for cell in row)
+        ]
+        return Table(["method", *columns], told, words) if told else None
 
-    def dice(self) -> Table:
-        """Test Dice per site and their mean; bold where the comparison says that it is better."""
-        rows = {}
-        for method in self._methods:
-            cells = []
-            for column in (MEAN, *self._sites):
-                comparison = self._comparisons.get((method.label, column))
-                text = spread(method.values(*_test_keys(column), "dice"), "dice")
-                cells.append(Cell(text, bold=comparison is not None and comparison.better))
-            rows[method.label] = cells
-        return self._table([MEAN, *self._sites], rows)
+    def _by_site(self, cell: Callable[[Method, str], Cell | str]) -> Table | None:
+        return self._table([MEAN, *self._sites], cell)
 
-    def comparison(self, comparisons: Comparisons | None = None) -> Table:
+    def _score(self, method: Method, column: str, metric: str) -> Cell:
+        """Return a test score, bold where the comparison says that the method's Dice is better."""
+        comparison = self._comparisons.get((method.label, column))
+        better = metric == "dice" and comparison is not None and comparison.better
+        return Cell(spread(method.values(*place(column), "test", metric), metric), better)
+
+    def dice(self) -> Table | None:
+        """Test Dice per site and their mean."""
+        return self._by_site(lambda method, column: self._score(method, column, "dice"))
+
+    def comparison(self, comparisons: Comparisons | None = None) -> Table | None:
         """Difference to the reference, or as ``comparisons`` say, with interval and p; per site and all."""
-        comparisons = self._comparisons if comparisons is None else comparisons
-        rows = {}
-        for method in self._methods:
-            found = [comparisons.get((method.label, column)) for column in (MEAN, *self._sites)]
-            if any(found):
-                rows[method.label] = [_difference(each) if each else Cell(NOTHING) for each in found]
-        return self._table([MEAN, *self._sites], rows)
+        known = self._comparisons if comparisons is None else comparisons
+        return self._by_site(lambda method, column: _difference(known.get((method.label, column))))
 
-    def metrics(self, column: str) -> Table:
+    def metrics(self, column: str) -> Table | None:
         """All metrics of one site, or of their mean."""
-        rows = {}
-        for method in self._methods:
-            comparison = self._comparisons.get((method.label, column))
-            better = comparison is not None and comparison.better
-            cells = [
-                Cell(spread(method.values(*_test_keys(column), metric), metric), better and metric == "dice")
-                for metric in METRICS
-            ]
-            rows[method.label] = cells
-        return self._table([HEADERS[metric] for metric in METRICS], rows)
+        names = self._methods[0].first.content["mean"]["test"]
+        metrics = {HEADERS.get(name, name): name for name in names}
+        return self._table(list(metrics), lambda method, name: self._score(method, column, metrics[name]))
 
     def classes(self, site: str) -> Table | None:
         """Dice of each class of a site; None if it has a single foreground class."""
         first = self._methods[0].first.sites.get(site)
         names = list(first["test"]["per_class"])[1:] if first else []
-        if len(names) < 2:
-            return None
-        rows = {
-            method.label: [
-                spread(method.values("sites", site, "test", "per_class", name, "dice"), "dice")
-                for name in names
-            ]
-            for method in self._methods
-        }
-        return self._table(names, rows)
+        keys = ("sites", site, "test", "per_class")
+        table = self._table(names, lambda method, name: spread(method.values(*keys, name, "dice"), "dice"))
+        return table if len(names) > 1 else None
 
-    def contribution(self) -> Table:
-        """What the server's features add to the test Dice."""
-        rows = {
-            method.label: [
-                signed(method.values(*_site_keys(column), "server_contribution"))
-                for column in (MEAN, *self._sites)
-            ]
-            for method in self._methods
-        }
-        return self._table([MEAN, *self._sites], rows)
+    def contribution(self) -> Table | None:
+        """What the server's features add to the test Dice, where a server has any."""
+        return self._by_site(
+            lambda method, column: signed(method.values(*place(column), "server_contribution"))
+        )
 
     def factors(self) -> Table | None:
         """How far the sites' copies went towards the shared state, by block; None where none had a choice.
@@ -124,54 +114,46 @@ class Tables:
         Means over rounds and seeds; in brackets by how much the validation loss of the state chosen was lower
         than that of the site's own.
         """
-        rows = {}
-        for method in self._methods:
-            cells = [_factors(method, site) for site in self._sites]
-            if any(cell != NOTHING for cell in cells):
-                rows[method.label] = cells
-        return self._table(self._sites, rows) if rows else None
+        return self._table(self._sites, _factors)
 
-    def cost(self) -> Table:
+    def cost(self) -> Table | None:
         """Bytes on the wire and seconds, means over seeds."""
-        columns = {
-            "up [MB]": (("wire", "bytes_up"), _MEGA),
-            "down [MB]": (("wire", "bytes_down"), _MEGA),
-            "per image and step [kB]": (("wire", "bytes_per_image_step"), _KILO),
-            "whole run [s]": (("timing", "wall_s"), 1),
-            "sites [s]": (("timing", "site_s"), 1),
-            "server [s]": (("timing", "server_s"), 1),
-            "transport [s]": (("timing", "transport_s"), 1),
-        }
-        rows = {
-            method.label: [amount(method.values(*keys), unit) for keys, unit in columns.values()]
-            for method in self._methods
-        }
-        return self._table(list(columns), rows)
-
-    def privacy(self) -> Table:
-        """How latents leave the sites."""
-        columns = (
-            "data stay at the sites",
-            "noised",
-            "t",
-            "SNR",
-            "supervision",
-            "server can recover the latent",
-            "releases per training image",
-            "proxy noise",
+        return self._table(
+            list(_COSTS), lambda method, name: amount(method.values(*_COSTS[name][0]), _COSTS[name][1])
         )
-        rows = {method.label: _privacy(method.first.content["privacy"]) for method in self._methods}
-        return self._table(columns, rows)
+
+    def privacy(self) -> Table | None:
+        """What leaves the sites beside losses and scores: how often, with what noise and what guarantee."""
+        kinds = dict.fromkeys(kind for method in self._methods for kind in method.first.disclosures)
+        where = "data stay at the sites"
+
+        def cell(method: Method, column: str) -> Cell | str:
+            if column == where:
+                return "NO" if method.first.pooled else "yes"
+            found = method.first.disclosures.get(column)
+            return _disclosure(found) if found else NOTHING
+
+        return self._table([where, *kinds], cell, words=2 + len(kinds))
 
     def runs(self) -> Table:
         """Where the numbers come from."""
-        rows: list[list[Cell | str]] = []
-        for method in self._methods:
-            for seed, run in method.runs.items():
-                folder = Cell(f"`{run.path.parent}`", long=True)
-                version = str(run.content.get("version", NOTHING))
-                rows.append([self.name(method.label), str(seed), run.content["run_id"], version, folder])
-        return Table(["method", "seed", "run", "version", "folder"], rows)
+        rows = [
+            [
+                self.name(method.label),
+                run.content["run_id"],
+                str(run.path.parent),
+                str(seed),
+                str(run.content.get("version", NOTHING)),
+            ]
+            for method in self._methods
+            for seed, run in method.runs.items()
+        ]
+        return Table(["method", "run", "folder", "seed", "version"], rows, words=3)
+
+
+def place(column: str) -> tuple[str, ...]:
+    """Return where results keep what a column shows: at its site, or as the mean of all."""
+    return (MEAN,) if column == MEAN else ("sites", column)
 
 
 def _factors(method: Method, site: str) -> str:
@@ -193,30 +175,39 @@ def _factors(method: Method, site: str) -> str:
     return text if gain is None else f"{text} ({gain:.4f})"
 
 
-def _test_keys(column: str) -> tuple[str, ...]:
-    return (*_site_keys(column), "test")
+def _disclosure(disclosure: Mapping[str, Any]) -> Cell:
+    """Describe what leaves by its noise, and below that how often, all facts, and what is guaranteed."""
+    facts = ", ".join(f"{name} {_plain(value)}" for name, value in disclosure["facts"].items())
+    bounds = [
+        f"ε {bound['epsilon']:.2g} for {split}"
+        for split, bound in disclosure["bounds"].items()
+        if bound["epsilon"] is not None
+    ]
+    guarantee = ", ".join(bounds) or "nothing guaranteed"
+    noise = "WITHOUT noise" if disclosure["noise"] == "none" else disclosure["noise"]
+    return Cell(noise, small="; ".join(filter(None, (disclosure["often"], facts, guarantee))))
 
 
-def _site_keys(column: str) -> tuple[str, ...]:
-    return ("mean",) if column == MEAN else ("sites", column)
+def _plain(value: Any) -> str:
+    return NOTHING if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def spread(values: Sequence[float], metric: str) -> str:
     """Return mean ± standard deviation over seeds, as precise as the metric deserves."""
-    mean, deviation = mean_and_deviation(values)
-    if mean is None:
-        return NOTHING
     digits = 1 if metric in _IN_PIXELS else 3
-    text = f"{mean:.{digits}f}"
-    return text if deviation is None else f"{text} ± {deviation:.{digits}f}"
+    return _with_deviation(values, lambda value: f"{value:.{digits}f}")
 
 
 def signed(values: Sequence[float]) -> str:
     """Return mean ± standard deviation over seeds with the mean's sign."""
+    return _with_deviation(values, _with_sign)
+
+
+def _with_deviation(values: Sequence[float], text: Callable[[float], str]) -> str:
     mean, deviation = mean_and_deviation(values)
     if mean is None:
         return NOTHING
-    return _with_sign(mean) if deviation is None else f"{_with_sign(mean)} ± {deviation:.3f}"
+    return text(mean) if deviation is None else f"{text(mean)} ± {text(deviation).removeprefix('+')}"
 
 
 def amount(values: Sequence[float], unit: float) -> str:
@@ -229,7 +220,9 @@ def amount(values: Sequence[float], unit: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _difference(comparison: Comparison) -> Cell:
+def _difference(comparison: Comparison | None) -> Cell:
+    if comparison is None:
+        return Cell(NOTHING)
     low, high = comparison.interval
     p = "p < 0.001" if comparison.p < 0.001 else f"p = {comparison.p:.3f}"
     interval = f"[{_with_sign(low)}, {_with_sign(high)}]"
@@ -238,24 +231,3 @@ def _difference(comparison: Comparison) -> Cell:
 
 def _with_sign(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
-
-
-def _privacy(privacy: Mapping[str, Any]) -> list[str]:
-    releases = privacy.get("releases_per_sample")
-    train = releases.get("train") if isinstance(releases, Mapping) else releases
-    snr, level = privacy.get("snr"), privacy.get("t_release")
-    recoverable = privacy.get("latent_recoverable_by_server")
-    return [
-        "NO" if privacy.get("data_pooled") else "yes",
-        "yes" if privacy.get("noised") else "NO",
-        _plain(level),
-        NOTHING if snr is None else f"{snr:.3g}",
-        _plain(privacy.get("supervision")),
-        NOTHING if recoverable is None else ("YES" if recoverable else "no"),
-        _plain(train),
-        _plain(privacy.get("proxy_noise_std")),
-    ]
-
-
-def _plain(value: Any) -> str:
-    return NOTHING if value is None else str(value)

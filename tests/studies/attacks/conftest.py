@@ -28,12 +28,6 @@ def once(tmp_path_factory) -> Heard:
 
 
 @pytest.fixture(scope="session")
-def memoised(tmp_path_factory) -> Heard:
-    """A sample's noise is repeated in every epoch."""
-    return heard_run(tmp_path_factory.mktemp("memoised"), release={"mode": "memoised"}, wire=EXACT_WIRE)
-
-
-@pytest.fixture(scope="session")
 def epsilon(tmp_path_factory) -> Heard:
     """The noise crosses."""
     return heard_run(tmp_path_factory.mktemp("epsilon"), crdm={"supervision": "epsilon"}, wire=EXACT_WIRE)

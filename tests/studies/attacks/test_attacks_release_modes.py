@@ -1,4 +1,4 @@
-"""What a run's way of releasing leaves to attack: images that cross once, and noise that is repeated."""
+"""What a run's way of releasing leaves to attack: images that cross once, again, and with the same noise."""
 
 import pytest
 import torch
@@ -100,9 +100,9 @@ def test_a_hijacked_site_that_releases_once_says_what_it_would_have_said(once):
     assert torch.equal(torch.cat(heard), traffic.training(recording, "north", Field.LATENT).values)
 
 
-def test_a_difference_of_memoised_releases_is_free_of_noise(memoised):
-    """The latents cross as float32, so nothing but rounding is left."""
-    result = attack(memoised, "differencing.change").result
+def test_a_difference_of_releases_that_repeat_their_noise_is_free_of_it(noised):
+    """Nothing but float32's rounding is left."""
+    result = attack(noised, "differencing.repeated_noise").result
     error, moved = (m["latent_mse"].value for m in (result.metrics, result.anchors["zero"]))
     assert moved > 1e-5
     assert error < 1e-6 * moved
@@ -120,19 +120,6 @@ def test_a_difference_without_noise_is_the_change_itself(clean, tmp_path):
         tmp_path, release={"noised": False}, training={"rounds": 1, "local_epochs": 3}, wire=EXACT_WIRE
     )
     assert attack(within, "differencing.change").result.metrics["latent_mse"].value < 1e-10
-
-
-def test_memoised_noise_does_not_average_out_and_the_attacker_knows(memoised, monkeypatch):
-    asked = []
-    noised = View.noised
-
-    def listening(view, clean, *purpose, releases=1):
-        asked.append(releases)
-        return noised(view, clean, *purpose, releases=releases)
-
-    monkeypatch.setattr(View, "noised", listening)
-    attack(memoised, "averaging.all")
-    assert set(asked) == {1}
 
 
 def test_a_probe_learns_from_sub_averages_that_are_others_in_every_step(once):

@@ -5,9 +5,10 @@ import torch
 from attacked import evaluation_of, heard_run
 from tiny_job import EXACT_WIRE, tiny_config
 
-from mucald.data.loading import load_site_data
+from mucald.data.loading import load_for
 from mucald.errors import AttackError
 from mucald.federation.participant import create_site
+from mucald.methods.split import FAMILY
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.wire.messages import Field
 from mucald_studies.attacks.harness import traffic
@@ -16,7 +17,7 @@ from mucald_studies.recording import read_recording
 
 def test_the_order_is_the_one_in_which_a_site_goes_through_its_samples(tmp_path):
     config = tiny_config(training={"local_epochs": 3})
-    site = create_site("north", config, tmp_path, "run", torch.device("cpu"))
+    site = create_site(FAMILY, "north", config, tmp_path, "run", torch.device("cpu"))
     for number in range(2):
         expected = torch.cat([rows for epoch in range(3) for rows in site._shuffled(number, epoch)])
         rows, epochs = traffic.sample_order(config, "north", number, 12)
@@ -59,7 +60,7 @@ def test_what_never_crosses_is_named(noised):
 def test_the_ground_truth_is_that_of_the_run(noised):
     subject = evaluation_of(noised)._subjects["north"]
     config = tiny_config()
-    data = load_site_data("north", "kvasir", config.data, config.seed, None)
+    data = load_for("north", config, noised.run.folder / "none", False)
     assert torch.equal(subject.data.train.pixels, data.train.pixels)
     # The sites run in turn, so the first messages are the first site's.
     expected = torch.cat(noised.clean[:2]).detach()

@@ -3,7 +3,7 @@ from tiny_job import REPOSITORY
 
 from mucald.methods.jobs import load_job
 from mucald_studies.benchmark.provisioned import PROVISIONED, runner
-from mucald_studies.benchmark.run import RunPlan, measure
+from mucald_studies.benchmark.run import measure
 
 TINY = {
     "training.local_epochs": 1,
@@ -25,12 +25,11 @@ TINY = {
 def test_a_job_on_provisioned_sites_is_timed_and_every_process_of_it_seen():
     job = REPOSITORY / "jobs/mucald"
     sites = load_job(job)[1]
-    plan = RunPlan(job, 1, 5, (PROVISIONED,), 1, TINY)
-    (found,) = measure(plan, {PROVISIONED: runner(REPOSITORY / "workspace_templates", sites)})[PROVISIONED]
-    timing = found.timing
-    assert 0 < timing.first_step < timing.whole
-    assert 0 < timing.rounds < timing.steady < timing.whole
-    assert 0 <= timing.ending < timing.whole - timing.first_step
+    ways = {PROVISIONED: runner(REPOSITORY / "workspace_templates", sites)}
+    (found,) = measure(job, TINY, ways)[PROVISIONED]
+    assert 0 < found.first_step < found.whole
+    assert 0 < found.rounds < found.steady < found.whole
+    assert 0 <= found.ending < found.whole - found.first_step
     assert found.images_per_s > 0
     assert found.peaks.keys() == {"server", *sites}
     assert min(found.peaks.values()) > 100_000_000, "each has imported torch"

@@ -2,7 +2,7 @@ import json
 import math
 
 from mucald_studies.benchmark.result import Check, Result, aligned, ratio
-from mucald_studies.reporting.document import Table
+from mucald_studies.reporting.page import Table
 
 
 def test_a_limit_is_kept_from_its_own_side():
@@ -21,16 +21,17 @@ def test_a_ratio_that_is_unknown_keeps_no_limit():
 
 def test_the_file_says_what_passed_and_holds_no_number_that_json_lacks(tmp_path):
     checks = [Check("fine", 0.5, 1.0), Check("unknown", math.nan, 1.0)]
-    path = Result("step", {"job": "tiny"}, {"x": 1.0}, {}, checks).write(tmp_path / "out")
+    path = Result("step", {"x": 1.0}, {}, checks).write(tmp_path / "out", {"job": "tiny"})
     content = json.loads(path.read_text())
     assert [check["passed"] for check in content["checks"]] == [True, False]
     assert content["checks"][1]["value"] is None
     assert content["machine"]["cores"] > 0
     assert content["figures"] == {"x": 1.0}
+    assert content["settings"] == {"job": "tiny"}
 
 
 def test_a_failed_limit_is_printed_as_such():
-    text = Result("step", {}, {}, {"title": Table(["a", "b"], [["x", "1"]])}, [Check("c", 2.0, 1.0)]).text()
+    text = Result("step", {}, {"title": Table(["a", "b"], [["x", "1"]])}, [Check("c", 2.0, 1.0)]).text()
     assert "FAIL" in text
     assert text.startswith("title\n")
 

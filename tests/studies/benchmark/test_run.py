@@ -1,7 +1,6 @@
 import sys
 
 import pytest
-from tiny_job import tiny_config
 
 from mucald.errors import TrainingError
 from mucald_studies.benchmark.processes import Watched, execute
@@ -11,9 +10,7 @@ from mucald_studies.benchmark.run import (
     PARALLEL,
     Measured,
     Outcome,
-    RunPlan,
-    Timing,
-    _measured,
+    measured,
     peaks_by_process,
     report,
 )
@@ -23,12 +20,22 @@ SITES = ["north", "south", "west"]
 
 def test_times_are_told_apart():
     timing = {"wall_s": 20.0, "first_step_s": 2.0, "round_ends_s": [8.0, 18.0], "tasks_s": 15.0}
-    results = {"timing": timing, "sites": {site: {"n_train": 4} for site in SITES}}
-    found = _measured(tiny_config(), SITES, Outcome(results, Watched(seconds=30.0), ending=3.0))
-    assert found.timing == Timing(
-        whole=30.0, first_step=9.0, steady=12.0, rounds=10.0, ending=3.0, tasks=15.0
+    results = {
+        "timing": timing,
+        "config": {"training": {"local_epochs": 1}},
+        "sites": {site: {"n_train": 4} for site in SITES},
+    }
+    found = measured(Outcome(results, Watched(seconds=30.0), ending=3.0), SITES)
+    assert found == Measured(
+        whole=30.0,
+        first_step=9.0,
+        steady=12.0,
+        rounds=10.0,
+        ending=3.0,
+        tasks=15.0,
+        images_per_s=pytest.approx(3 * 4 / 10),
+        peaks={},
     )
-    assert found.images_per_s == pytest.approx(3 * 4 / 10)
 
 
 def test_peaks_belong_to_the_participant_whose_process_it_is():
@@ -42,10 +49,10 @@ def test_peaks_belong_to_the_participant_whose_process_it_is():
     assert peaks_by_process(seen, SITES) == {"server": 10, "north": 25, "south": 30}
 
 
-def test_the_ratios_are_of_medians(tmp_path):
+def test_the_ratios_are_of_medians():
     def runs(*seconds):
         return [
-            Measured(Timing(whole, 1.0, steady, 1.0, 0.0, tasks), 1.0, {"server": 1})
+            Measured(whole, 1.0, steady, 1.0, 0.0, tasks, 1.0, {"server": 1})
             for whole, steady, tasks in seconds
         ]
 
@@ -54,7 +61,7 @@ def test_the_ratios_are_of_medians(tmp_path):
         BARE: runs((60, 50, 32)),
         PARALLEL: runs((20, 12, 50)),
     }
-    federated, bare = report(RunPlan(tmp_path, 2, 5), found).checks
+    federated, bare = report(found).checks
     assert federated.value == pytest.approx(12 / 10)
     assert not federated.passed
     assert bare.value == pytest.approx(32 / 20)

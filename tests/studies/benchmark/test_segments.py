@@ -2,19 +2,18 @@ import pytest
 from tiny_job import REPOSITORY
 
 from mucald.errors import ConfigError
-from mucald_studies.benchmark.segments import PLAIN, WAYS, SegmentsPlan, _cell, measure, report
+from mucald_studies.benchmark.segments import PLAIN, WAYS, _cell, measure, report
 
 JOB = REPOSITORY / "jobs/mucald"
 
 
 def test_every_segment_is_timed_in_every_way():
-    plan = SegmentsPlan(JOB, [32], repeats=2, changes={"runtime.device": "cpu"})
-    found = measure(plan)
+    found = measure(JOB, {"runtime.device": "cpu"}, [32], repeats=2)
     ((device, by_size),) = found.items()
     assert device == "cpu"
     assert list(by_size[32]) == ["front end", "middle", "back end"]
     assert all(list(seconds) == list(WAYS) and min(seconds.values()) > 0 for seconds in by_size[32].values())
-    result = report(plan, found)
+    result = report(found)
     (table,) = result.tables.values()
     assert [row[0] for row in table.rows] == ["front end", "middle", "back end"]
     assert list(table.columns[1:]) == list(WAYS)
@@ -27,4 +26,4 @@ def test_the_ratio_is_to_the_plain_way():
 
 def test_a_side_that_the_network_cannot_take_is_refused():
     with pytest.raises(ConfigError, match="image_size"):
-        measure(SegmentsPlan(JOB, [33]))
+        measure(JOB, {}, [33])

@@ -7,20 +7,18 @@ import pytest
 from tiny_job import BATCH, CONTENT, LATENT, tiny_content, write_job
 
 from mucald_studies.benchmark.parts import AHEAD, BESIDE, SERVER, SITE, WAIT
-from mucald_studies.benchmark.step import StepPlan, codec_share, idle_shares, measure, report
+from mucald_studies.benchmark.step import codec_share, idle_shares, measure, report
 
 HEADER = DESCRIPTOR = 28
 
 
-@pytest.fixture(scope="module")
-def plan(tmp_path_factory):
-    job = write_job(tmp_path_factory.mktemp("step") / "tiny", tiny_content())
-    return StepPlan(job, epochs=3, threads=1, flare=False)
+def of_tiny(folder, *changes):
+    return measure(write_job(folder / "tiny", tiny_content(*changes)), {}, 3, 1, flare=False)["in process"]
 
 
 @pytest.fixture(scope="module")
-def ledger(plan):
-    return measure(plan)["in process"]
+def ledger(tmp_path_factory):
+    return of_tiny(tmp_path_factory.mktemp("step"))
 
 
 def test_every_step_of_every_site_is_counted(ledger):
@@ -36,8 +34,7 @@ def test_all_parts_of_the_method_show_up(ledger):
 
 def test_messages_beside_the_sites_work_are_counted_beside_it(tmp_path):
     once = {"release": {"mode": "once"}, "wire": {"pipeline_depth": 2}}
-    job = write_job(tmp_path / "tiny", tiny_content(once))
-    ledger = measure(StepPlan(job, epochs=3, threads=1, flare=False))["in process"]
+    ledger = of_tiny(tmp_path, once)
     images, sites, epochs = CONTENT["data"]["phantoms"]["train"], len(CONTENT["sites"]), 3
     assert ledger.steps == sites * epochs * math.ceil(images / BATCH)
     assert {"encode", "decode"} <= set(ledger.of(BESIDE))
@@ -57,8 +54,8 @@ def test_the_server_is_at_work_within_the_time_from_first_to_last_step(ledger):
     assert 0 <= idle_shares(ledger)[SERVER] < 1
 
 
-def test_the_report_is_plain_json(plan, ledger, tmp_path):
-    path = report(plan, {"in process": ledger}).write(tmp_path)
+def test_the_report_is_plain_json(ledger, tmp_path):
+    path = report({"in process": ledger}).write(tmp_path, {})
     figures = json.loads(path.read_text())["figures"]["in process"]
     assert sum(figures[SITE].values()) > 0
 

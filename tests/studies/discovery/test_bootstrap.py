@@ -3,10 +3,8 @@ import pytest
 from samples import parabola
 
 from mucald.randomness import generator
-from mucald_studies.discovery.augmented_lagrangian import Matrix
-from mucald_studies.discovery.bootstrap import bootstrap, learn
-from mucald_studies.discovery.notears import LinearNotears
-from mucald_studies.discovery.rows import Rows, complete_rows
+from mucald_studies.discovery.notears import LinearNotears, Matrix
+from mucald_studies.discovery.rows import Rows, bootstrap, complete_rows, learn
 
 THRESHOLD = 0.1
 

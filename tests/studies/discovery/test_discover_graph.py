@@ -6,18 +6,18 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from mucald.data.images.phantoms import PHANTOMS
 from mucald.methods.split.causal.graphs import causal_task
 from mucald.randomness import generator
 from mucald.tasks import get_task
-from mucald_studies.discovery.bootstrap import Stability
-from mucald_studies.discovery.drawing import svg
+from mucald_studies.discovery.drawing import KINDS, draw
 from mucald_studies.discovery.findings import Findings
 from mucald_studies.discovery.notears import LinearNotears
 from mucald_studies.discovery.report import text_report
-from mucald_studies.discovery.rows import complete_rows
+from mucald_studies.discovery.rows import Stability, complete_rows
 
 TOOL = Path(__file__).parents[3] / "tools/discover_graph.py"
 
@@ -114,14 +114,23 @@ def test_json_holds_the_same() -> None:
 
 
 def test_drawing_has_every_node_and_edge() -> None:
-    root = ElementTree.fromstring(svg(findings()))
-    space = {"svg": "http://www.w3.org/2000/svg"}
-    texts = {element.text for element in root.iterfind("svg:text", space)}
+    (axes,) = draw(findings()).axes
+    texts = {text.get_text() for text in axes.texts}
     assert {*causal_task(findings().task.name).graph.nodes, "75%"} <= texts
-    ends = [line.attrib["marker-end"] for line in root.iterfind("svg:line", space)]
-    assert sorted(ends) == ["url(#extra)", "url(#found)", "url(#missing)", "url(#reversed)"]
-    dashed = [line for line in root.iterfind("svg:line", space) if "stroke-dasharray" in line.attrib]
-    assert [line.attrib["marker-end"] for line in dashed] == ["url(#missing)"]
+    places = {text.get_text(): text.get_position() for text in axes.texts if text.get_bbox_patch()}
+    arrows = {to_hex(text.arrow_patch.get_edgecolor()): text for text in axes.texts if not text.get_text()}
+    learnt = {
+        "found": ("CellArea", "NucleusArea"),
+        "reversed": ("NucleusArea", "NucleusSolidity"),
+        "extra": ("CellArea", "NucleusSolidity"),
+        "missing": ("NucleusSolidity", "NucleusRGB"),
+    }
+    assert len(arrows) == len(learnt)
+    for kind, (cause, effect) in learnt.items():
+        arrow = arrows[KINDS[kind][0]]
+        assert (arrow.get_position(), arrow.xy) == (places[cause], places[effect])
+    dashed = [colour for colour, text in arrows.items() if text.arrow_patch.get_linestyle() == "--"]
+    assert dashed == [KINDS["missing"][0]]
 
 
 @pytest.mark.parametrize("nonlinear", [False, True])

@@ -6,9 +6,8 @@ from samples import errors, linear_samples
 from scipy.optimize import approx_fprime, nnls
 
 from mucald.randomness import generator
-from mucald_studies.discovery.augmented_lagrangian import acyclicity
 from mucald_studies.discovery.graphs import to_dag
-from mucald_studies.discovery.notears import LinearNotears
+from mucald_studies.discovery.notears import LinearNotears, acyclicity
 from mucald_studies.discovery.rows import standardise
 
 THRESHOLD = 0.1

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from xml.etree import ElementTree
 
 import pytest
 
@@ -14,7 +13,6 @@ from mucald_studies.frontier.attacking import Attacked
 from mucald_studies.frontier.page import page, write_frontier
 from mucald_studies.frontier.points import Point, read_points
 from mucald_studies.frontier.row import Row, Strongest, pareto, row_of
-from mucald_studies.reporting.scatter import Dot, scatter
 
 STRONGEST = Strongest("decoder.pairs", "north", 1.0, 0.5, 1.5, 0.0, 19.0, True)
 
@@ -103,31 +101,6 @@ def test_files_are_written_with_a_row_for_every_point(tmp_path):
 def test_without_any_reconstruction_there_is_a_table_and_no_drawing(tmp_path):
     paths = write_frontier([row("unknown", 0.8, None)], {}, tmp_path)
     assert [path.name for path in paths] == ["frontier.json", "frontier.md"]
-
-
-def discs(svg: str) -> list[tuple[float, float]]:
-    found = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}circle")
-    return [(float(disc.get("cx")), float(disc.get("cy"))) for disc in found]
-
-
-def test_a_drawing_has_every_point_in_its_place_with_its_name():
-    dots = [
-        Dot("low", 1.0, (0.8, 1.2), 0.8, True),
-        Dot("high & far", 3.0, (2.5, 3.5), 0.9, True),
-        Dot("lost", 3.0, (2.0, 4.0), 0.8, False),
-    ]
-    svg = scatter(dots, "cost", "gain", "title")
-    (x1, y1), (x2, y2), (x3, y3) = discs(svg)
-    assert x1 < x2 == x3
-    assert y2 < y1 == y3
-    assert all(text in svg for text in (">low<", ">high &amp; far<", ">lost<", ">cost<", ">gain<"))
-    # From the first point to the right, then up to the second.
-    stairs = f"{x1:.1f},{y1:.1f} {x2:.1f},{y1:.1f} {x2:.1f},{y2:.1f}"
-    assert stairs in svg
-
-
-def test_a_single_point_can_be_drawn():
-    assert len(discs(scatter([Dot("only", 0.0, (0.0, 0.0), 0.0, True)], "x", "y", "title"))) == 1
 
 
 @pytest.mark.parametrize(

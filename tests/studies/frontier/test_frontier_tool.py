@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,11 +12,9 @@ from tiny_job import REPOSITORY, tiny_content, write_job
 sys.path.insert(0, str(REPOSITORY / "tools"))
 
 import frontier
-from mucald.config.schema import parse
-from mucald.methods.jobs import load_job
-from mucald.methods.split.config import SplitConfig
+from mucald.config.merge import overridden
+from mucald.methods.jobs import load_job, parse_config
 from mucald_studies.frontier.points import plan_points, read_points
-from mucald_studies.reporting.runs import set_key
 
 LITTLE = ["--max-steps", "3", "--auxiliary", "12", "--batch", "4", "--width", "8"]
 TWO_SITES = {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}}
@@ -79,7 +78,7 @@ def test_a_point_that_fails_is_told_and_the_others_are_drawn(base, tmp_path, cap
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"release.tt": 1}, [], "error: point 'a': unknown key 'release.tt'"),
+        ({"release.tt": 1}, [], r"error: point 'a': .*no key 'release\.tt'"),
         ({}, ["--attacks", "decodr"], "unknown attack 'decodr'"),
         ({}, ["--only", "b"], "no point 'b'"),
         ({}, ["--max-steps", "0"], "at least 1"),
@@ -89,7 +88,7 @@ def test_bad_input_ends_with_a_reason_before_anything_runs(changes, options, mes
     points = write_points(tmp_path, a=changes)
     command = ["--base", base, "--points", points, "--out", tmp_path / "out"]
     assert frontier.main([*map(str, command), *options]) == 1
-    assert message in capsys.readouterr().err
+    assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 
@@ -98,12 +97,10 @@ def test_all_points_that_are_shipped_make_valid_jobs(tmp_path):
     planned = plan_points(REPOSITORY / "jobs/mucald_fresh", points, 7, tmp_path, None)
     assert [point.name for point in planned] == list(points)
     assert all(point.experiment.config.runtime.record for point in planned)
-    base = json.loads((REPOSITORY / "jobs/mucald_fresh/app/config/mucald.json").read_text())
+    base = load_job(REPOSITORY / "jobs/mucald_fresh")[0].to_dict()
     for point in planned:
-        content = json.loads(json.dumps(base))
-        for key, value in point.changes.items():
-            set_key(content, key, value)
-        assert parse(SplitConfig, content).release == point.experiment.config.release
+        content = parse_config(overridden(base, point.changes))
+        assert content.release == point.experiment.config.release
 
 
 def test_the_point_named_default_is_the_job_that_is_shipped_as_such(tmp_path):

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mucald_studies.reporting.runs import Method, Run, set_key
+from mucald.config.merge import overridden
+from mucald_studies.reporting.runs import Method, Run
 
 DiceBySite = Mapping[str, Sequence[float | None]]
 
@@ -34,9 +35,7 @@ def results_like(
         content["sites"][site]["test"]["dice"] = sum(known) / len(known)
     means = [site["test"]["dice"] for site in content["sites"].values()]
     content["mean"]["test"]["dice"] = sum(means) / len(means)
-    for key, value in changes.items():
-        set_key(content, key.replace("__", "."), value)
-    return content
+    return overridden(content, {key.replace("__", "."): value for key, value in changes.items()})
 
 
 def write_results(folder: Path, content: dict[str, Any]) -> Path:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from io import BytesIO
@@ -11,9 +12,8 @@ from tiny_job import REPOSITORY
 
 from mucald.errors import ReportError
 from mucald.metrics.segmentation import telling_images
-from mucald_studies.reporting.document import Heading, Paragraph, Pictures, Table
 from mucald_studies.reporting.pictures import run_folder, site_examples
-from mucald_studies.reporting.report import Report, write_report
+from mucald_studies.reporting.report import report as page_of
 from mucald_studies.reporting.runs import Method, find_runs, read_run
 from mucald_studies.reporting.tables import amount, signed, spread
 
@@ -30,74 +30,78 @@ def like(full):
 
 
 def report(*methods, allow=False):
-    return Report(methods, methods[0], allow).document()
+    return page_of(methods, methods[0], allow)
 
 
-def table(document, heading):
-    """Return the first table after a heading, its rows by their first cell."""
-    blocks = iter(document.blocks)
-    next(block for block in blocks if isinstance(block, Heading) and block.text == heading)
-    found = next(block for block in blocks if isinstance(block, Table))
-    return found.columns, {getattr(row[0], "text", row[0]): row[1:] for row in found.rows}
+def headings(page):
+    return re.findall("(?m)^#+ (.*)$", page.markdown())
 
 
-def warnings(document):
-    return [
-        block.text for block in document.blocks if isinstance(block, Paragraph) and block.kind == "warning"
-    ]
+def table(page, heading):
+    """Return the first table after a heading: its columns, and its rows by their first cell."""
+    after = re.split(f"(?m)^#+ {re.escape(heading)}$", page.markdown())[1]
+    lines = re.search(r"((?:^\|.*\n)+)", after, re.MULTILINE)[1].splitlines()
+    columns, _, *rows = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in lines)
+    return columns, {row[0]: row[1:] for row in rows}
+
+
+def bold(cells):
+    return [cell.startswith("**") for cell in cells]
+
+
+def warnings(page):
+    return re.findall(r"(?m)^> \*\*Note:\*\* (.*)$", page.markdown())
 
 
 def test_dice_is_mean_and_deviation_over_seeds(like):
-    document = report(method(like(north=[0.5, 0.7]), like(seed=8, north=[0.6, 1.0])))
-    columns, rows = table(document, "Test Dice")
+    page = report(method(like(north=[0.5, 0.7]), like(seed=8, north=[0.6, 1.0])))
+    columns, rows = table(page, "Test Dice")
     assert columns == ["method", "mean", "north", "south"]
-    assert rows["mucald"][1].text == "0.700 ± 0.141"
-    assert warnings(document) == []
+    assert rows["mucald"][1] == "0.700 ± 0.141"
+    assert warnings(page) == []
 
 
 def test_bold_is_what_the_test_calls_better_and_nothing_else(like):
-    document = report(
-        method(like()), method(like("own", north=BETTER)), method(like("worse", south=[0.1] * 20))
-    )
-    _, rows = table(document, "Test Dice")
-    bold = {name: [cell.bold for cell in row] for name, row in rows.items()}
-    assert bold["mucald"] == [False, False, False]
-    assert bold["own"] == [True, True, False]
-    assert bold["worse"] == [False, False, False]
-    _, differences = table(document, "Difference to mucald")
+    page = report(method(like()), method(like("own", north=BETTER)), method(like("worse", south=[0.1] * 20)))
+    _, rows = table(page, "Test Dice")
+    assert bold(rows["mucald"]) == [False, False, False]
+    assert bold(rows["own"]) == [True, True, False]
+    assert bold(rows["worse"]) == [False, False, False]
+    _, differences = table(page, "Difference to mucald")
     assert set(differences) == {"own", "worse"}
     # Six tests; the exact p of 20 positive differences is 2/2^20.
-    assert differences["own"][1].text == "+0.060, p < 0.001"
-    assert differences["own"][2].text == "+0.000, p = 1.000"
-    assert differences["worse"][2].text.startswith("−0.390, p < 0.001")
-    _, north = table(document, "north (kvasir)")
-    assert [cell.bold for cell in north["own"]] == [True] + [False] * 6
+    assert differences["own"][1].startswith("**+0.060, p < 0.001**<br>[")
+    assert differences["own"][2].startswith("+0.000, p = 1.000<br>[")
+    assert differences["worse"][2].startswith("−0.390, p < 0.001<br>[")
+    _, north = table(page, "north (kvasir)")
+    assert bold(north["own"]) == [True] + [False] * 6
 
 
 def test_methods_of_another_budget_are_refused_or_marked_and_not_tested(like):
     short = method(like("short", north=BETTER, config__training__rounds=1))
     with pytest.raises(ReportError, match="rounds 1 instead of 2"):
         report(method(like()), short)
-    document = report(method(like()), short, allow=True)
-    _, rows = table(document, "Test Dice")
-    assert not any(cell.bold for cell in rows["short †"])
-    assert any("short † cannot be compared" in text and "rounds 1" in text for text in warnings(document))
-    assert "Difference to mucald" not in [b.text for b in document.blocks if isinstance(b, Heading)]
-    assert "† other data or another budget" in document.markdown()
-    assert "short †" in document.html()
+    page = report(method(like()), short, allow=True)
+    _, rows = table(page, "Test Dice")
+    assert not any(bold(rows["short †"]))
+    assert any("short † cannot be compared" in text and "rounds 1" in text for text in warnings(page))
+    assert "Difference to mucald" not in headings(page)
+    assert "† other data or another budget" in page.markdown()
+    assert "short †" in page.html()
 
 
 def test_the_gain_over_each_site_alone_is_told_if_there_is_a_run_of_it(like):
     alone = method(like("alone", config__aggregation__rule="local"))
-    document = report(method(like(north=BETTER)), alone, method(like("worse", south=[0.1] * 20)))
-    columns, gains = table(document, "Gain over each site alone")
+    page = report(method(like(north=BETTER)), alone, method(like("worse", south=[0.1] * 20)))
+    columns, gains = table(page, "Gain over each site alone")
     assert columns == ["method", "mean", "north", "south"]
     assert set(gains) == {"mucald", "worse"}
-    assert gains["mucald"][1].text == "+0.060, p < 0.001"
-    low, high = (float(each) for each in gains["mucald"][1].small.strip("[]").split(", "))
+    difference, interval = gains["mucald"][1].split("<br>")
+    assert difference == "**+0.060, p < 0.001**"
+    low, high = (float(each) for each in interval.strip("[]").split(", "))
     assert low < 0.0595 < high
-    assert gains["worse"][2].text.startswith("−0.390, p < 0.001")
-    assert "Difference to mucald" in [b.text for b in document.blocks if isinstance(b, Heading)]
+    assert gains["worse"][2].startswith("−0.390, p < 0.001")
+    assert "Difference to mucald" in headings(page)
     for others in ((method(like("other")),), (alone,)):
         without = report(others[0], *(() if others[0] is not alone else (method(like()),)))
         assert "Gain over each site alone" not in without.markdown()
@@ -110,40 +114,90 @@ def test_the_factors_that_sites_chose_are_means_over_rounds_and_seeds(like):
     first, second = like(), like(seed=8)
     first["sites"]["north"]["aggregation"] = [choice(1.0, 0.0, 0.5, 0.75), choice(0.5, 0.0, 0.5, 0.75)]
     second["sites"]["north"]["aggregation"] = [choice(0.0, 0.75, 0.5, 0.5)]
-    document = report(method(first, second), method(like("plain")))
-    _, rows = table(document, "How much sites take over")
+    page = report(method(first, second), method(like("plain")))
+    _, rows = table(page, "How much sites take over")
     assert rows == {"mucald": ["encoder 0.50, decoder 0.25 (0.1667)", "–"]}
     assert "How much sites take over" not in report(method(like())).markdown()
 
 
 def test_failures_uneven_seeds_and_a_single_seed_are_said(like):
     failure = {"site": "south", "round": 1, "reason": "disk full"}
-    document = report(method(like(failures=[failure])), method(like("own"), like("own", seed=8)))
-    said = " ".join(warnings(document))
+    page = report(method(like(failures=[failure])), method(like("own"), like("own", seed=8)))
+    said = " ".join(warnings(page))
     assert "site 'south' was left out of round 2: disk full" in said
     assert "Not the same seeds as mucald: own" in said
     assert "One seed" in said
 
 
-def test_privacy_and_cost_have_their_columns(like):
-    plain = {"noised": False, "supervision": None, "t_release": None, "snr": None}
-    clean = like("clean")
-    clean["privacy"] |= plain | {"latent_recoverable_by_server": True, "data_pooled": True}
-    document = report(method(like()), method(clean))
-    columns, rows = table(document, "Privacy")
-    assert dict(zip(columns[1:], rows["mucald"], strict=True)) == {
-        "data stay at the sites": "yes",
-        "noised": "yes",
-        "t": "300",
-        "SNR": "0.165",
-        "supervision": "sure",
-        "server can recover the latent": "no",
-        "releases per training image": "2",
-        "proxy noise": "0.5",
-    }
-    assert rows["clean"][:2] == ["NO", "NO"]
-    assert rows["clean"][5] == "YES"
-    columns, rows = table(document, "Wire and time")
+def disclosed(kind, noise, facts=(), bounds=()):
+    return {"kind": kind, "often": "often", "noise": noise, "facts": dict(facts), "bounds": dict(bounds)}
+
+
+def of_family(content, method, *disclosures):
+    """Return a run's results as another family of methods would leave them."""
+    content["config"] |= {"method": method}
+    for section in ("release", "crdm", "aggregation"):
+        del content["config"][section]
+    content["privacy"]["disclosures"] = [disclosed("scores", "none"), *disclosures]
+    for site in content["sites"].values():
+        site.pop("server_contribution")
+    del content["mean"]["server_contribution"]
+    return content
+
+
+def test_what_leaves_is_told_by_kind_of_whatever_family(like):
+    weights = disclosed("weights", "none", {"part": "whole network", "epsilon": None})
+    fedavg = method(of_family(like("fedavg"), "weights", weights))
+    pooled = method(of_family(like("pooled"), "pooled"))
+    page = report(method(like()), fedavg, pooled)
+    columns, rows = table(page, "Privacy")
+    assert columns[1:] == ["data stay at the sites", "latents", "feature gradients", "proxies", "weights"]
+    latents, proxies = (rows["mucald"][columns.index(kind) - 1] for kind in ("latents", "proxies"))
+    assert latents.startswith("Gaussian, SNR 0.165 per number<br>2 × per train image")
+    assert "cut 1" in latents
+    assert re.search(r"ε [\d.e+]+ for train", latents)
+    assert proxies == "Gaussian, 0.5 standard deviations<br>once per run; noise 0.5; nothing guaranteed"
+    weights = "WITHOUT noise<br>often; part whole network, epsilon –; nothing guaranteed"
+    assert rows["fedavg"] == ["yes", "–", "–", "–", weights]
+    assert rows["pooled"] == ["NO", "–", "–", "–", "–"]
+    _, added = table(page, "What the server adds")
+    assert set(added) == {"mucald"}
+    assert "What the server adds" not in headings(report(fedavg))
+    assert "Gain over each site alone" not in headings(page)
+
+
+@pytest.mark.parametrize(
+    ("disclosures", "noised"),
+    [
+        ([disclosed("latents", "Gaussian"), disclosed("feature gradients", "none")], True),
+        ([disclosed("latents", "none")], False),
+        ([disclosed("latents", "Gaussian"), disclosed("weights", "none")], False),
+    ],
+)
+def test_noised_is_what_has_noise_on_all_that_is_made_of_images(like, disclosures, noised):
+    run = method(of_family(like(), "split", *disclosures)).first
+    assert run.noised is noised
+    assert not method(of_family(like(), "pooled", *disclosures)).first.noised
+
+
+def test_a_site_is_alone_where_nothing_is_combined_or_nothing_leaves(like):
+    weights = disclosed("weights", "none")
+    assert not method(like()).first.alone
+    assert method(like(config__aggregation={"rule": "local", "args": {}, "statistics": False})).first.alone
+    assert method(of_family(like(), "weights")).first.alone
+    assert not method(of_family(like(), "weights", weights)).first.alone
+    assert not method(of_family(like(), "pooled")).first.alone
+
+
+def test_methods_of_other_families_are_compared_where_data_and_budget_are_the_same(like):
+    fedavg = method(of_family(like("fedavg"), "weights", disclosed("weights", "none")))
+    assert "fedavg" in table(report(method(like()), fedavg), "Difference to mucald")[1]
+    with pytest.raises(ReportError, match="fedavg: pretraining_epochs 0 instead of 12"):
+        report(method(like(config__release__pretraining_epochs=12)), fedavg)
+
+
+def test_cost_has_its_columns(like):
+    columns, rows = table(report(method(like())), "Wire and time")
     megabytes = like()["wire"]["bytes_up"] / 1e6
     assert float(rows["mucald"][columns.index("up [MB]") - 1]) == pytest.approx(megabytes, rel=0.01)
 
@@ -162,11 +216,10 @@ def test_classes_are_shown_where_there_are_several(like):
         name: like()["sites"]["north"]["test"]["per_class"]["polyp"] for name in ("background", "one", "two")
     }
     classes = {name: values | {"dice": 0.1 * i} for i, (name, values) in enumerate(classes.items())}
-    blocks = report(method(like(sites__north__test__per_class=classes))).blocks
-    found = [
-        block for block in blocks if isinstance(block, Table) and block.columns == ["method", "one", "two"]
-    ]
-    assert [cells[1:] for cells in found[0].rows] == [["0.100", "0.200"]]
+    content = like()
+    content["sites"]["north"]["test"]["per_class"] = classes
+    text = report(method(content)).markdown()
+    assert "| method | one | two |\n| :--- | ---: | ---: |\n| mucald | 0.100 | 0.200 |" in text
 
 
 def test_numbers_as_text():
@@ -195,25 +248,27 @@ def test_examples_come_from_the_sites_own_folders(full):
     assert run_folder(run) == full.run.folder / "results"
     examples = site_examples(run, "south")
     dice = run.sites["south"]["dice_per_image"]
-    assert [example.dice for example in examples] == [dice[i] for i in telling_images(dice)]
-    assert examples[0].case == "best"
-    assert Image.open(BytesIO(examples[0].png)).size == (3 * 16 + 2, 16)
+    chosen = zip(("best", "median", "worst"), telling_images(dice), strict=False)
+    assert [example.caption for example in examples] == [f"{n}: Dice {dice[i]:.3f}" for n, i in chosen]
+    assert examples[0].name == "south-best.png"
+    assert Image.open(BytesIO(examples[0].data)).size == (3 * 16 + 2, 16)
 
 
 def test_the_report_shows_examples_or_says_that_there_are_none(full, tmp_path):
     (run,) = find_runs([full.run.folder / "results"])
-    document = report(Method("tiny", {run.seed: run}))
-    assert sum(isinstance(block, Pictures) for block in document.blocks) == 3
-    assert "No pictures" not in document.markdown()
+    page = report(Method("tiny", {run.seed: run}))
+    assert "No pictures" not in page.markdown()
+    shown = [name.partition("-")[0] for name in page.pictures if name.endswith(".png")]
+    assert list(dict.fromkeys(shown)) == ["north", "south", "west"]
     alone = tmp_path / "results.json"
     alone.write_text(json.dumps(run.content))
-    document = report(Method("tiny", {run.seed: read_run(alone)}))
-    assert sum(isinstance(block, Pictures) for block in document.blocks) == 0
-    assert "No pictures of north, south, west." in document.markdown()
+    page = report(Method("tiny", {run.seed: read_run(alone)}))
+    assert "No pictures of north, south, west." in page.markdown()
+    assert list(page.pictures) == ["dice.svg", "validation.svg"]
 
 
 def test_written_files_are_all_that_is_named(like, tmp_path):
-    write_report(report(method(like()), method(like("own"))), tmp_path)
+    report(method(like()), method(like("own"))).write(tmp_path, "report.md", "report.html")
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert names == {"report.md", "report.html", "figures/dice.svg", "figures/validation.svg"}
     text = (tmp_path / "report.md").read_text()

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from results_files import method, results_like, write_results
 
-from mucald.errors import ConfigError, ReportError
+from mucald.errors import ReportError
+from mucald.results.results import SCHEMA
 from mucald_studies.reporting.comparability import choose_reference, differences, require_comparable
-from mucald_studies.reporting.comparison import MEAN, compare_all
-from mucald_studies.reporting.runs import find_runs, flatten, group_runs, set_key
+from mucald_studies.reporting.runs import find_runs, flatten, group_runs
+from mucald_studies.reporting.statistics import MEAN, compare_all
 
 DICE = {"north": [0.5, 0.6, 0.7], "south": [0.8, None, 0.9]}
 
@@ -75,19 +76,15 @@ def test_scores_are_seeds_by_images_with_holes(like):
 def test_settings_by_dotted_key():
     content = {"a": {"b": 1, "c": {"d": [2]}}, "e": {}}
     assert flatten(content) == {"a.b": 1, "a.c.d": [2], "e": {}}
-    set_key(content, "a.c.d", 3)
-    assert content["a"]["c"]["d"] == 3
-    with pytest.raises(ConfigError, match=r"no section 'ab' for 'ab\.c'; did you mean"):
-        set_key({"abc": {}}, "ab.c", 1)
 
 
 def test_damaged_foreign_and_missing_files_are_refused_with_their_name(tmp_path, like):
     with pytest.raises(ReportError, match=r"no results.json at or below .*empty"):
         find_runs([tmp_path / "empty"])
     path = write_results(tmp_path, like(schema=0))
-    with pytest.raises(ReportError, match=r"seed-7/results.json has schema 0, but this version reads 1"):
+    with pytest.raises(ReportError, match=rf"seed-7/results.json has schema 0, but .* reads {SCHEMA}"):
         find_runs([tmp_path])
-    path.write_text('{"schema": 1')
+    path.write_text('{"schema": ')
     with pytest.raises(ReportError, match=r"seed-7/results.json: .* not valid JSON"):
         find_runs([tmp_path])
     content = like()

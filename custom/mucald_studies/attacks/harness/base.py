@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
-from mucald_studies.attacks.harness.fitting import Budget, Curve
+from mucald_studies.attacks.harness.fitting import Curve
 
 if TYPE_CHECKING:
     from mucald_studies.attacks.harness.view import View
@@ -22,6 +22,7 @@ class Knowledge(StrEnum):
     end. ``pairs``: a share of the training images and masks, and which messages are theirs. ``candidates``:
     images and masks of which some were trained on. ``outputs``: what the trained network says of any image.
     ``sites``: the messages of all sites. ``control``: the server's replies are the attacker's.
+    ``counterfactual``: what no job lets cross, to show why.
     """
 
     AUXILIARY = "auxiliary"
@@ -31,6 +32,7 @@ class Knowledge(StrEnum):
     OUTPUTS = "outputs"
     SITES = "sites"
     CONTROL = "control"
+    COUNTERFACTUAL = "counterfactual"
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,14 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Latents:
-    """Recovered clean latents (N, L, h, w) of the first round's training releases, in their order."""
+    """Recovered clean latents (N, L, h, w) of the first round's training releases, in their order.
 
-    latents: Tensor
-
-
-@dataclass(frozen=True)
-class Changes:
-    """How each training sample's clean latent moved from its first release to its second (N, L, h, w), in the
-    order of the samples.
+    Or, as ``changes``, how each training sample's clean latent moved from its first release to its second, in
+    the order of the samples.
     """
 
     latents: Tensor
+    changes: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,6 @@ class MemberScores:
 
     scores: Tensor
     threshold: float | None = None
-    curve: Curve = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class Hits:
     curve: Curve = ()
 
 
-Finding = Pictures | Latents | Changes | Masks | MemberScores | Hits
+Finding = Pictures | Latents | Masks | MemberScores | Hits
 
 
 class Attack(ABC):
@@ -101,7 +98,7 @@ class Attack(ABC):
     """
 
     name: ClassVar[str]
-    knowledge: ClassVar[frozenset[Knowledge]]
+    knowledge: ClassVar[frozenset[Knowledge]] = frozenset()
 
     @property
     def draws(self) -> str:
@@ -109,12 +106,8 @@ class Attack(ABC):
         return self.name
 
     @abstractmethod
-    def run(self, view: "View", budget: Budget) -> Finding:
-        """Attack.
-
-        Args:
-            view: all that the attacker can see.
-            budget: what it may spend.
+    def run(self, view: "View") -> Finding:
+        """Attack with all that the view shows.
 
         Raises:
             AttackError: there is nothing to attack, or too little to attack with.

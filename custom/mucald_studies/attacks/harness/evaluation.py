@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -10,22 +10,12 @@ import torch
 from torch import Tensor
 
 from mucald.errors import AttackError
-from mucald_studies.attacks.harness import scoring
-from mucald_studies.attacks.harness.base import (
-    Attack,
-    Changes,
-    Finding,
-    Hits,
-    Knowledge,
-    Latents,
-    Masks,
-    MemberScores,
-    Pictures,
-)
+from mucald_studies.attacks.harness import base, scoring
+from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
 from mucald_studies.attacks.harness.fitting import Budget
 from mucald_studies.attacks.harness.result import AttackResult, Estimate, Metrics
+from mucald_studies.attacks.harness.scoring import Values
 from mucald_studies.attacks.harness.subject import Subject
-from mucald_studies.attacks.harness.traffic import assigned
 from mucald_studies.attacks.harness.view import View
 from mucald_studies.recording import Recording
 
@@ -44,12 +34,13 @@ class Attacked:
 
 @dataclass(frozen=True)
 class _Score:
+    """What an :class:`AttackResult` says of a finding."""
+
     target: str
     n: int
     metrics: Metrics
     anchors: dict[str, Metrics]
-    refused: dict[str, str]
-    originals: Tensor | None = None
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 class Evaluation:
@@ -86,19 +77,14 @@ class Evaluation:
         ]
 
     def attack(self, attack: Attack, site: str, budget: Budget) -> Attacked:
-        """Make one attack and score it.
-
-        Args:
-            attack: which.
-            site: on whom; ``all`` for an attack that compares sites.
-            budget: what the attacker may spend.
+        """Make one attack on a site, or on ``all`` if it compares sites, and score it.
 
         Raises:
             AttackError: the run gives no handle for it; the message tells why.
         """
         start = time.perf_counter()
         subject = self._subjects[site] if site != ALL_SITES else next(iter(self._subjects.values()))
-        finding = attack.run(View(attack, subject, self._subjects, budget), budget)
+        finding = attack.run(View(attack, subject, self._subjects, budget))
         score = _score(finding, subject, budget)
         result = AttackResult(
             attack=attack.name,
@@ -106,85 +92,49 @@ class Evaluation:
             run_id=self._recording.run_id,
             site=site,
             knowledge=tuple(sorted(attack.knowledge)),
-            target=score.target,
-            n=score.n,
             seed=budget.seed,
-            metrics=score.metrics,
-            anchors=score.anchors,
             curve=getattr(finding, "curve", ()),
-            refused=score.refused,
             seconds=time.perf_counter() - start,
+            **vars(score),
         )
-        pictures = finding.images if isinstance(finding, Pictures) else None
-        return Attacked(result, score.originals, pictures)
+        if isinstance(finding, Pictures):
+            return Attacked(result, _originals(finding, subject), finding.images)
+        return Attacked(result)
 
 
-def _score(finding: Finding, subject: Subject, budget: Budget) -> _Score:
+def _originals(finding: Pictures, subject: Subject) -> Tensor:
+    return (subject.data.train if finding.target == "train" else subject.data.test).batch(finding.rows).inputs
+
+
+def _score(finding: base.Finding, subject: Subject, budget: Budget) -> _Score:
     match finding:
-        case Pictures():
-            return _score_pictures(finding, subject, budget)
-        case Latents():
-            return _score_latents(finding, subject)
-        case Changes():
-            return _score_changes(finding, subject)
-        case Masks():
-            return _score_masks(finding, subject)
-        case MemberScores():
-            return _score_members(finding, subject, budget)
-        case Hits():
-            metrics = {
-                f"accuracy_{name}": scoring.estimate(hits.double()) for name, hits in finding.hits.items()
-            }
-            chance = {name: Estimate(finding.chance, finding.chance, finding.chance) for name in metrics}
-            return _Score("train", len(next(iter(finding.hits.values()))), metrics, {"chance": chance}, {})
+        case Pictures(images, target):
+            truth = _originals(finding, subject)
+            mean = (
+                subject.drawn("auxiliary", budget.seed, budget.auxiliary).images.mean(dim=0).expand_as(truth)
+            )
+            metrics = scoring.image_metrics(images, truth) | scoring.psnr_gain(images, mean, truth)
+            return _Score(target, len(truth), metrics, {"mean image": scoring.image_metrics(mean, truth)})
+        case base.Latents(latents, changes):
+            first, second = subject.first_two_releases() if changes else (0, subject.clean_releases())
+            truth, peak = second - first, 2 * subject.config.release.clip
+            blind = scoring.latent_metrics(torch.zeros_like(truth), truth, peak)
+            return _Score("train", len(truth), scoring.latent_metrics(latents, truth, peak), {"zero": blind})
+        case base.Masks(labels, blind, rows):
+            masks, n_classes = subject.data.train.batch(rows).targets, subject.task.n_classes
+            anchor = {"one mask for all": scoring.mask_metrics(blind.expand_as(masks), masks, n_classes)}
+            return _Score("train", len(masks), scoring.mask_metrics(labels, masks, n_classes), anchor)
+        case base.MemberScores(scores, threshold):
+            _, trained_on = subject.candidates(budget.seed)
+            values = scores.double()
+            return _score_members(values[trained_on].numpy(), values[~trained_on].numpy(), threshold)
+        case base.Hits(hits, chance):
+            metrics = {f"accuracy_{name}": scoring.estimate(values.double()) for name, values in hits.items()}
+            anchor = {"chance": dict.fromkeys(metrics, Estimate(chance, chance, chance))}
+            return _Score("train", len(next(iter(hits.values()))), metrics, anchor)
 
 
-def _score_pictures(finding: Pictures, subject: Subject, budget: Budget) -> _Score:
-    split = subject.data.train if finding.target == "train" else subject.data.test
-    truth = split.batch(finding.rows).inputs
-    known = subject.drawn("auxiliary", budget.seed, budget.auxiliary).images
-    mean = known.mean(dim=0).expand_as(truth)
-    return _Score(
-        finding.target,
-        len(truth),
-        scoring.image_metrics(finding.images, truth) | scoring.psnr_gain(finding.images, mean, truth),
-        {"mean image": scoring.image_metrics(mean, truth)},
-        {},
-        truth,
-    )
-
-
-def _score_latents(finding: Latents, subject: Subject) -> _Score:
-    return _against_zero(finding.latents, subject.clean_releases(), subject)
-
-
-def _score_changes(finding: Changes, subject: Subject) -> _Score:
-    config = subject.config
-    rounds = 1 if config.training.local_epochs > 1 else 2
-    clean = dict(enumerate(subject.clean_releases(rounds).chunk(rounds)))
-    first, second, *_ = assigned(config, subject.site, clean).by_epoch()
-    return _against_zero(finding.latents, second - first, subject)
-
-
-def _against_zero(latents: Tensor, truth: Tensor, subject: Subject) -> _Score:
-    peak = 2 * subject.config.release.clip
-    blind = scoring.latent_metrics(torch.zeros_like(truth), truth, peak)
-    metrics = scoring.latent_metrics(latents, truth, peak)
-    return _Score("train", len(truth), metrics, {"zero": blind}, {})
-
-
-def _score_masks(finding: Masks, subject: Subject) -> _Score:
-    truth = subject.data.train.batch(finding.rows).targets
-    n_classes = subject.task.n_classes
-    metrics = scoring.mask_metrics(finding.labels, truth, n_classes)
-    blind = scoring.mask_metrics(finding.blind.expand_as(truth), truth, n_classes)
-    return _Score("train", len(truth), metrics, {"one mask for all": blind}, {})
-
-
-def _score_members(finding: MemberScores, subject: Subject, budget: Budget) -> _Score:
-    _, trained_on = subject.candidates(budget.seed)
-    scores = finding.scores.double()
-    members, others = scores[trained_on].numpy(), scores[~trained_on].numpy()
+def _score_members(members: Values, others: Values, threshold: float | None) -> _Score:
     metrics = {"auc": scoring.resampled(scoring.auc, members, others)}
     chance, refused = {"auc": Estimate(0.5, 0.5, 0.5)}, {}
     for rate in RATES:
@@ -194,7 +144,8 @@ def _score_members(finding: MemberScores, subject: Subject, budget: Budget) -> _
             chance[name] = Estimate(rate, rate, rate)
         except AttackError as error:
             refused[name] = str(error)
-    if finding.threshold is not None:
-        metrics["tpr_calibrated"] = scoring.estimate((members > finding.threshold).astype(float))
-        metrics["fpr_calibrated"] = scoring.estimate((others > finding.threshold).astype(float))
-    return _Score("train and others", len(scores), metrics, {"chance": chance}, refused)
+    if threshold is not None:
+        metrics["tpr_calibrated"] = scoring.estimate((members > threshold).astype(float))
+        metrics["fpr_calibrated"] = scoring.estimate((others > threshold).astype(float))
+    count = len(members) + len(others)
+    return _Score("train and others", count, metrics, {"chance": chance}, refused)

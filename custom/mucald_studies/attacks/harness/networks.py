@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from mucald import randomness
+from mucald import optimisers
 
 SMALLEST_SIDE = 4
 LEVELS = 3
@@ -56,6 +56,16 @@ class PictureDecoder(nn.Module):
         return self.head(self.body(x))
 
 
+def _pixel_layers(channels: int, width: int, side: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Upsample(size=(side, side), mode="bilinear", align_corners=False),
+    ]
+
+
 class PixelProbe(nn.Module):
     """Labels pixels by their neighbourhood in a map and in its magnitudes.
 
@@ -71,14 +81,8 @@ class PixelProbe(nn.Module):
 
     def __init__(self, channels: int, size: int, n_classes: int, width: int):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(2 * channels, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Upsample(size=(size, size), mode="bilinear", align_corners=False),
-            nn.Conv2d(width, n_classes, 3, padding=1),
-        )
+        layers = _pixel_layers(2 * channels, width, size)
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, n_classes, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, h, w) to logits (N, C, S, S)."""
@@ -106,14 +110,7 @@ class PriorProbe(nn.Module):
         last = nn.Conv2d(width, len(prior), 3, padding=1)
         for tensor in last.parameters():
             nn.init.zeros_(tensor)
-        self.layers = nn.Sequential(
-            nn.Conv2d(4 * DIRECTIONS, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Upsample(size=prior.shape[1:], mode="bilinear", align_corners=False),
-            last,
-        )
+        self.layers = nn.Sequential(*_pixel_layers(4 * DIRECTIONS, width, prior.shape[-1]), last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, h, w) to logits (N, C, S, S)."""
@@ -122,7 +119,7 @@ class PriorProbe(nn.Module):
         return self.prior + self.layers(torch.cat([y, y.abs(), smooth, smooth.abs()], dim=1))
 
 
-class PooledProbe(nn.Module):
+class PooledProbe(nn.Sequential):
     """Classifies maps by mean and standard deviation of each channel: linear, or with one hidden layer.
 
     Args:
@@ -132,43 +129,47 @@ class PooledProbe(nn.Module):
     """
 
     def __init__(self, channels: int, n_classes: int, hidden: int):
-        super().__init__()
-        layers: list[nn.Module] = [nn.BatchNorm1d(2 * channels)]
+        first: list[nn.Module] = [nn.BatchNorm1d(2 * channels)]
         if hidden:
-            layers += [nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, n_classes)]
-        else:
-            layers.append(nn.Linear(2 * channels, n_classes))
-        self.layers = nn.Sequential(*layers)
+            first += [nn.Linear(2 * channels, hidden), nn.ReLU()]
+        super().__init__(*first, nn.Linear(hidden or 2 * channels, n_classes))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, h, w) to logits (N, n_classes)."""
-        return self.layers(torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1))
+        return super().forward(torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1))
 
 
-class ConvolutionalProbe(nn.Module):
-    """Classifies feature maps by two convolutions and average pooling.
+class Critic:
+    """Tells real maps (N, L, h, w) from made ones, and learns it beside what makes them.
 
     Args:
         channels: channels L of the maps.
-        n_classes: logits per map.
         width: features of the first convolution.
+        rate: learning rate.
     """
 
-    def __init__(self, channels: int, n_classes: int, width: int):
-        super().__init__()
-        self.features = nn.Sequential(
+    def __init__(self, channels: int, width: int, rate: float):
+        self._network = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1, stride=2),
             nn.LeakyReLU(0.2),
             nn.Conv2d(width, 2 * width, 3, padding=1, stride=2),
             nn.LeakyReLU(0.2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(2 * width, 1),
         )
-        self.classify = nn.Linear(2 * width, n_classes)
+        self._optimiser = optimisers.Adam(self._network.parameters(), lr=rate, betas=(0.5, 0.99))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, L, h, w) to logits (N, n_classes)."""
-        return self.classify(self.features(x).mean(dim=(2, 3)))
+    def learn(self, real: Tensor, made: Tensor) -> None:
+        """Make one step."""
+        as_real, as_made = self._network(real), self._network(made.detach())
+        loss = binary_cross_entropy_with_logits(as_real, torch.ones_like(as_real))
+        loss = loss + binary_cross_entropy_with_logits(as_made, torch.zeros_like(as_made))
+        self._optimiser.zero_grad()
+        loss.backward()
+        self._optimiser.step()
 
-
-def seeded(*key: int | str) -> AbstractContextManager[None]:
-    """Seed the first weights of an attacker's network built within."""
-    return randomness.seeded_initialisation(*key)
+    def doubt(self, maps: Tensor) -> Tensor:
+        """Return the loss of maps that are to be taken for real ones."""
+        told = self._network(maps)
+        return binary_cross_entropy_with_logits(told, torch.ones_like(told))

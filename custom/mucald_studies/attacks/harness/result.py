@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mucald import __version__
-from mucald.config.schema import read_json
+from mucald.config.schema import parse, read_json
 from mucald.errors import AttackError, ConfigError
+from mucald_studies.text import columns
 
 SCHEMA = 1
 
@@ -55,7 +56,7 @@ class AttackResult:
     seed: int
     metrics: Metrics
     anchors: dict[str, Metrics]
-    curve: tuple[tuple[int, float], ...] = ()
+    curve: tuple[tuple[float, ...], ...] = ()
     refused: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -75,28 +76,15 @@ def read_results(path: Path) -> list[AttackResult]:
     """Read what :func:`write_results` wrote.
 
     Raises:
-        AttackError: the file is missing, no JSON, or of another schema.
+        AttackError: the file is missing, damaged, or of another schema.
     """
     try:
         content = read_json(path)
+        if content.get("schema") != SCHEMA:
+            raise ConfigError(f"schema {content.get('schema')}, this version reads {SCHEMA}")
+        return [parse(AttackResult, entry) for entry in content["attacks"]]
     except ConfigError as error:
         raise AttackError(f"{path}: {error}") from None
-    if content.get("schema") != SCHEMA:
-        raise AttackError(f"{path}: schema {content.get('schema')}, this version reads {SCHEMA}")
-    return [_result(entry) for entry in content["attacks"]]
-
-
-def _result(entry: dict[str, Any]) -> AttackResult:
-    def metrics(values: dict[str, dict[str, float]]) -> Metrics:
-        return {name: Estimate(**value) for name, value in values.items()}
-
-    changed = {
-        "knowledge": tuple(entry["knowledge"]),
-        "metrics": metrics(entry["metrics"]),
-        "anchors": {name: metrics(values) for name, values in entry["anchors"].items()},
-        "curve": tuple((int(step), float(loss)) for step, loss in entry["curve"]),
-    }
-    return AttackResult(**(entry | changed))
 
 
 def results_table(results: Sequence[AttackResult]) -> str:
@@ -113,12 +101,7 @@ def results_table(results: Sequence[AttackResult]) -> str:
             interval = f"{_number(estimate.low)} … {_number(estimate.high)}"
             rows.append((*head, name, _number(estimate.value), interval, ", ".join(anchors)))
         rows += [(*head, name, "refused", reason, "") for name, reason in result.refused.items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 2)]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        lines.append("  ".join([*cells, row[-2].ljust(17), row[-1]]).rstrip())
-    return "\n".join(lines)
+    return columns(rows)
 
 
 def _number(value: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from mucald.errors import AttackError
@@ -49,44 +49,41 @@ def psnr(error: Tensor, peak: float = 1.0) -> Tensor:
     return 10 * torch.log10(peak**2 / error.double().clamp(min=SMALLEST_ERROR * peak**2))
 
 
-def image_metrics(images: Tensor, truth: Tensor) -> Metrics:
-    """Compare images with the truth: MSE, PSNR in dB, SSIM (Wang et al., 2004; MONAI's).
+def _errors(one: Tensor, other: Tensor) -> Tensor:
+    return (one - other).square().mean(dim=(1, 2, 3))
 
-    Args:
-        images, truth: (N, 3, S, S) in [0, 1].
-    """
+
+def image_metrics(images: Tensor, truth: Tensor) -> Metrics:
+    """Compare images (N, 3, S, S) in [0, 1] with the truth: MSE, PSNR in dB, SSIM (Wang et al., 2004)."""
     # Imported here: MONAI takes seconds to import.
     from monai.metrics.regression import SSIMMetric
 
-    error = (images - truth).square().mean(dim=(1, 2, 3))
+    error = _errors(images, truth)
     ssim = SSIMMetric(spatial_dims=2, data_range=1.0)(images, truth).reshape(-1)
     return {"psnr": estimate(psnr(error)), "mse": estimate(error), "ssim": estimate(ssim)}
 
 
 def psnr_gain(images: Tensor, blind: Tensor, truth: Tensor) -> Metrics:
     """Return by how many dB images (N, 3, S, S) are nearer to the truth than ``blind``, image by image."""
-    found, guessed = (psnr((x - truth).square().mean(dim=(1, 2, 3))) for x in (images, blind))
-    return {"psnr_gain": estimate(found - guessed)}
+    return {"psnr_gain": estimate(psnr(_errors(images, truth)) - psnr(_errors(blind, truth)))}
 
 
 def latent_metrics(latents: Tensor, truth: Tensor, peak: float) -> Metrics:
     """Compare latents (N, L, h, w) with the clean ones; PSNR in dB for numbers that span ``peak``."""
-    error = (latents - truth).square().mean(dim=(1, 2, 3))
+    error = _errors(latents, truth)
     return {"latent_psnr": estimate(psnr(error, peak)), "latent_mse": estimate(error)}
 
 
 def mask_metrics(labels: Tensor, truth: Tensor, n_classes: int) -> Metrics:
     """Compare masks (N, S, S) with the truth: Dice, the mean over foreground classes of each image."""
     scores = metrics.image_scores(labels, truth, n_classes, surface=False)
-    dice = metrics.dice_per_image([scores])
-    return {"dice": estimate(np.array([math.nan if value is None else value for value in dice]))}
+    return {"dice": estimate(np.array(metrics.dice_per_image([scores]), dtype=np.float64))}
 
 
 def auc(members: Values, others: Values) -> float:
     """Return the area under the ROC curve: the chance that a member outscores another (ties half)."""
-    ranks = rankdata(np.concatenate([members, others]))
-    n = len(members)
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * len(others)))
+    pairs = mannwhitneyu(members, others, method="asymptotic").statistic
+    return float(pairs) / (len(members) * len(others))
 
 
 def tpr_at_fpr(members: Values, others: Values, rate: float) -> float:
@@ -95,25 +92,15 @@ def tpr_at_fpr(members: Values, others: Values, rate: float) -> float:
     Raises:
         AttackError: so few others cannot show such a rate; the message tells how many are needed.
     """
-    check_enough(len(others), rate)
-    allowed = math.floor(rate * len(others))
-    # One above the highest others that must stay below: ties count against the attacker.
-    threshold = np.sort(others)[::-1][allowed]
-    return float((members > threshold).mean())
-
-
-def check_enough(n_others: int, rate: float) -> None:
-    """Check that a false positive rate can be told from so many images.
-
-    Raises:
-        AttackError: it cannot; the message tells how many are needed.
-    """
     needed = math.ceil(1 / rate - 1e-9)
-    if n_others < needed:
+    if len(others) < needed:
         raise AttackError(
             f"a false positive rate of {100 * rate:g} % needs {needed} images that were not trained on, "
-            f"there are {n_others}"
+            f"there are {len(others)}"
         )
+    # One above the highest others that must stay below: ties count against the attacker.
+    threshold = np.sort(others)[::-1][math.floor(rate * len(others))]
+    return float((members > threshold).mean())
 
 
 def resampled(statistic: Callable[[Values, Values], float], members: Values, others: Values) -> Estimate:

@@ -6,24 +6,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mucald import randomness
 from mucald.data.images.phantoms import PHANTOMS
-from mucald.data.loading import load_site_data
-from mucald.data.site_data import SiteData
+from mucald.data.loading import load_for, load_site_data
+from mucald.data.site_data import Batch, SiteData
 from mucald.data.site_file import read_site_file
-from mucald.errors import AttackError, CheckpointError, RecordingError
+from mucald.errors import AttackError
+from mucald.inference.model_files import TrainedModel, find_model_files, load_model
 from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.causal.graphs import measures_of
 from mucald.methods.split.disclosures import under
 from mucald.methods.split.model.segments import ServerSegments
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
 from mucald.methods.split.wire.messages import Field
 from mucald.privacy.policy import Policy, read_policy
-from mucald.state.checkpoint import load_checkpoint, without_prefix
+from mucald.state.checkpoint import without_prefix
 from mucald.tasks import Task, get_task
-from mucald_studies.attacks.harness.traffic import evaluation
+from mucald_studies.attacks.harness.traffic import assigned, evaluation
 from mucald_studies.attacks.replay import replay
 from mucald_studies.recording import Recording
 
@@ -48,6 +50,12 @@ class Images:
         return Images(self.images[start:end], self.masks[start:end])
 
 
+def _together(*parts: Images | Batch) -> Images:
+    pairs = [(p.images, p.masks) if isinstance(p, Images) else (p.inputs, p.targets) for p in parts]
+    images, masks = zip(*pairs, strict=True)
+    return Images(torch.cat(images), torch.cat(masks))
+
+
 class Subject:
     """A site under attack.
 
@@ -70,8 +78,7 @@ class Subject:
     @cached_property
     def data(self) -> SiteData:
         """The site's images, verified against the recorded test releases."""
-        config = self.config
-        return load_site_data(self.site, self.task.name, config.data, config.seed, self._home)
+        return load_for(self.site, self.config, self._home, False, measures_of)
 
     @cached_property
     def policy(self) -> Policy:
@@ -89,16 +96,26 @@ class Subject:
         return Release(under(self.policy, self.config).release, self.data.noise_secret, self.site)
 
     @cached_property
+    def model(self) -> TrainedModel:
+        """The site's and the server's weights of its best round."""
+        root = self.recording.run_folder
+        while root.name in ("server", "simulate_job"):
+            root = root.parent
+        model = load_model(*find_model_files(root, self.site))
+        if model.config.digest() != self.config.digest():
+            raise AttackError(f"the models of site '{self.site}' below {root} are of another job or seed")
+        return model
+
+    @cached_property
     def segments(self) -> SiteSegments:
         """The site's networks of its best round, as it used them in the test."""
-        weights = self._model(of_site=True)
         segments = SiteSegments(
             self.config, algorithm_of(self.config), self.site, self.task.n_classes, self.release, CPU
         )
-        segments.front_end.load_state_dict(without_prefix("front_end", weights))
-        segments.back_end.load_state_dict(without_prefix("back_end", weights))
-        segments.front_end.eval()
-        segments.back_end.eval()
+        for name in ("front_end", "back_end"):
+            part: nn.Module = getattr(segments, name)
+            part.load_state_dict(without_prefix(name, self.model.site_weights))
+            part.eval()
         self._verify(segments)
         return segments
 
@@ -106,31 +123,8 @@ class Subject:
     def server(self) -> ServerSegments:
         """The server's networks for the site, of its best round."""
         segments = ServerSegments(self.config, algorithm_of(self.config), self.task)
-        segments.load_state_dict(self._model(of_site=False))
+        segments.load_state_dict(self.model.server_weights)
         return segments.eval()
-
-    def _model(self, of_site: bool) -> dict[str, Tensor]:
-        server = self.recording.run_folder
-        root = server
-        while root.name in ("server", "simulate_job"):
-            root = root.parent
-        found = []
-        for path in sorted(root.rglob(f"models/{self.site}.safetensors")):
-            if path.is_relative_to(server) is not of_site:
-                found.append(path)
-        if not found:
-            whose = f"site '{self.site}'" if of_site else f"the server for site '{self.site}'"
-            raise AttackError(
-                f"no model of {whose} below {root}; let the run end, and put the site's run folder there"
-            )
-        try:
-            tensors, state = load_checkpoint(found[0])
-        except CheckpointError as error:
-            raise AttackError(str(error)) from None
-        ours, theirs = self.config.to_dict(), state["config"]
-        if any(theirs.get(key) != ours[key] for key in ("name", "seed", "network", "release", "data")):
-            raise AttackError(f"{found[0]} is of another job or seed than the recording")
-        return tensors
 
     @torch.no_grad()
     def clean(self, segments: SiteSegments, images: Tensor) -> Tensor:
@@ -158,11 +152,8 @@ class Subject:
         """Images that the attacker may have: of the site's kind, not trained on, not :attr:`attackable`."""
         if self._auxiliary_home is not None:
             return self._folder(self._auxiliary_home)
-        held, test = self.data.validation.whole(), self.data.test.whole()
-        half = len(self.data.test) // 2
-        return Images(
-            torch.cat([held.inputs, test.inputs[:half]]), torch.cat([held.targets, test.targets[:half]])
-        )
+        test = self.data.test
+        return _together(self.data.validation.whole(), test.batch(range(len(test) // 2)))
 
     @property
     def attackable(self) -> Tensor:
@@ -192,18 +183,13 @@ class Subject:
 
     def candidates(self, seed: int) -> tuple[Images, Tensor]:
         """Return training images among others in a drawn order, and which of them (N,) were trained on."""
-        members = self.data.train.whole()
-        if self.draws_phantoms:
-            others = self.drawn("non-members", seed, NON_MEMBERS)
-        else:
-            test = self.data.test.batch(self.attackable)
-            others = Images(test.inputs, test.targets)
-        count = len(self.data.train) + len(others)
+        members, others = self.data.train.whole(), self.data.test.batch(self.attackable)
+        every = _together(
+            members, self.drawn("non-members", seed, NON_MEMBERS) if self.draws_phantoms else others
+        )
         draws = randomness.generator("attack", "candidates", seed, self.site)
-        order = torch.from_numpy(draws.permutation(count))
-        images = torch.cat([members.inputs, others.images])[order]
-        masks = torch.cat([members.targets, others.masks])[order]
-        return Images(images, masks), order < len(self.data.train)
+        order = torch.from_numpy(draws.permutation(len(every)))
+        return Images(every.images[order], every.masks[order]), order < len(self.data.train)
 
     def _folder(self, home: Path) -> Images:
         theirs = read_site_file(home / "site.json")
@@ -211,17 +197,25 @@ class Subject:
             raise AttackError(f"{home} holds images of task '{theirs.task}', not of '{self.task.name}'")
         config = self.config
         data = load_site_data(f"{self.site} auxiliary", None, config.data, config.seed, home)
-        parts = [split.whole() for split in (data.train, data.validation, data.test)]
-        return Images(torch.cat([part.inputs for part in parts]), torch.cat([part.targets for part in parts]))
+        return _together(data.train.whole(), data.validation.whole(), data.test.whole())
 
     def clean_releases(self, rounds: int = 1) -> Tensor:
         """Return the clean latents (N, L, h, w) of the first rounds' training releases, in their order.
 
         Raises:
             AttackError: the replayed site says other things than the recorded one did.
+            RecordingError: the recording is cut off or damaged.
         """
         with TemporaryDirectory() as folder:
-            try:
-                return replay(self.recording, self.site, self.data, self.policy, Path(folder), rounds)
-            except RecordingError as error:
-                raise AttackError(str(error)) from None
+            return replay(self.recording, self.site, self.data, self.policy, Path(folder), rounds)
+
+    def first_two_releases(self) -> tuple[Tensor, Tensor]:
+        """Return the clean latents (N, L, h, w) of the training samples' first two releases, in their order.
+
+        Raises:
+            AttackError: as of :meth:`clean_releases`.
+        """
+        rounds = 1 if self.config.training.local_epochs > 1 else 2
+        clean = dict(enumerate(self.clean_releases(rounds).chunk(rounds)))
+        first, second, *_ = assigned(self.config, self.site, clean).by_epoch()
+        return first, second

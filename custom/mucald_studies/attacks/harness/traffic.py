@@ -5,7 +5,7 @@ to epoch. Under ``release.mode`` = ``once`` it is told the samples' numbers.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from mucald.data.order import shuffled
 from mucald.errors import AttackError
 from mucald.methods.split.config import SplitConfig
-from mucald.methods.split.wire.messages import Field, Message, Phase
+from mucald.methods.split.wire.messages import Field, Phase
 from mucald_studies.recording import Exchange, Recording
 
 TRAIN_FORWARD = (Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.TRAIN_FORWARD_RELEASED)
@@ -38,8 +38,16 @@ class Sent:
 
     def of(self, rows: Tensor) -> "Sent":
         """Return what belongs to the samples ``rows``."""
-        chosen = torch.isin(self.rows, rows)
-        return Sent(self.values[chosen], self.rows[chosen], self.epochs[chosen])
+        return self._where(torch.isin(self.rows, rows))
+
+    def paired(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what belongs to the sorted samples ``rows``, and the place of each value's sample in them.
+
+        Those of one sample stand together, so that the last of them, held out, are of samples never learnt.
+        """
+        own = self.of(rows)
+        places, order = torch.searchsorted(rows, own.rows).sort(stable=True)
+        return own.values[order], places
 
     def averaged(self, rows: Tensor) -> Tensor:
         """Return the mean over epochs of each of the samples ``rows``, in that order."""
@@ -52,46 +60,31 @@ class Sent:
 
     def within(self, epochs: Tensor) -> "Sent":
         """Return what crossed in ``epochs``."""
-        chosen = torch.isin(self.epochs, epochs)
+        return self._where(torch.isin(self.epochs, epochs))
+
+    def _where(self, chosen: Tensor) -> "Sent":
         return Sent(self.values[chosen], self.rows[chosen], self.epochs[chosen])
 
 
-def training_rounds(recording: Recording, site: str) -> list[int]:
-    """Return the rounds in which a site trained, in order.
-
-    Raises:
-        AttackError: there is none.
-    """
-    rounds = sorted({e.request.round for e in recording.exchanges(site, *TRAIN_BACKWARD)})
-    if not rounds:
-        raise AttackError(f"the recording holds no training step of site '{site}'")
-    return rounds
-
-
 def training(recording: Recording, site: str, field: Field, last_rounds: int | None = None) -> Sent:
-    """Return what crossed in training steps, with the samples that it belongs to.
+    """Return what crossed in training steps as ``field``, with the samples that it belongs to.
 
-    Args:
-        recording: the run's messages.
-        site: name of the site.
-        field: which tensor, wherever in a training step it stands.
-        last_rounds: look at the last so many rounds alone; at all by default. What is released once counts
-            for every round.
+    In the last so many rounds, or in all; what is released once counts for every round.
 
     Raises:
         AttackError: no such tensor crossed.
     """
     if recording.config.release.mode == "once" and field in _RELEASED_FIELDS:
-        return _in_order([_tensor(e, field) for e in recording.exchanges(site, Phase.RELEASE)], site)
-    rounds = training_rounds(recording, site)[-(last_rounds or 0) :]
+        return _in_order(recording, site, Phase.RELEASE, field)
     phases = TRAIN_BACKWARD if field in (Field.FEATURE_GRADIENT, Field.LATENT_GRADIENT) else TRAIN_FORWARD
-    steps: dict[int, list[tuple[int, Tensor]]] = defaultdict(list)
-    for exchange in recording.exchanges(site, *phases, rounds=rounds):
-        steps[exchange.request.round].append((exchange.request.step, _tensor(exchange, field)))
+    steps: dict[int, dict[int, Tensor]] = defaultdict(dict)
+    for exchange in recording.exchanges(site, *phases):
+        steps[exchange.request.round][exchange.request.step] = _tensor(exchange, field)
+    if not steps:
+        raise AttackError(f"the recording holds no training step of site '{site}'")
     by_round = {}
-    for number, tensors in steps.items():
-        tensors.sort(key=lambda pair: pair[0])
-        by_round[number] = torch.cat([tensor for _, tensor in tensors])
+    for number in sorted(steps)[-(last_rounds or 0) :]:
+        by_round[number] = torch.cat([steps[number][step] for step in sorted(steps[number])])
     return assigned(recording.config, site, by_round)
 
 
@@ -105,11 +98,16 @@ def assigned(config: SplitConfig, site: str, by_round: Mapping[int, Tensor]) -> 
     return Sent(torch.cat(list(by_round.values())), torch.cat(rows), torch.cat(epochs))
 
 
-def _in_order(tensors: Sequence[Tensor], site: str) -> Sent:
-    """Return what crossed a single time for every sample of a split, in its order."""
+def _in_order(recording: Recording, site: str, phase: Phase, field: Field) -> Sent:
+    """Return what crossed a single time for every sample of a split, in its order.
+
+    Raises:
+        AttackError: nothing crossed.
+    """
+    tensors = [_tensor(exchange, field) for exchange in recording.exchanges(site, phase)]
     if not tensors:
-        raise AttackError(f"the recording holds no release of site '{site}'")
-    values = torch.cat(list(tensors))
+        raise AttackError(f"the recording holds no {phase.name} of site '{site}'; let the run end")
+    values = torch.cat(tensors)
     return Sent(values, torch.arange(len(values)), torch.zeros(len(values), dtype=torch.int64))
 
 
@@ -130,11 +128,7 @@ def first_round(recording: Recording, site: str, field: Field) -> Tensor:
 def sample_order(config: SplitConfig, site: str, round_number: int, count: int) -> tuple[Tensor, Tensor]:
     """Return which sample (count,) each latent of a round's training shows, and in which epoch (count,).
 
-    Args:
-        config: the job, with its seed.
-        site: name of the site.
-        round_number: the round.
-        count: latents of the round, over all its epochs.
+    There are ``count`` latents in the round, over all its epochs.
     """
     epochs = config.training.local_epochs
     n_train = count // epochs
@@ -150,17 +144,13 @@ def evaluation(recording: Recording, site: str, field: Field) -> Sent:
     Raises:
         AttackError: the run was not tested.
     """
-    tensors = [_tensor(exchange, field) for exchange in recording.exchanges(site, Phase.TEST)]
-    if not tensors:
-        raise AttackError(f"the recording holds no test of site '{site}'; let the run end")
-    return _in_order(tensors, site)
+    return _in_order(recording, site, Phase.TEST, field)
 
 
 def _tensor(exchange: Exchange, field: Field) -> Tensor:
-    message: Message
-    for message in (exchange.request, exchange.reply):
-        if field in message.fields:
-            return message.fields[field].to(torch.float32)
+    fields = exchange.reply.fields | exchange.request.fields
+    if field in fields:
+        return fields[field].to(torch.float32)
     raise AttackError(
         f"{field.name} does not cross in {exchange.request.phase.name}; nothing to attack in this run"
     )

@@ -23,17 +23,13 @@ LEAST_AUXILIARY = 8
 
 
 class View:
-    """One site through the eyes of one attack.
+    """One site, of all ``subjects`` of the run, through the eyes of one attack.
 
-    Args:
-        attack: who looks.
-        subject: the site.
-        subjects: all sites of the run, by name.
-        budget: what the attack may spend; its seed decides which images it has.
+    The ``budget`` is what the attack may spend; its seed decides which images it has.
     """
 
     def __init__(self, attack: Attack, subject: Subject, subjects: dict[str, Subject], budget: Budget):
-        self._attack, self._subject, self._subjects, self._budget = attack, subject, subjects, budget
+        self._attack, self._subject, self._subjects, self.budget = attack, subject, subjects, budget
         self.schedule = CosineSchedule(self.config.release.timesteps)
         self._auxiliary: Images | None = None
 
@@ -60,7 +56,7 @@ class View:
 
     def key(self, *purpose: int | str) -> tuple[int | str, ...]:
         """Return a name for the attacker's random draws."""
-        return ("attack", self._attack.draws, self._budget.seed, self.site, *purpose)
+        return ("attack", self._attack.draws, self.budget.seed, self.site, *purpose)
 
     def training(self, field: Field, last_rounds: int | None = None) -> Sent:
         """Return what crossed in training steps, sample by sample."""
@@ -105,12 +101,9 @@ class View:
         return Release(self.config.release, "", self.site).bounded(latents)
 
     def noised(self, clean: Tensor, *purpose: int | str, releases: int = 1) -> Tensor:
-        """Noise clean latents as a site would, with the attacker's own noise.
+        """Noise clean latents (N, L, h, w) as a site would, with the attacker's own noise.
 
-        Args:
-            clean: (N, L, h, w).
-            purpose: names the draw.
-            releases: so many releases of each, averaged.
+        The draw is named by ``purpose``; the average of so many ``releases`` of each.
         """
         if not self.config.release.noised:
             return clean
@@ -126,7 +119,7 @@ class View:
         """
         self._require(Knowledge.AUXILIARY)
         if self._auxiliary is None:
-            self._auxiliary = self._subject.drawn("auxiliary", self._budget.seed, self._budget.auxiliary)
+            self._auxiliary = self._subject.drawn("auxiliary", self.budget.seed, self.budget.auxiliary)
         if len(self._auxiliary) < LEAST_AUXILIARY:
             raise AttackError(
                 f"{len(self._auxiliary)} auxiliary images are too few for site '{self.site}', "
@@ -144,7 +137,7 @@ class View:
         self._require(Knowledge.PAIRS)
         split = self._subject.data.train
         order = torch.from_numpy(randomness.generator(*self.key("leaked")).permutation(len(split)))
-        count = int(self._budget.leaked * len(split))
+        count = int(self.budget.leaked * len(split))
         if not 2 <= count < len(split):
             raise AttackError(
                 f"{count} of {len(split)} training images of site '{self.site}' leak; 2 or more are needed, "
@@ -154,10 +147,16 @@ class View:
         batch = split.batch(rows)
         return rows, Images(batch.inputs, batch.targets), rest
 
+    def with_repeated_noise(self) -> tuple[Tensor, Tensor]:
+        """Return what would cross in the training samples' first two releases if both had the same noise."""
+        self._require(Knowledge.COUNTERFACTUAL)
+        first, second = (self.noised(x, "repeated") for x in self._subject.first_two_releases())
+        return first, second
+
     def candidates(self) -> Images:
         """Return images of which some were trained on; which, is to be found out."""
         self._require(Knowledge.CANDIDATES)
-        return self._subject.candidates(self._budget.seed)[0]
+        return self._subject.candidates(self.budget.seed)[0]
 
     @torch.no_grad()
     def outputs(self, images: Tensor) -> Tensor:
@@ -176,15 +175,11 @@ class View:
         """Return the views of all sites of the run."""
         self._require(Knowledge.SITES)
         return {
-            name: View(self._attack, subject, self._subjects, self._budget)
+            name: View(self._attack, subject, self._subjects, self.budget)
             for name, subject in self._subjects.items()
         }
 
     def driven(self, folder: Path) -> DrivenSite:
-        """Return the site before its first round, for an active server to train with.
-
-        Args:
-            folder: where its checkpoints go.
-        """
+        """Return the site before its first round, for an active server to train with."""
         self._require(Knowledge.CONTROL)
         return DrivenSite(self.site, self.config, self._subject.data, self._subject.policy, folder)

@@ -47,12 +47,7 @@ def provision(project: Path, folder: Path) -> Path:
 def provisioned(project: Path, folder: Path) -> dict[str, Certificates]:
     """Provision a project and return the certificates of its server, called ``server``, and its sites.
 
-    Args:
-        project: FLARE's project file.
-        folder: where the kits go.
-
-    Raises:
-        ConfigError: FLARE refused the project.
+    Arguments and errors are those of :func:`provision`.
     """
     kits = provision(project, folder)
     content = yaml.safe_load(project.read_text(encoding="utf-8"))

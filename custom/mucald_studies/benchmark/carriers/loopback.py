@@ -18,7 +18,7 @@ from mucald.deploy.kits import open_kit, set_up
 from mucald.deploy.session import Federation, SubmissionError
 from mucald.errors import TrainingError
 from mucald_studies.benchmark.carriers import certificates
-from mucald_studies.benchmark.processes import end
+from mucald_studies.benchmark.processes import end, tree
 
 SERVER = "localhost"
 LEAD = "lead@coordination.org"
@@ -138,11 +138,7 @@ class Loopback:
 
     def tree(self, name: str) -> list[psutil.Process]:
         """Return a participant's process and those that it started."""
-        try:
-            process = psutil.Process(self.processes[name].pid)
-            return [process, *process.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        return tree(self.processes[name].pid)
 
     def kill(self, name: str) -> None:
         """End a participant at once, with all it started."""

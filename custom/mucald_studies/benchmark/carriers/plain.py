@@ -6,6 +6,7 @@ import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedRWPair
 
 import grpc
 
@@ -25,12 +26,12 @@ Trip = Callable[[], int]
 def serve_socket(certificates: Certificates | None) -> str:
     """Answer every length-prefixed message with itself; return the address."""
     listener = socket.create_server((HOST, 0))
-    context = _server_context(certificates) if certificates else None
+    context = _context(certificates, ssl.Purpose.CLIENT_AUTH) if certificates else None
 
     def answer(connection: socket.socket) -> None:
-        stream = context.wrap_socket(connection, server_side=True) if context else connection
-        with stream:
-            while (message := _receive(stream)) is not None:
+        connection = context.wrap_socket(connection, server_side=True) if context else connection
+        with connection, connection.makefile("rwb") as stream:
+            while message := _receive(stream):
                 _send(stream, message)
 
     def accept() -> None:
@@ -45,54 +46,39 @@ def serve_socket(certificates: Certificates | None) -> str:
 
 def connect_socket(address: str, certificates: Certificates | None) -> Callable[[bytes], Trip]:
     """Connect to :func:`serve_socket`."""
-    stream: socket.socket = socket.create_connection((HOST, int(address)), timeout=TIMEOUT_S)
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection: socket.socket = socket.create_connection((HOST, int(address)), timeout=TIMEOUT_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if certificates:
-        stream = _client_context(certificates).wrap_socket(stream, server_hostname=HOST)
+        context = _context(certificates, ssl.Purpose.SERVER_AUTH)
+        connection = context.wrap_socket(connection, server_hostname=HOST)
+    stream = connection.makefile("rwb")
 
     def prepare(payload: bytes) -> Trip:
         def trip() -> int:
             _send(stream, payload)
-            message = _receive(stream)
-            return 0 if message is None else len(message)
+            return len(_receive(stream))
 
         return trip
 
     return prepare
 
 
-def _send(stream: socket.socket, message: bytes | bytearray) -> None:
-    stream.sendall(_LENGTH.pack(len(message)))
-    stream.sendall(message)
+def _send(stream: BufferedRWPair, message: bytes) -> None:
+    stream.write(_LENGTH.pack(len(message)))
+    stream.write(message)
+    stream.flush()
 
 
-def _receive(stream: socket.socket) -> bytearray | None:
-    """Return the next message, or None at the end of the stream."""
-    header = _exactly(stream, _LENGTH.size)
-    return None if header is None else _exactly(stream, _LENGTH.unpack(header)[0])
+def _receive(stream: BufferedRWPair) -> bytes:
+    """Return the next message; nothing at the end of the stream."""
+    header = stream.read(_LENGTH.size)
+    return stream.read(_LENGTH.unpack(header)[0]) if header else b""
 
 
-def _exactly(stream: socket.socket, size: int) -> bytearray | None:
-    data = bytearray(size)
-    view, position = memoryview(data), 0
-    while position < size:
-        count = stream.recv_into(view[position:])
-        if count == 0:
-            return None
-        position += count
-    return data
-
-
-def _server_context(certificates: Certificates) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.authority)
+def _context(certificates: Certificates, purpose: ssl.Purpose) -> ssl.SSLContext:
+    context = ssl.create_default_context(purpose, cafile=certificates.authority)
     context.load_cert_chain(certificates.certificate, certificates.key)
     context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def _client_context(certificates: Certificates) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=certificates.authority)
-    context.load_cert_chain(certificates.certificate, certificates.key)
     return context
 
 
