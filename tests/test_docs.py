@@ -1,6 +1,5 @@
 """What the documents say of files, keys, messages and tasks is what the code has."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import load_tool
 
 from mucald.aggregation import RULES
 from mucald.config.merge import dotted_keys
@@ -121,35 +121,24 @@ def test_folder_map_is_true():
     assert {f"custom/mucald/{package}/" for package in packages} <= listed
 
 
-def reference(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, REPOSITORY / "tools/reference.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_tables_of_the_configuration_are_what_the_command_writes():
-    done = reference("--check")
-    assert done.returncode == 0, done.stderr
+def test_the_tables_of_the_configuration_are_what_the_command_writes(capsys):
+    assert load_tool("reference").main(["--check"]) == 0, capsys.readouterr().err
 
 
 def test_the_command_tells_of_a_table_that_is_not_as_the_code_says(tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("reference", REPOSITORY / "tools/reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    document = tmp_path / "configuration.md"
+    tool, document = load_tool("reference"), tmp_path / "configuration.md"
     monkeypatch.setattr(tool, "DOCUMENT", document)
     whole = read("docs/configuration.md")
-    row = "| `release.noised` |"
+    other = whole.replace("| `release.noised` |", "| `release.noise` |")
     for text, message in (
-        (whole.replace(row, "| `release.noise` |"), "run python tools/reference.py"),
+        (other, "run python tools/reference.py"),
         (whole.replace("<!-- jobs: end -->", ""), "lacks the comments"),
     ):
         document.write_text(text, encoding="utf-8")
         assert tool.main(["--check"]) == 1
         assert message in capsys.readouterr().err
         assert document.read_text(encoding="utf-8") == text, "--check writes nothing"
-    document.write_text(whole.replace(row, "| `release.noise` |"), encoding="utf-8")
+    document.write_text(other, encoding="utf-8")
     assert tool.main([]) == 0
     assert document.read_text(encoding="utf-8") == whole
 

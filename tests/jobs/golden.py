@@ -122,6 +122,15 @@ def run_all() -> Iterator[tuple[str, Facts]]:
             yield job.name, facts(run.results, run.models())
 
 
+def text(jobs: Mapping[str, Facts]) -> str:
+    """Return the file's text, a line for each number."""
+    parts = []
+    for job, content in jobs.items():
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+        parts.append(f"{json.dumps(job)}: {{\n{lines}\n}}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 def main() -> None:
     """Run all jobs under each set of instructions and write what they agree on."""
     runs: list[dict[str, Facts]] = []
@@ -131,7 +140,7 @@ def main() -> None:
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         runs.append(json.loads(done.stdout))
     jobs = {job: agreed([run[job] for run in runs]) for job in runs[0]}
-    FILE.write_text(json.dumps(jobs, indent=1) + "\n", encoding="utf-8")
+    FILE.write_text(text(jobs), encoding="utf-8")
 
 
 if __name__ == "__main__":

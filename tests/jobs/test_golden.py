@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from golden import FILE, agreed, difference, facts
+from golden import FILE, agreed, difference, facts, text
 from shrunk_jobs import JOBS, shrunk
 from tiny_job import run_job
 
@@ -15,6 +15,7 @@ pytestmark = pytest.mark.xdist_group("jobs")
 
 def test_every_job_has_its_numbers_and_no_other():
     assert list(GOLDEN) == [job.name for job in JOBS]
+    assert text(GOLDEN) == FILE.read_text()
 
 
 @pytest.mark.parametrize("job", GOLDEN)

@@ -1,0 +1,16 @@
+"""The commands of ``tools/``, loaded into the tests' own process, which spares them a start of torch each."""
+
+import importlib.util
+from types import ModuleType
+
+from tiny_job import REPOSITORY
+
+
+def load_tool(name: str) -> ModuleType:
+    """Return ``tools/<name>.py`` as a module; its ``main`` takes arguments and returns the exit status."""
+    spec = importlib.util.spec_from_file_location(f"{name}_tool", REPOSITORY / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
