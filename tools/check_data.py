@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from mucald.data.images.survey import survey
+from mucald.data.measures import no_measures
 from mucald.data.site_file import read_site_file
 from mucald.errors import MucaldError
-from mucald.methods.split.causal.graphs import measures_of
+from mucald.methods.split.causal.graphs import CAUSAL_TASKS, measures_of
 from mucald_studies.reporting.data_page import data_document
 
 PAGE = "data.html"
@@ -33,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     try:
         site_file = read_site_file(arguments.site_file)
-        found = survey(site_file, measures_of(site_file.task))
+        known = site_file.task in CAUSAL_TASKS
+        found = survey(site_file, (measures_of if known else no_measures)(site_file.task))
     except MucaldError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -15,11 +15,15 @@ class MucaldError(Exception):
         self.public = public or type(self).__name__
 
 
-class ConfigError(MucaldError):
-    """A job's configuration is wrong. Its message holds no private data, hence it is public as a whole."""
+class _PublicError(MucaldError):
+    """Its message holds no private data, hence it is public as a whole."""
 
     def __init__(self, message: str):
         super().__init__(message, public=message)
+
+
+class ConfigError(_PublicError):
+    """A job's configuration is wrong."""
 
 
 class DataError(MucaldError):
@@ -30,18 +34,12 @@ class PolicyError(MucaldError):
     """A site's policy does not allow what a job asks for, or is wrong itself."""
 
 
-class TrainingError(MucaldError):
-    """Training cannot go on, for example because a loss is not finite. Its message is public as a whole."""
-
-    def __init__(self, message: str):
-        super().__init__(message, public=message)
+class TrainingError(_PublicError):
+    """Training cannot go on, for example because a loss is not finite."""
 
 
-class WireError(MucaldError):
+class WireError(_PublicError):
     """A message was rejected. Its message names the field at fault and holds no payload."""
-
-    def __init__(self, message: str):
-        super().__init__(message, public=message)
 
 
 class CheckpointError(MucaldError):

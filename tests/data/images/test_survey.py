@@ -14,7 +14,7 @@ from PIL import Image
 
 from mucald.data.images.survey import survey
 from mucald.data.site_file import read_site_file
-from mucald.methods.split.causal.graphs import causal_task
+from mucald.methods.split.causal.graphs import CAUSAL_TASKS, causal_task
 from mucald_studies.reporting.data_page import STAYS, data_document
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
@@ -115,6 +115,14 @@ def test_the_page_needs_nothing_else_and_says_that_it_stays(home, tmp_path):
     pixels = Image.open(io.BytesIO(base64.b64decode(pictures[0]))).convert("RGB")
     assert pixels.size == (320, 160)
     assert list(tmp_path.glob("check/*")) == [page]
+
+
+def test_a_task_without_proxies_is_surveyed_too(home, monkeypatch, capsys):
+    monkeypatch.delitem(CAUSAL_TASKS, "kvasir")
+    assert main([str(home / "site.json")]) == 0
+    text = capsys.readouterr().out
+    assert "| 1 polyp |" in text
+    assert "LesionSize" not in text
 
 
 def test_wrong_folders_end_with_a_clear_message(site, tmp_path, capsys):

@@ -17,7 +17,6 @@ from mucald.data.splits import split_records
 from mucald.errors import DataError
 from mucald.tasks import Task, get_task
 
-NOTHING = Measures()
 EXAMPLES = 8
 
 
@@ -102,7 +101,7 @@ class Survey:
         return found
 
 
-def survey(site_file: SiteFile, measures: Measures = NOTHING) -> Survey:
+def survey(site_file: SiteFile, measures: Measures) -> Survey:
     """Read every image and mask of a site and measure them; one that cannot be read ends nothing.
 
     Raises:
