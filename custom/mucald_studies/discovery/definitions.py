@@ -74,12 +74,10 @@ DEFINITIONS = (
     Definition("NucleusArea", "CellArea", "formula", "CellArea = NucleusArea + pixels of cytoplasm"),
 )
 
-_BY_EDGE = {definition.edge: definition for definition in DEFINITIONS}
-
 
 def definition_of(edge: Edge) -> Definition | None:
     """Return the definition that ties the two ends of an edge, whichever way round; None if there is none."""
-    return _BY_EDGE.get(edge) or _BY_EDGE.get(reverse(edge))
+    return next((d for d in DEFINITIONS if d.edge in (edge, reverse(edge))), None)
 
 
 def note(edge: Edge) -> str:

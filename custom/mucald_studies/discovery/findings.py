@@ -101,9 +101,7 @@ class Findings:
             "source": self.source,
             "seed": self.seed,
             "rows": {
-                "total": self.rows.total,
-                "complete": len(self.rows),
-                "missing": self.rows.missing,
+                **{"total": self.rows.total, "complete": len(self.rows), "missing": self.rows.missing},
                 "constant": list(self.rows.constant),
             },
             "method": {"name": self.method.title, "threshold": self.threshold, **asdict(self.method)},
@@ -115,17 +113,17 @@ class Findings:
                     **self._described(edge),
                     "strength": self.strength(edge),
                     "direction": self.direction(edge),
-                    "built_in": "same"
-                    if edge in self.built_in
-                    else "reversed"
-                    if reverse(edge) in self.built_in
-                    else "absent",
+                    "built_in": self._in_built_in(edge),
                 }
                 for edge in self.ordered
             ],
             "built_in": [{**self._described(edge), "status": self.status(edge)} for edge in self.built_in],
             "structural_hamming_distance": self.comparison.distance,
         }
+
+    def _in_built_in(self, edge: Edge) -> str:
+        ways = {"same": edge, "reversed": reverse(edge)}
+        return next((word for word, way in ways.items() if way in self.built_in), "absent")
 
     def _described(self, edge: Edge) -> dict[str, Any]:
         definition = definition_of(edge)

@@ -49,9 +49,8 @@ def markov_class(edges: Edges) -> set[Edges]:
         for edge in graph:
             if _parents(graph, edge[1]) - {edge[0]} == _parents(graph, edge[0]):
                 other = graph - {edge} | {reverse(edge)}
-                if other not in found:
-                    found.add(other)
-                    queue.append(other)
+                queue += [other] if other not in found else []
+                found.add(other)
     return found
 
 
@@ -66,13 +65,8 @@ def reversible(edges: Edges) -> Edges:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a learnt graph differs from a given one.
-
-    Args:
-        found: edges of the given graph that were learnt.
-        reversed: edges of the given graph that were learnt the other way round.
-        missing: edges of the given graph that were not learnt.
-        extra: edges learnt between nodes that the given graph does not join.
+    """How a learnt graph differs from a given one: edges of the given one that were ``found``, learnt
+    ``reversed``, or are ``missing``, and ``extra`` ones between nodes that the given one does not join.
     """
 
     found: tuple[Edge, ...]
@@ -93,10 +87,9 @@ class Comparison:
 def compare(learnt: Edges, given: Iterable[Edge]) -> Comparison:
     """Compare a learnt graph with a given one, whose order of edges is kept."""
     given = tuple(given)
-    joined = {*given, *map(reverse, given)}
     return Comparison(
-        found=tuple(edge for edge in given if edge in learnt),
-        reversed=tuple(edge for edge in given if reverse(edge) in learnt),
-        missing=tuple(edge for edge in given if not {edge, reverse(edge)} & learnt),
-        extra=tuple(sorted(learnt - joined)),
+        tuple(edge for edge in given if edge in learnt),
+        tuple(edge for edge in given if reverse(edge) in learnt),
+        tuple(edge for edge in given if not {edge, reverse(edge)} & learnt),
+        tuple(sorted(learnt - {*given, *map(reverse, given)})),
     )

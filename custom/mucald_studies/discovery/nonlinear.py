@@ -83,13 +83,7 @@ class NonlinearNotears:
 
 
 class _Networks:
-    """One network of one hidden layer for each node; none sees its own node.
-
-    Args:
-        flat: all parameters.
-        d: number of nodes.
-        hidden: units of each.
-    """
+    """One network of one hidden layer for each of d nodes, of ``flat`` parameters; none sees its own node."""
 
     def __init__(self, flat: Tensor, d: int, hidden: int):
         self.flat = flat.requires_grad_()

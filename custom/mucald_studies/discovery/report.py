@@ -99,19 +99,13 @@ def _formulas(findings: Findings) -> str:
     known = {definition.edge: definition for edge in edges if (definition := definition_of(edge))}
     if not known:
         return "No edge above is an algebraic definition."
-    lines = [_item(f"{_arrow(edge)} ({known[edge].kind}): {known[edge].text}") for edge in known]
+    lines = [_item(f"{_arrow(edge)} ({found.kind}): {found.text}") for edge, found in known.items()]
     return "\n".join(["edges that follow from definitions", *lines])
 
 
 def _limits(findings: Findings) -> str:
-    limits = [
-        _SCALE,
-        _LINEAR if findings.method.signed else _NONLINEAR,
-        _ASSUMPTIONS,
-        _DEFINITIONS,
-        *([_STABILITY] if findings.stability else []),
-        *([_PHANTOMS] if findings.phantoms else []),
-    ]
+    limits = [_SCALE, _LINEAR if findings.method.signed else _NONLINEAR, _ASSUMPTIONS, _DEFINITIONS]
+    limits += [_STABILITY] * bool(findings.stability) + [_PHANTOMS] * findings.phantoms
     return "\n".join(["what can be concluded", *map(_item, limits)])
 
 

@@ -46,13 +46,9 @@ class Rows:
 
 
 def complete_rows(nodes: tuple[str, ...], values: Matrix) -> Rows:
-    """Leave out the rows that lack a value and z-score the others.
+    """Leave out the rows (rows x nodes) that lack a value, NaN, and z-score the others.
 
     Leaving out is unbiased where values are missing at random; imputing them would invent dependence.
-
-    Args:
-        nodes: names of the columns.
-        values: rows x nodes, NaN where a value is missing; any scale.
 
     Raises:
         DataError: fewer than ten complete rows are left for each node.
@@ -88,13 +84,7 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True)
 class Stability:
-    """Over how many resamples an edge appears.
-
-    Args:
-        nodes: names of the nodes.
-        resamples: number of graphs learnt.
-        shares: share of them with the edge from cause (row) to effect (column).
-    """
+    """The ``shares`` of all resamples that have the edge from cause (row) to effect (column)."""
 
     nodes: tuple[str, ...]
     resamples: int
@@ -121,13 +111,7 @@ def bootstrap(
 ) -> Stability:
     """Learn a graph from each of ``resamples`` draws of as many rows, with replacement.
 
-    Args:
-        rows: the sample.
-        estimator: learns strengths.
-        threshold: the least strength of an edge.
-        resamples: number of draws, at least 1.
-        seed: names the draws; equal seeds give equal results.
-        progress: is told how many resamples are done after each.
+    Equal seeds give equal results; ``progress`` is told how many resamples are done after each.
     """
     counts = np.zeros((len(rows.nodes), len(rows.nodes)))
     for resample in range(resamples):

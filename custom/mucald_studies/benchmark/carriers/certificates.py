@@ -26,22 +26,17 @@ class Certificates:
 
 
 def provision(project: Path, folder: Path) -> Path:
-    """Provision a project and return the folder of its kits.
-
-    Args:
-        project: FLARE's project file.
-        folder: where the kits go.
+    """Provision a project, given FLARE's project file, in ``folder``, and return the folder of its kits.
 
     Raises:
         ConfigError: FLARE refused the project.
     """
-    content = yaml.safe_load(project.read_text(encoding="utf-8"))
-    nvflare = Path(sys.executable).with_name("nvflare")
-    command = [str(nvflare), "provision", "-p", str(project), "-w", str(folder)]
+    nvflare = str(Path(sys.executable).with_name("nvflare"))
+    command = [nvflare, "provision", "-p", str(project), "-w", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_PROVISION_S, check=False)
     if done.returncode != 0:
         raise ConfigError(f"nvflare provision -p {project} failed: {done.stderr.strip()[-500:]}")
-    return folder / content["name"] / "prod_00"
+    return folder / yaml.safe_load(project.read_text(encoding="utf-8"))["name"] / "prod_00"
 
 
 def provisioned(project: Path, folder: Path) -> dict[str, Certificates]:
@@ -49,14 +44,10 @@ def provisioned(project: Path, folder: Path) -> dict[str, Certificates]:
 
     Arguments and errors are those of :func:`provision`.
     """
-    kits = provision(project, folder)
-    content = yaml.safe_load(project.read_text(encoding="utf-8"))
-    found = {}
-    for participant in content["participants"]:
-        kind = participant["type"]
+    kits, found = provision(project, folder), {}
+    for participant in yaml.safe_load(project.read_text(encoding="utf-8"))["participants"]:
+        kind, name = participant["type"], participant["name"]
         if kind in ("server", "client"):
-            startup = kits / participant["name"] / "startup"
-            name = "server" if kind == "server" else participant["name"]
-            files = (startup / file for file in ("rootCA.pem", f"{kind}.crt", f"{kind}.key"))
-            found[name] = Certificates(*map(str, files))
+            files = (kits / name / "startup" / file for file in ("rootCA.pem", f"{kind}.crt", f"{kind}.key"))
+            found["server" if kind == "server" else name] = Certificates(*map(str, files))
     return found

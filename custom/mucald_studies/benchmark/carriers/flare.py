@@ -62,29 +62,19 @@ class EchoService:
 def _cell(name: str, port: int, certificates: Certificates | None) -> Cell:
     flare_decomposers.register()
     fobs.register(TensorDecomposer)
+    credentials, kind = {}, "SERVER" if name == SERVER else "CLIENT"
+    if certificates is not None:
+        credentials = {
+            DriverParams.CA_CERT.value: certificates.authority,
+            DriverParams[f"{kind}_CERT"].value: certificates.certificate,
+            DriverParams[f"{kind}_KEY"].value: certificates.key,
+        }
     # The provisioned server is called as its host, and its certificate says so.
     identities = {SERVER: HOST} if certificates else {}
-    cell = Cell(
-        name,
-        f"tcp://{HOST}:{port}",
-        certificates is not None,
-        _credentials(name, certificates),
-        auth_identity_map=identities,
-    )
+    address = f"tcp://{HOST}:{port}"
+    cell = Cell(name, address, certificates is not None, credentials, auth_identity_map=identities)
     cell.start()
     return cell
-
-
-def _credentials(name: str, certificates: Certificates | None) -> dict[str, str]:
-    if certificates is None:
-        return {}
-    params = DriverParams
-    own = (
-        (params.SERVER_CERT, params.SERVER_KEY) if name == SERVER else (params.CLIENT_CERT, params.CLIENT_KEY)
-    )
-    paths = {params.CA_CERT: certificates.authority}
-    paths |= dict(zip(own, (certificates.certificate, certificates.key), strict=True))
-    return {param.value: path for param, path in paths.items()}
 
 
 def serve_cells(port: int, sites: list[str], certificates: Certificates | None) -> Cell:
@@ -120,11 +110,7 @@ def _serve_aux(cell: Cell) -> None:
 class SiteCell:
     """A site's cell and its ways to the server.
 
-    Args:
-        site: name of the site.
-        port: of the server's cell.
-        certificates: for mutual TLS.
-        folder: an empty one, which the Collab API takes as the site's workspace.
+    The Collab API takes ``folder``, an empty one, as the site's workspace.
 
     Raises:
         WireError: the server's cell does not answer.

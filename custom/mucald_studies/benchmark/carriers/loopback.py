@@ -54,14 +54,7 @@ def free_port() -> int:
 
 @dataclass
 class Loopback:
-    """Server and sites as processes of this machine.
-
-    Args:
-        kits: folder of the start-up kits.
-        sites: names of the sites.
-        templates: what is laid into the kits.
-        processes: those that run, by participant.
-    """
+    """Server and sites as processes of this machine, with the ``templates`` laid into their start-up kits."""
 
     kits: Path
     sites: Sequence[str]
@@ -100,11 +93,8 @@ class Loopback:
 
     def start(self, name: str, **variables: str) -> None:
         """Start a participant as start.sh does, but for its watchdog and with more ``variables``."""
-        environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "OMP_NUM_THREADS": "1",
-            **variables,
-        }
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", **variables}
         with (self.kits / name / "console.txt").open("ab") as console:
             self.processes[name] = subprocess.Popen(
                 ["bash", self.kits / name / "startup/sub_start.sh", "--once"],
@@ -118,7 +108,7 @@ class Loopback:
         """Wait until the server answers.
 
         Raises:
-            TrainingError: it does not, ``timeout_s`` later; the message has its output.
+            TrainingError: it does not; the message has its output.
         """
         with self.admin as admin:
             try:
@@ -130,7 +120,7 @@ class Loopback:
         """Wait until all sites are connected.
 
         Raises:
-            TrainingError: they are not, ``timeout_s`` later; the message has the server's output.
+            TrainingError: they are not; the message has the server's output.
         """
         with self.admin as admin:
             if absent := admin.wait_for_sites(self.sites, timeout_s):

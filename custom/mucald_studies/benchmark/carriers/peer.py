@@ -17,41 +17,29 @@ from pathlib import Path
 from typing import Any
 
 from mucald.errors import WireError
+from mucald_studies.benchmark.carriers import plain
 from mucald_studies.benchmark.carriers.certificates import Certificates
 from mucald_studies.benchmark.carriers.flare import CARRIERS, SiteCell, serve_cells
-from mucald_studies.benchmark.carriers.plain import (
-    Trip,
-    connect_grpc,
-    connect_socket,
-    serve_grpc,
-    serve_socket,
-)
 
 
 def _say(content: dict[str, Any]) -> None:
     print(json.dumps(content), flush=True)
 
 
-def _serve(port: int, sites: list[str], certificates: Certificates | None) -> None:
-    serve_cells(port, sites, certificates)
-    _say({"socket": serve_socket(certificates), "grpc": serve_grpc(certificates)})
-    sys.stdin.read()
-
-
 class _Site:
     """A site's carriers and the payloads that are ready to be sent."""
 
-    def __init__(self, name: str, port: int, plain: dict[str, str], certificates: Certificates | None):
+    def __init__(self, name: str, port: int, addresses: dict[str, str], certificates: Certificates | None):
         self._folder = tempfile.TemporaryDirectory()
         for subfolder in ("startup", "local"):
             (Path(self._folder.name) / subfolder).mkdir()
         cell = SiteCell(name, port, certificates, Path(self._folder.name))
-        self._prepare: dict[str, Callable[[bytes], Trip]] = {
-            "socket": connect_socket(plain["socket"], certificates),
-            "grpc": connect_grpc(plain["grpc"], certificates),
+        self._prepare: dict[str, Callable[[bytes], plain.Trip]] = {
+            "socket": plain.connect_socket(addresses["socket"], certificates),
+            "grpc": plain.connect_grpc(addresses["grpc"], certificates),
+            **{carrier: partial(prepare, cell) for carrier, prepare in CARRIERS.items()},
         }
-        self._prepare |= {carrier: partial(prepare, cell) for carrier, prepare in CARRIERS.items()}
-        self._trips: dict[tuple[str, int], Trip] = {}
+        self._trips: dict[tuple[str, int], plain.Trip] = {}
 
     def measure(self, carrier: str, size: int, seconds: float, start: float) -> dict[str, Any]:
         """Make round trips for ``seconds``, at least one, after one that does not count.
@@ -78,7 +66,9 @@ def main() -> None:
     role = json.loads(sys.argv[1])
     certificates = Certificates(**role["certificates"]) if role["certificates"] else None
     if role["name"] == "server":
-        _serve(role["port"], role["sites"], certificates)
+        serve_cells(role["port"], role["sites"], certificates)
+        _say({"socket": plain.serve_socket(certificates), "grpc": plain.serve_grpc(certificates)})
+        sys.stdin.read()
     else:
         site = _Site(role["name"], role["port"], role["plain"], certificates)
         _say({"ready": True})
