@@ -228,7 +228,7 @@ def policy() -> str:
         rows.append((f"`{kind}`", "not allowed" if template is None else "allowed", content.meaning))
         for name in content.limits:
             value = "" if template is None else code(template[name])
-            meaning = content.limits[name].meaning if isinstance(content.limits, Mapping) else ""
+            meaning = content.limits[name].meaning
             rows.append((f"`{kind}`, `{name}`", value, meaning))
     return table(("What leaves, and its limits", "Template", "Meaning"), rows)
 
