@@ -51,7 +51,7 @@ def test_images_split_and_first_weights_of_pooled_sites_are_those_of_the_sites(c
             own, moved = getattr(alone._data, split), getattr(pooled._data[site], split)
             assert torch.equal(own.pixels, moved.pixels)
             assert torch.equal(own.labels, moved.labels)
-        first = pooled._network.weights(site)
+        first = pooled._model.weights(site)
         back_end = {name: tensor for name, tensor in alone.weights().items() if name.startswith("back_end.")}
         assert back_end
         assert all(torch.equal(first[name], tensor) for name, tensor in back_end.items())

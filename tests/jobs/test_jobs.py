@@ -14,7 +14,8 @@ from mucald.federation.attendance import Attendance
 from mucald.federation.method import ServerContext
 from mucald.methods import family_of
 from mucald.methods.jobs import base_of, load_job
-from mucald.methods.split.algorithms import ALGORITHMS
+from mucald.methods.split import algorithms as split
+from mucald.methods.weights import algorithms as weights
 from mucald.nets import backbone_of
 from mucald.privacy.disclosure import KINDS
 from mucald.state.checkpoint import CheckpointStore
@@ -112,5 +113,7 @@ def test_all_jobs_have_the_same_sites_data_schedule_and_seed(job):
 
 
 def test_every_algorithm_is_used_by_a_job():
-    used = {content["algorithm"]["name"] for content in map(resolved, JOBS) if "algorithm" in content}
-    assert used == set(ALGORITHMS)
+    contents = [content for content in map(resolved, JOBS) if "algorithm" in content]
+    for method, algorithms in (("split", split.ALGORITHMS), ("weights", weights.ALGORITHMS)):
+        used = {content["algorithm"]["name"] for content in contents if content["method"] == method}
+        assert used == set(algorithms)

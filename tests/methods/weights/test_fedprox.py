@@ -59,4 +59,4 @@ def test_it_holds_the_sites_closer_to_where_the_round_began(tmp_path):
 )
 def test_wrong_arguments_are_named(name, args, message):
     with pytest.raises(ConfigError, match=message):
-        make_algorithm(AlgorithmConfig(name, args))
+        make_algorithm(AlgorithmConfig(name=name, args=args))

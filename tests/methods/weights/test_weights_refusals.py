@@ -83,7 +83,10 @@ def test_a_site_refuses_wrong_weights_of_the_server_and_keeps_its_own(tmp_path, 
         ({"shared": ["encoder"]}, r"'shared\[0\]' must be one of"),
         ({"algorithm": {"name": "fedavg", "arg": {}}}, "unknown key 'algorithm.arg'; did you mean 'args'"),
         ({"clip": 0.0}, "clip must be positive"),
-        ({"release": {}}, "unknown key 'release'"),
+        (
+            {"release": {}},
+            "the key 'release' is one of the method split, but this job has the method 'weights'",
+        ),
     ],
 )
 def test_a_wrong_key_is_named(changes, message):

@@ -1,27 +1,36 @@
 """The samples that the attacker assigns to messages are those that the site sent."""
 
+from collections import defaultdict
+
 import pytest
 import torch
 from attacked import evaluation_of, heard_run
-from tiny_job import EXACT_WIRE, tiny_config
+from tiny_job import EXACT_WIRE, run_job, tiny_config
 
 from mucald.data.loading import load_for
+from mucald.data.order import shuffled
 from mucald.errors import AttackError
-from mucald.federation.participant import create_site
-from mucald.methods.split import FAMILY
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
+from mucald.methods.split.site import method
 from mucald.methods.split.wire.messages import Field
 from mucald_studies.attacks.harness import traffic
 from mucald_studies.recording import read_recording
 
 
-def test_the_order_is_the_one_in_which_a_site_goes_through_its_samples(tmp_path):
-    config = tiny_config(training={"local_epochs": 3})
-    site = create_site(FAMILY, "north", config, tmp_path, "run", torch.device("cpu"))
+def test_the_order_is_the_one_in_which_a_site_goes_through_its_samples(tmp_path, monkeypatch):
+    config = tiny_config(training={"local_epochs": 3, "rounds": 2})
+    taken: dict[tuple[str, int], list[torch.Tensor]] = defaultdict(list)
+
+    def noted(count: int, batch_size: int, key: tuple[int | str, ...]) -> tuple[torch.Tensor, ...]:
+        batches = shuffled(count, batch_size, key)
+        taken[str(key[1]), int(key[2])] += batches
+        return batches
+
+    monkeypatch.setattr(method, "shuffled", noted)
+    run_job(config, tmp_path)
     for number in range(2):
-        expected = torch.cat([rows for epoch in range(3) for rows in site._shuffled(number, epoch)])
         rows, epochs = traffic.sample_order(config, "north", number, 12)
-        assert torch.equal(rows, expected)
+        assert torch.equal(rows, torch.cat(taken["north", number]))
         assert epochs.tolist() == [3 * number + epoch for epoch in range(3) for _ in range(4)]
 
 

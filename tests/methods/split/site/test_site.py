@@ -309,8 +309,8 @@ def test_previews_are_the_best_median_and_worst_test_images_with_their_labels(tm
     assert dice[worst] == min(dice)
     assert dice[median] == sorted(dice)[2]
     data = site_data(federation.config, "south")
-    assert torch.equal(previews.images, data.test.batch(telling).images)
-    assert torch.equal(previews.labels, data.test.batch(telling).masks)
+    assert torch.equal(previews.images, data.test.batch(telling).inputs)
+    assert torch.equal(previews.labels, data.test.batch(telling).targets)
     assert previews.predictions.shape == previews.labels.shape
 
 
