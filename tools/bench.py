@@ -62,12 +62,11 @@ def step(arguments: argparse.Namespace) -> Result:
 def run(arguments: argparse.Namespace) -> Result:
     """Measure whole runs: in one process, in the simulator with sites in turn and at once, on real sites."""
     from mucald.methods.jobs import load_job
-    from mucald_studies.benchmark.provisioned import PROVISIONED, runner
-    from mucald_studies.benchmark.run import here, measure, report
+    from mucald_studies.benchmark.run import PROVISIONED, here, measure, on_provisioned, report
 
     job, changes = _job(arguments)
     ways = here(arguments.threads, arguments.parallel)
-    ways[PROVISIONED] = runner(PROJECT.parent, load_job(job)[1])
+    ways[PROVISIONED] = on_provisioned(PROJECT.parent, load_job(job)[1])
     chosen = {way: ways[way] for way, name in zip(ways, RUNS, strict=True) if name in arguments.carriers}
     return report(measure(job, changes, chosen, arguments.repeats))
 

@@ -28,13 +28,9 @@ def changed(job: Path, changes: Mapping[str, Any]) -> JobConfig:
 def write_job(
     job: Path, folder: Path, content: Mapping[str, Any], swaps: Mapping[str, str] | None = None
 ) -> Path:
-    """Write a copy of a job with another configuration and return its folder.
+    """Write a copy of a job with another whole configuration, and return its folder.
 
-    Args:
-        job: the job folder.
-        folder: where the copy goes; one from before is replaced.
-        content: the whole configuration.
-        swaps: texts of FLARE's own configuration to be replaced, such as a component's class.
+    A copy from before is replaced. ``swaps`` replaces texts of FLARE's own configuration, such as a class.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(job, folder)
@@ -49,14 +45,7 @@ def write_job(
 
 
 def command(job: Path, workspace: Path, threads: int | None, simulator: bool) -> list[str]:
-    """Return the command that runs a job, in one process or in FLARE's simulator.
-
-    Args:
-        job: its folder.
-        workspace: where its results go.
-        threads: sites at once; None for what is the default.
-        simulator: in FLARE's simulator.
-    """
+    """Return the command that runs a job, in one process or in FLARE's simulator, so many sites at once."""
     start = [sys.executable, "-m", "mucald"]
     if simulator:
         start = [str(Path(sys.executable).with_name("nvflare")), "simulator"]

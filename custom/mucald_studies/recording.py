@@ -52,12 +52,7 @@ class Recording:
     def exchanges(
         self, site: str, *phases: Phase, rounds: Container[int] | None = None
     ) -> Iterator[Exchange]:
-        """Yield a site's exchanges in the order in which they happened.
-
-        Args:
-            site: name of the site.
-            phases: leave out all others, if any are given.
-            rounds: leave out all others, if given.
+        """Yield a site's exchanges in their order, of all phases and rounds or of those given.
 
         Raises:
             RecordingError: there are none of the site, or its files are cut off or damaged.
@@ -66,29 +61,26 @@ class Recording:
             raise RecordingError(
                 f"{self.folder} holds no message of site '{site}', only of {', '.join(self.sites)}"
             )
-        entries = read_index(index_path(self.folder, site))
         wanted = {phase.name for phase in phases}
         path = messages_path(self.folder, site)
         with path.open("rb") as file:
-            for number, entry in enumerate(entries):
-                if (wanted and entry["phase"] not in wanted) or (
-                    rounds is not None and entry["round"] not in rounds
-                ):
-                    continue
-                file.seek(entry["offset"])
-                data = file.read(LENGTHS.size + entry["request"] + entry["reply"])
-                yield _exchange(path, site, number, entry, data)
+            for number, entry in enumerate(read_index(index_path(self.folder, site))):
+                of_phase = not wanted or entry["phase"] in wanted
+                if of_phase and (rounds is None or entry["round"] in rounds):
+                    file.seek(entry["offset"])
+                    data = file.read(LENGTHS.size + entry["request"] + entry["reply"])
+                    yield _exchange(path, site, number, entry, data)
 
 
 def _exchange(path: Path, site: str, number: int, entry: dict[str, Any], data: bytes) -> Exchange:
     where = f"{path}: exchange {number + 1} ({entry['phase']}, round {entry['round']}, step {entry['step']})"
-    if len(data) < LENGTHS.size + entry["request"] + entry["reply"]:
+    split = LENGTHS.size + entry["request"]
+    if len(data) < split + entry["reply"]:
         raise RecordingError(
             f"{where} is cut off; the run was stopped while writing: resume it, which repairs the file"
         )
     if LENGTHS.unpack_from(data) != (entry["request"], entry["reply"]):
         raise RecordingError(f"{where} has other lengths than the index; the recording is damaged")
-    split = LENGTHS.size + entry["request"]
     try:
         request, reply = data[LENGTHS.size : split], data[split:]
         return Exchange(site, decode(request), decode(reply), request, reply)
@@ -97,17 +89,13 @@ def _exchange(path: Path, site: str, number: int, entry: dict[str, Any], data: b
 
 
 def read_recording(folder: Path) -> Recording:
-    """Open the recording at or below ``folder``.
-
-    Args:
-        folder: a run's workspace, its server's run folder, or the recording itself.
+    """Open the recording at or below ``folder``: a run's workspace, its server's run folder, or itself.
 
     Raises:
         RecordingError: there is none or more than one, it is of another version, or of another run than the
             results beside it.
     """
-    found = sorted(folder.rglob(HEADER))
-    found = [path for path in found if path.parent.name == FOLDER]
+    found = [path for path in sorted(folder.rglob(HEADER)) if path.parent.name == FOLDER]
     if not found:
         raise RecordingError(
             f"{folder}: the run recorded nothing; set runtime.record to true in its mucald.json and run again"
@@ -124,25 +112,24 @@ def _open(path: Path) -> Recording:
         header = read_json(path)
     except ConfigError as error:
         raise RecordingError(f"{path}: {error}") from None
+    version = f"package version {header.get('version')}"
     for key, ours in (("schema", SCHEMA), ("protocol", VERSION)):
         if header.get(key) != ours:
             raise RecordingError(
-                f"{path}: {key} {header.get(key)} of package version {header.get('version')}, "
-                f"this one reads {ours}; install that version to read it"
+                f"{path}: {key} {header.get(key)} of {version}, this one reads {ours}; "
+                "install that version to read it"
             )
     try:
         config = parse(SplitConfig, header["config"])
         run_id, digest = str(header["run_id"]), header["digest"]
     except (ConfigError, KeyError) as error:
-        raise RecordingError(
-            f"{path}: written by package version {header.get('version')}, which this one cannot read: {error}"
-        ) from None
+        raise RecordingError(f"{path}: written by {version}, which this one cannot read: {error}") from None
     if digest != config.digest():
         raise RecordingError(f"{path}: the configuration does not fit its digest; the header was changed")
     results = path.parent.parent / _RESULTS
-    if results.exists() and read_json(results).get("run_id") != run_id:
+    if results.exists() and (other := read_json(results).get("run_id")) != run_id:
         raise RecordingError(
-            f"{path.parent} is of run {run_id}, but {results} is of run {read_json(results).get('run_id')}; "
+            f"{path.parent} is of run {run_id}, but {results} is of run {other}; "
             "record that run anew, or remove the results of the other"
         )
     sites = tuple(sorted(file.stem for file in path.parent.glob("*.index")))

@@ -41,10 +41,8 @@ def train_decoder(view: View, inputs: Tensor, images: Tensor, prepare: Prepare) 
         rows = draws.integers(known, size=min(view.budget.batch, known))
         return mse_loss(network(prepare(inputs[rows], ("step", step))).sigmoid(), images[rows])
 
-    def held_out() -> Tensor:
-        return mse_loss(picture(network, held_inputs), held_images)
-
-    return network, fit(network, loss, held_out, view.budget)
+    curve = fit(network, loss, lambda: mse_loss(picture(network, held_inputs), held_images), view.budget)
+    return network, curve
 
 
 def train_on_auxiliary(view: View, prepare: Prepare) -> tuple[nn.Module, Curve]:

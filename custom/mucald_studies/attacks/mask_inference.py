@@ -15,7 +15,7 @@ from torch.nn.functional import one_hot
 from mucald import randomness
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.methods.split.wire.messages import Field
-from mucald.metrics.segmentation import dice_per_image, image_scores
+from mucald.metrics.segmentation import image_scores, mean_dice
 from mucald_studies.attacks.harness.base import Attack, Knowledge, Masks
 from mucald_studies.attacks.harness.fitting import fit
 from mucald_studies.attacks.harness.networks import PixelProbe, PriorProbe
@@ -83,10 +83,7 @@ class _MaskInference(Attack):
             flipped = [axis for axis in (-2, -1) if draws.random() < FLIPPED]
             return criterion(probe(maps.flip(flipped)), masks[chosen].flip(flipped))
 
-        def held_out() -> Tensor:
-            return criterion(probe(inputs[-held:]), masks[-held:])
-
-        curve = fit(probe, loss, held_out, view.budget)
+        curve = fit(probe, loss, lambda: criterion(probe(inputs[-held:]), masks[-held:]), view.budget)
         with torch.no_grad():
             logits = torch.stack([probe(sent.values[sent.rows == row]).mean(dim=0) for row in rest])
             threshold = best_threshold(probe(inputs[-held:]), masks[-held:])
@@ -186,18 +183,14 @@ def normalised(values: Tensor) -> Tensor:
 def blind_guess(masks: Tensor, n_classes: int) -> Tensor:
     """Return the one mask (S, S) that fits the known masks (N, S, S) best without looking at anything else.
 
-    Pixels whose foreground share reaches a threshold get their most common foreground class; the threshold is
-    the one with the best mean Dice.
+    Pixels whose foreground share reaches the best threshold get their most common foreground class.
     """
     shares = one_hot(masks, n_classes).float().mean(dim=0)
     foreground = shares[..., 1:].sum(dim=-1)
     common = shares[..., 1:].argmax(dim=-1) + 1
     guesses = [torch.where(foreground >= t, common, 0) for t in torch.linspace(0.05, 0.95, 19)]
-
     return max(guesses, key=lambda guess: _mean_dice(guess.expand(len(masks), -1, -1), masks, n_classes))
 
 
 def _mean_dice(labels: Tensor, masks: Tensor, n_classes: int) -> float:
-    scores = image_scores(labels, masks, n_classes, surface=False)
-    known = [value for value in dice_per_image([scores]) if value is not None]
-    return sum(known) / max(len(known), 1)
+    return mean_dice([image_scores(labels, masks, n_classes, surface=False)]) or 0.0

@@ -30,10 +30,8 @@ def choices(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield a name and the payload type of every direction for each comparison, float32 first.
 
-    Args:
-        shipped: the job's section ``wire``.
-        types: payload types for all directions at once.
-        single: types to put into one direction at a time, the others staying float32.
+    Beside the job's own section ``wire`` these are ``types`` for all directions at once, and ``single`` ones
+    for one direction at a time, the others staying float32.
     """
     own = {name: value for name, value in shipped.items() if isinstance(value, str)}
     yield FLOAT, dict.fromkeys(own, FLOAT)
@@ -58,16 +56,9 @@ def measure(
     simulator: bool = False,
     threads: int | None = None,
 ) -> dict[str, list[Results]]:
-    """Make all runs, or go on with them, and return their results by choice, one for each seed.
+    """Make all runs of some :func:`choices`, or go on with them, and return their results, one for each seed.
 
-    Args:
-        job: the job folder.
-        changes: values of ``mucald.json`` by dotted key.
-        comparisons: see :func:`choices`.
-        seeds: of every run.
-        out: the folder of all runs; those that are finished are not made again.
-        simulator: run in FLARE's simulator rather than in one process.
-        threads: sites that run at once; None for what suits the carrier.
+    Other arguments are those of :func:`.plan_job` and :func:`.run_all`.
 
     Raises:
         ConfigError: the job or a payload type is wrong.

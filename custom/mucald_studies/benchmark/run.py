@@ -1,4 +1,4 @@
-"""A whole job in one process, and in FLARE's simulator with its sites in turn and at once."""
+"""A whole job in one process, in FLARE's simulator with its sites in turn and at once, and on real sites."""
 
 import json
 import tempfile
@@ -9,30 +9,29 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mucald.errors import ConfigError
+from mucald.deploy.session import Federation
+from mucald.deploy.submission import exported
+from mucald.errors import ConfigError, TrainingError
 from mucald.home import HOME_VARIABLE
 from mucald.methods.jobs import load_job
-from mucald_studies.benchmark.processes import Watched, execute
+from mucald_studies.benchmark.carriers.loopback import SERVER, Loopback
+from mucald_studies.benchmark.processes import Watched, execute, watched
 from mucald_studies.benchmark.result import Check, Result, ratio
 from mucald_studies.jobs import RESULTS, changed, command, write_job
 from mucald_studies.reporting.page import Table
+from mucald_studies.reporting.runs import RESULTS_FILE
 
-IN_PROCESS, BARE, PARALLEL = "in process", "simulator", "simulator -t"
+IN_PROCESS, BARE, PARALLEL, PROVISIONED = "in process", "simulator", "simulator -t", "provisioned"
 MAX_FEDERATED = 1.15
 MAX_BARE = 1.5
 MIN_ROUNDS = 2
 _MEGA = 1e6
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left.
-
-    Args:
-        results: content of ``results.json``.
-        seen: its processes.
-        ending: seconds from the writing of the results to the end of the last process.
-    """
+    """A run: its results, its processes, and the seconds from the results' writing to the last one's end."""
 
     results: Mapping[str, Any]
     seen: Watched
@@ -85,13 +84,7 @@ def measure(
     ways: Mapping[str, Runner],
     repeats: int = 1,
 ) -> dict[str, list[Measured]]:
-    """Run a job in every way, repeat after repeat.
-
-    Args:
-        job: the job folder.
-        changes: values of ``mucald.json`` by dotted key.
-        ways: to run it, by name; see :func:`here`.
-        repeats: how often each; interleaved, and the median counts.
+    """Run a job, with values changed by dotted key, in every way, repeat after repeat.
 
     Raises:
         ConfigError: the job is wrong, or has less than two rounds.
@@ -112,12 +105,7 @@ def measure(
 
 
 def here(threads: int, parallel: int) -> dict[str, Runner]:
-    """Return the ways to run a job on this machine without provisioning.
-
-    Args:
-        threads: sites at once in one process.
-        parallel: the same in the simulator that is run with ``-t``.
-    """
+    """Return the ways to run a job without provisioning: ``threads`` or ``parallel`` sites at once."""
     return {
         IN_PROCESS: _runner(threads, simulator=False),
         BARE: _runner(None, simulator=True),
@@ -133,6 +121,47 @@ def _runner(threads: int | None, simulator: bool) -> Runner:
         return Outcome(json.loads(path.read_text(encoding="utf-8")), seen, ended - path.stat().st_mtime)
 
     return run
+
+
+def on_provisioned(templates: Path, sites: Sequence[str], timeout_s: float = 3600.0) -> Runner:
+    """Return what runs a job on sites that are provisioned, with ``templates`` in their kits, and started.
+
+    The time is that from submission to the job's end: the participants' own processes run before it.
+    """
+
+    def run(job: Path, workspace: Path) -> Outcome:
+        workspace.mkdir(parents=True)
+        with Loopback.running(templates, workspace, sites) as federation, federation.admin as admin:
+            with (
+                watched([process.pid for process in federation.processes.values()]) as seen,
+                exported(job, False) as submitted,
+            ):
+                job_id = admin.submit(submitted)
+                written = _wait(admin, job_id, federation.kits / SERVER, timeout_s)
+                ended = time.time()
+            found = admin.download(job_id, workspace / "results") / "workspace" / RESULTS_FILE
+            if not found.exists():
+                raise TrainingError(f"job {job_id} left no results:\n{federation.console(SERVER)[-2000:]}")
+        return Outcome(json.loads(found.read_text(encoding="utf-8")), seen, ended - written)
+
+    return run
+
+
+def _wait(admin: Federation, job_id: str, server: Path, timeout_s: float) -> float:
+    """Wait for a job's end; return when its results were written, or the end if they were not.
+
+    Raises:
+        TrainingError: it takes longer than ``timeout_s``.
+    """
+    end, written = time.monotonic() + timeout_s, None
+    while not admin.status(job_id).startswith("FINISHED"):
+        if time.monotonic() > end:
+            raise TrainingError(f"job {job_id} takes longer than {timeout_s:g} s")
+        # FLARE removes the run's folder when it has stored it.
+        for path in server.glob(f"{job_id}/**/{RESULTS_FILE}"):
+            written = path.stat().st_mtime
+        time.sleep(_POLL_S)
+    return time.time() if written is None else written
 
 
 def measured(outcome: Outcome, sites: Sequence[str]) -> Measured:

@@ -52,12 +52,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Return what :func:`mucald_studies.benchmark.synthetic.measure` found for each number of sites.
 
-    Args:
-        job: the job folder; its sites' tasks are taken in turn.
-        changes: values of ``mucald.json`` by dotted key.
-        counts: numbers of sites.
-        rounds: rounds for each number, of which the first is not timed.
-        steps: training steps of each site and round.
+    The job's sites' tasks are taken in turn; of the rounds the first is not timed.
 
     Raises:
         ConfigError: the job is wrong.

@@ -36,13 +36,9 @@ Seconds = Mapping[str, Mapping[str, float]]
 def measure(
     job: Path, changes: Mapping[str, Any], sizes: Sequence[int], repeats: int = 20
 ) -> dict[str, dict[int, Seconds]]:
-    """Return the seconds of a pass over a mini-batch: by device, side, segment and way.
+    """Return the seconds of a pass over a mini-batch: by device, side of the image, segment and way.
 
-    Args:
-        job: the job folder.
-        changes: values of ``mucald.json`` by dotted key.
-        sizes: sides of the square images, in pixels.
-        repeats: passes of each segment; interleaved, and the median counts.
+    Passes are repeated, interleaved, and the median counts.
 
     Raises:
         ConfigError: the job is wrong, or the network cannot take images of such a side.

@@ -28,14 +28,9 @@ _PROBED = {
 def measure(
     job: Path, changes: Mapping[str, Any], epochs: int, threads: int, flare: bool = True
 ) -> dict[str, Ledger]:
-    """Run a job for one round and return what its training steps took, by carrier.
+    """Run a job for one round of so many epochs and return what its training steps took, by carrier.
 
-    Args:
-        job: the job folder.
-        changes: values of ``mucald.json`` by dotted key.
-        epochs: local epochs of the round.
-        threads: sites at once in one process; in the simulator it is all of them.
-        flare: whether to measure over FLARE too.
+    In one process with so many sites at once; over ``flare`` too, with all of them.
 
     Raises:
         ConfigError: the job is wrong.

@@ -118,11 +118,7 @@ def peers(sites: Sequence[str], certificates: Certified | None) -> Iterator[list
 
 
 def measure(plan: WirePlan, certificates: Certified | None = None) -> Rates:
-    """Measure every carrier.
-
-    Args:
-        plan: what to measure.
-        certificates: of ``server`` and the sites, for mutual TLS.
+    """Measure every carrier, under mutual TLS if there are certificates of ``server`` and the sites.
 
     Raises:
         WireError: a process of the benchmark ended, or a payload did not come back whole.
@@ -149,12 +145,7 @@ def _rate(sites: Sequence[_Peer], carrier: str, size: int, seconds: float) -> fl
 
 
 def report(plan: WirePlan, rates: Mapping[str, Rates]) -> Result:
-    """Return tables and checks.
-
-    Args:
-        plan: what was measured.
-        rates: by kind of connection, ``plain`` or ``mutual TLS``.
-    """
+    """Return tables and checks of rates by kind of connection, ``plain`` or ``mutual TLS``."""
     tables, figures, checks = {}, [], list[Check]()
     for kind, of_kind in rates.items():
         for count in plan.counts:

@@ -1,6 +1,5 @@
 """Example predictions, where a run's folders hold any: only phantoms' do, unless a site's file allows it."""
 
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -52,18 +51,13 @@ def _newest_sheet(run: Run, site: str) -> Image.Image | None:
 
     tag = PREVIEW_TAG.format(site=site)
     found: list[tuple[float, bytes]] = []
-    for folder in _event_folders(run, site):
-        events = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
-        if tag in events.Tags()["images"]:
-            found += [(event.wall_time, event.encoded_image_string) for event in events.Images(tag)]
-    return Image.open(BytesIO(max(found)[1])).convert("RGB") if found else None
-
-
-def _event_folders(run: Run, site: str) -> Iterator[Path]:
     root = run_folder(run)
     for folder in sorted(root.rglob(_EVENTS)):
         if site in folder.relative_to(root).parts:
-            yield folder
+            events = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
+            if tag in events.Tags()["images"]:
+                found += [(event.wall_time, event.encoded_image_string) for event in events.Images(tag)]
+    return Image.open(BytesIO(max(found)[1])).convert("RGB") if found else None
 
 
 def _row(sheet: Image.Image, index: int) -> Image.Image:

@@ -2,8 +2,7 @@ import pytest
 from tiny_job import REPOSITORY
 
 from mucald.methods.jobs import load_job
-from mucald_studies.benchmark.provisioned import PROVISIONED, runner
-from mucald_studies.benchmark.run import measure
+from mucald_studies.benchmark.run import PROVISIONED, measure, on_provisioned
 
 TINY = {
     "training.local_epochs": 1,
@@ -25,7 +24,7 @@ TINY = {
 def test_a_job_on_provisioned_sites_is_timed_and_every_process_of_it_seen():
     job = REPOSITORY / "jobs/mucald"
     sites = load_job(job)[1]
-    ways = {PROVISIONED: runner(REPOSITORY / "workspace_templates", sites)}
+    ways = {PROVISIONED: on_provisioned(REPOSITORY / "workspace_templates", sites)}
     (found,) = measure(job, TINY, ways)[PROVISIONED]
     assert 0 < found.first_step < found.whole
     assert 0 < found.rounds < found.steady < found.whole

@@ -52,21 +52,12 @@ class Budget:
 
 
 def fit(
-    model: nn.Module,
-    loss: Callable[[int], Tensor],
-    held_out: Callable[[], Tensor],
-    budget: Budget,
+    model: nn.Module, loss: Callable[[int], Tensor], held_out: Callable[[], Tensor], budget: Budget
 ) -> Curve:
     """Train ``model`` until its held-out loss is flat; leave it with its best weights, in evaluation mode.
 
-    Args:
-        model: whose parameters are trained.
-        loss: maps the step to a differentiable loss; it draws its own batch.
-        held_out: the loss on held-out images, computed in evaluation mode.
-        budget: when to stop.
-
-    Returns:
-        the learning curve.
+    ``loss`` maps the step to a differentiable loss and draws its own batch; ``held_out`` is computed in
+    evaluation mode. Returns the learning curve.
 
     Raises:
         AttackError: the held-out loss is not finite.

@@ -20,7 +20,7 @@ class PictureDecoder(nn.Module):
     Args:
         shape: (L, h, w) of what comes in.
         size: side S of the picture in pixels, h times a power of two.
-        channels: channels C of the picture: 3 for an image, classes for a mask.
+        channels: channels C of the picture.
         width: features at the latent's resolution.
     """
 
@@ -70,13 +70,8 @@ class PixelProbe(nn.Module):
     """Labels pixels by their neighbourhood in a map and in its magnitudes.
 
     A few leaked images hold many pixels, but not enough to learn what whole images look like: the network
-    sees few cells of the map at once.
-
-    Args:
-        channels: channels L of the map.
-        size: side S of the mask in pixels.
-        n_classes: classes C.
-        width: features.
+    sees few cells of the map at once. Its arguments are the map's channels L, the mask's side S in pixels,
+    classes C, and features.
     """
 
     def __init__(self, channels: int, size: int, n_classes: int, width: int):
@@ -120,12 +115,9 @@ class PriorProbe(nn.Module):
 
 
 class PooledProbe(nn.Sequential):
-    """Classifies maps by mean and standard deviation of each channel: linear, or with one hidden layer.
+    """Classifies maps by mean and standard deviation of each of their channels L.
 
-    Args:
-        channels: channels L of the maps.
-        n_classes: classes to tell apart.
-        hidden: width of the hidden layer; 0 for a linear probe.
+    Linear, or with a hidden layer of so many units if there are any.
     """
 
     def __init__(self, channels: int, n_classes: int, hidden: int):
@@ -140,13 +132,7 @@ class PooledProbe(nn.Sequential):
 
 
 class Critic:
-    """Tells real maps (N, L, h, w) from made ones, and learns it beside what makes them.
-
-    Args:
-        channels: channels L of the maps.
-        width: features of the first convolution.
-        rate: learning rate.
-    """
+    """Tells real maps (N, L, h, w) from made ones, and learns it beside what makes them."""
 
     def __init__(self, channels: int, width: int, rate: float):
         self._network = nn.Sequential(
