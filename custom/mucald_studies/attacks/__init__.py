@@ -1,6 +1,6 @@
 """Attacks on what really crossed the wire, each with what its attacker may know (docs/attacks.md).
 
-They work on a recorded run. An attack is one small file with a class of :class:`Attack`, and one entry below.
+They work on a recorded run. An attack is one small function, see :class:`.Attack`, and one entry below.
 """
 
 from mucald.config.schema import closest
@@ -18,32 +18,32 @@ from mucald_studies.attacks import (
 )
 from mucald_studies.attacks.harness.base import Attack
 
-_ATTACKS: tuple[type[Attack], ...] = (
-    decoder.KnownFrontEnd,
-    decoder.LeakedPairs,
-    substitute.SubstituteFrontEnd,
-    decoder.ServersDenoiser,
-    averaging.LastEpoch,
-    averaging.SecondHalf,
-    averaging.AllEpochs,
-    differencing.LatentChange,
-    differencing.RepeatedNoise,
-    differencing.Difference,
-    oracle.Oracle,
-    mask_inference.FromFeatures,
-    mask_inference.FromAverageFeatures,
-    mask_inference.FromGradient,
-    mask_inference.FromAverageGradient,
-    membership.FromLatents,
-    membership.FromLoss,
-    membership.Likelihood,
-    domain.Release,
-    domain.Denoised,
-    domain.Features,
-    hijack.Hijack,
+_ATTACKS = (
+    decoder.known_front_end,
+    decoder.leaked_pairs,
+    substitute.substitute_front_end,
+    decoder.servers_denoiser,
+    averaging.last_epoch,
+    averaging.second_half,
+    averaging.all_epochs,
+    differencing.latent_change,
+    differencing.repeated_noise,
+    differencing.difference,
+    oracle.oracle,
+    mask_inference.from_features,
+    mask_inference.from_average_features,
+    mask_inference.from_gradient,
+    mask_inference.from_average_gradient,
+    membership.from_latents,
+    membership.from_loss,
+    membership.likelihood,
+    domain.release,
+    domain.denoised,
+    domain.features,
+    hijack.hijack,
 )
 
-ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}
+ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _ATTACKS}
 
 
 def choose_attacks(names: list[str]) -> list[Attack]:
@@ -59,5 +59,5 @@ def choose_attacks(names: list[str]) -> list[Attack]:
             families = list(dict.fromkeys(key.split(".")[0] for key in ATTACKS))
             hint = closest(name, [*ATTACKS, *families])
             raise AttackError(f"unknown attack '{name}'{hint} (known: all, {', '.join(ATTACKS)})")
-        chosen |= {key: ATTACKS[key]() for key in matching}
+        chosen |= {key: ATTACKS[key] for key in matching}
     return list(chosen.values())

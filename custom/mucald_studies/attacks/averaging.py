@@ -5,54 +5,28 @@ front end at rest k releases have k times the signal-to-noise ratio of one. All 
 where an image is released once they are one and the same.
 """
 
-from typing import ClassVar
-
 from mucald_studies.attacks.decoder import picture, train_on_auxiliary
-from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
+from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures, attack
 from mucald_studies.attacks.harness.view import View
 
 
-class _Averaging(Attack):
-    """A decoder for averages, by whoever knows the front end as it is at the end.
+def _averaging(name: str, share: float) -> Attack:
+    """Return a decoder for averages over a last part of the epochs, by who knows the front end at the end."""
 
-    Class attributes:
-        share: over which last part of the epochs; 0 for the last one alone.
-    """
-
-    knowledge = frozenset({Knowledge.FRONT_END, Knowledge.AUXILIARY})
-    share: ClassVar[float]
-
-    @property
-    def draws(self) -> str:
-        """The family's name."""
-        return "averaging"
-
-    def run(self, view: View) -> Pictures:
-        """Reconstruct the training images."""
+    @attack(name, Knowledge.FRONT_END, Knowledge.AUXILIARY, draws="averaging")
+    def averaging(view: View) -> Pictures:
         sent = view.released("train")
         epochs, rows = sent.epochs.unique(), sent.rows.unique()
-        count = max(1, round(self.share * len(epochs)))
+        count = max(1, round(share * len(epochs)))
         network, curve = train_on_auxiliary(view, lambda x, key: view.noised(x, *key, releases=count))
         averages = sent.within(epochs[-count:]).averaged(rows)
         return Pictures(picture(network, averages), "train", rows, curve)
 
-
-class LastEpoch(_Averaging):
-    """The last epoch's release alone, to compare with."""
-
-    name = "averaging.last"
-    share = 0.0
+    return averaging
 
 
-class SecondHalf(_Averaging):
-    """The second half of all epochs, in which the front end moves less."""
-
-    name = "averaging.half"
-    share = 0.5
-
-
-class AllEpochs(_Averaging):
-    """All releases of the run."""
-
-    name = "averaging.all"
-    share = 1.0
+last_epoch = _averaging("averaging.last", 0.0)
+"""The last epoch's release alone, to compare with."""
+second_half = _averaging("averaging.half", 0.5)
+"""The second half of all epochs, in which the front end moves less."""
+all_epochs = _averaging("averaging.all", 1.0)

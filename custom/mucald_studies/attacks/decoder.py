@@ -12,7 +12,7 @@ from torch.nn.functional import mse_loss
 
 from mucald import randomness
 from mucald.errors import AttackError
-from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
+from mucald_studies.attacks.harness.base import Knowledge, Pictures, attack
 from mucald_studies.attacks.harness.fitting import Curve, fit
 from mucald_studies.attacks.harness.networks import PictureDecoder
 from mucald_studies.attacks.harness.traffic import Sent
@@ -65,43 +65,28 @@ def picture(network: nn.Module, inputs: Tensor) -> Tensor:
     return torch.cat([network(part).sigmoid() for part in inputs.split(32)])
 
 
-class KnownFrontEnd(Attack):
-    """The attacker has the site's trained front end, and makes as many pairs as it has auxiliary images.
+@attack("decoder.front_end", Knowledge.FRONT_END, Knowledge.AUXILIARY)
+def known_front_end(view: View) -> Pictures:
+    """Reconstruct the test images, given the front end and with it as many pairs as auxiliary images.
 
     The strongest decoder: an insider, or a server that has learnt the front end otherwise.
     """
-
-    name = "decoder.front_end"
-    knowledge = frozenset({Knowledge.FRONT_END, Knowledge.AUXILIARY})
-
-    def run(self, view: View) -> Pictures:
-        """Reconstruct the test images."""
-        network, curve = train_on_auxiliary(view, lambda x, key: view.noised(x, *key))
-        sent = view.released("test")
-        return Pictures(picture(network, sent.values), "test", sent.rows, curve)
+    network, curve = train_on_auxiliary(view, lambda x, key: view.noised(x, *key))
+    sent = view.released("test")
+    return Pictures(picture(network, sent.values), "test", sent.rows, curve)
 
 
-class ServersDenoiser(Attack):
-    """The same attacker looks at x̂1 instead of x_t: does the server's CRDM-1 help to see more?"""
-
-    name = "denoiser"
-    knowledge = frozenset({Knowledge.FRONT_END, Knowledge.AUXILIARY})
-
-    def run(self, view: View) -> Pictures:
-        """Reconstruct the test images."""
-        if not view.has_denoiser:
-            raise AttackError("the server denoises nothing in this job; attack with 'decoder' instead")
-        network, curve = train_on_auxiliary(view, lambda x, key: view.denoised(view.noised(x, *key)))
-        sent = view.released("test")
-        return Pictures(picture(network, view.denoised(sent.values)), "test", sent.rows, curve)
+@attack("denoiser", Knowledge.FRONT_END, Knowledge.AUXILIARY)
+def servers_denoiser(view: View) -> Pictures:
+    """Do the same looking at x̂1 instead of x_t: does the server's CRDM-1 help to see more?"""
+    if not view.has_denoiser:
+        raise AttackError("the server denoises nothing in this job; attack with 'decoder' instead")
+    network, curve = train_on_auxiliary(view, lambda x, key: view.denoised(view.noised(x, *key)))
+    sent = view.released("test")
+    return Pictures(picture(network, view.denoised(sent.values)), "test", sent.rows, curve)
 
 
-class LeakedPairs(Attack):
-    """Some training images have leaked, and the server recognises what crossed for them."""
-
-    name = "decoder.pairs"
-    knowledge = frozenset({Knowledge.PAIRS})
-
-    def run(self, view: View) -> Pictures:
-        """Reconstruct the other training images from their last releases."""
-        return train_on_leaked(view, view.released("train", LEAK_ROUNDS))
+@attack("decoder.pairs", Knowledge.PAIRS)
+def leaked_pairs(view: View) -> Pictures:
+    """Reconstruct training images from their last releases, where others have leaked."""
+    return train_on_leaked(view, view.released("train", LEAK_ROUNDS))

@@ -8,54 +8,40 @@ from torch import Tensor
 
 from mucald.errors import AttackError
 from mucald_studies.attacks.decoder import LEAK_ROUNDS, train_on_leaked
-from mucald_studies.attacks.harness.base import Attack, Knowledge, Latents, Pictures
+from mucald_studies.attacks.harness.base import Knowledge, Latents, Pictures, attack
 from mucald_studies.attacks.harness.traffic import Sent
 from mucald_studies.attacks.harness.view import View
 
 _SMALLEST = 1e-12
 
 
-class LatentChange(Attack):
-    """Recovers how each training sample's clean latent moved from its first release to its second."""
-
-    name = "differencing.change"
-
-    def run(self, view: View) -> Latents:
-        """Scale the differences back."""
-        first, second, *_ = _repeated(view).by_epoch()
-        return Latents(_weight(view, second - first) * (second - first), changes=True)
+@attack("differencing.change")
+def latent_change(view: View) -> Latents:
+    """Recover how each training sample's clean latent moved from its first release to its second."""
+    first, second, *_ = _repeated(view).by_epoch()
+    return Latents(_weight(view, second - first) * (second - first), changes=True)
 
 
-class RepeatedNoise(Attack):
-    """The same, had both releases of a sample the same noise ε = ε': no job can ask for it, and here is why.
+@attack("differencing.repeated_noise", Knowledge.COUNTERFACTUAL)
+def repeated_noise(view: View) -> Latents:
+    """Do the same as if both releases of a sample had the same noise ε = ε'. No job can ask for it: see why.
 
     A site that draws a sample's noise once and repeats it, so that nothing averages out, shows in the
     difference how the latent moved, free of noise.
     """
-
-    name = "differencing.repeated_noise"
-    knowledge = frozenset({Knowledge.COUNTERFACTUAL})
-
-    def run(self, view: View) -> Latents:
-        """Subtract what would have crossed."""
-        _repeated(view)
-        first, second = view.with_repeated_noise()
-        return Latents((second - first) / _signal(view), changes=True)
+    _repeated(view)
+    first, second = view.with_repeated_noise()
+    return Latents((second - first) / _signal(view), changes=True)
 
 
-class Difference(Attack):
-    """A decoder for the difference of a sample's late releases and its first one, taught by leaked images."""
-
-    name = "differencing.pictures"
-    knowledge = frozenset({Knowledge.PAIRS})
-
-    def run(self, view: View) -> Pictures:
-        """Reconstruct the other training images."""
-        sent = _repeated(view)
-        first = sent.by_epoch()[0]
-        late = view.released("train", LEAK_ROUNDS).within(sent.epochs.unique()[1:])
-        moved = late.values - first[torch.searchsorted(sent.rows.unique(), late.rows)]
-        return train_on_leaked(view, Sent(moved * _weight(view, moved), late.rows, late.epochs))
+@attack("differencing.pictures", Knowledge.PAIRS)
+def difference(view: View) -> Pictures:
+    """Decode the difference of a sample's late releases and its first one, taught by leaked images."""
+    sent = _repeated(view)
+    first = sent.by_epoch()[0]
+    late = view.released("train", LEAK_ROUNDS).within(sent.epochs.unique()[1:])
+    moved = late.values - first[torch.searchsorted(sent.rows.unique(), late.rows)]
+    return train_on_leaked(view, Sent(moved * _weight(view, moved), late.rows, late.epochs))
 
 
 def _repeated(view: View) -> Sent:

@@ -4,7 +4,7 @@ The server knows its sites by their connections. This tells how different their 
 meant to hide; compare runs with and without it.
 """
 
-from typing import ClassVar
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from mucald import randomness
 from mucald.errors import AttackError
 from mucald.methods.split.wire.messages import Field
-from mucald_studies.attacks.harness.base import Attack, Hits, Knowledge
+from mucald_studies.attacks.harness.base import Attack, Hits, Knowledge, attack
 from mucald_studies.attacks.harness.fitting import Curve, fit
 from mucald_studies.attacks.harness.networks import PooledProbe
 from mucald_studies.attacks.harness.view import View
@@ -21,62 +21,51 @@ from mucald_studies.attacks.harness.view import View
 HIDDEN = 32
 
 
-class _DomainInference(Attack):
-    """Probes trained on half of the training samples' maps of the last epoch, tested on the other half.
+def _domain_inference(name: str, maps_of: Callable[[View], Tensor]) -> Attack:
+    """Return probes trained on half of the training samples' maps of the last epoch, tested on the others.
 
-    Class attributes:
-        field: what they read.
+    ``maps_of`` returns a site's maps (N, L, h, w), in the order of the samples.
     """
 
-    knowledge = frozenset({Knowledge.SITES})
-    field: ClassVar[Field]
-
-    def maps(self, view: View) -> Tensor:
-        """Return a site's maps (N, L, h, w), in the order of the samples."""
-        return view.training(self.field, 1).by_epoch()[-1]
-
-    def run(self, view: View) -> Hits:
-        """Assign the maps to their sites."""
+    @attack(name, Knowledge.SITES)
+    def domain_inference(view: View) -> Hits:
         views = view.sites()
         if len(views) < 2:
             raise AttackError("domain inference sets sites side by side; this run has one")
-        per_site = [self.maps(other) for other in views.values()]
+        per_site = [maps_of(other) for other in views.values()]
         count = min(len(maps) for maps in per_site)
         labels = torch.arange(len(per_site)).repeat_interleave(count)
         maps = torch.cat([maps[:count] for maps in per_site])
         known = (torch.arange(count) < count // 2).repeat(len(per_site))
         hits = {}
-        for name, hidden in (("linear", 0), ("mlp", HIDDEN)):
+        for kind, hidden in (("linear", 0), ("mlp", HIDDEN)):
             predicted, curve = _probe(view, (maps, labels, known), hidden)
-            hits[name] = predicted == labels[~known]
+            hits[kind] = predicted == labels[~known]
         return Hits(hits, 1 / len(per_site), curve)
 
-
-class Release(_DomainInference):
-    """Reads the released latents x_t."""
-
-    name = "domain.release"
-    field = Field.LATENT
+    return domain_inference
 
 
-class Denoised(_DomainInference):
-    """Reads x̂1, what the server's first denoiser makes of them."""
-
-    name = "domain.denoised"
-    field = Field.LATENT
-
-    def maps(self, view: View) -> Tensor:
-        """Return x̂1."""
-        if not view.has_denoiser:
-            raise AttackError("the server denoises nothing in this job; there is no x̂1")
-        return view.denoised(super().maps(view))
+def _released(view: View) -> Tensor:
+    """Return the released latents x_t."""
+    return view.training(Field.LATENT, 1).by_epoch()[-1]
 
 
-class Features(_DomainInference):
-    """Reads x̂₂, what the server sends back."""
+def _denoised(view: View) -> Tensor:
+    """Return x̂1, what the server's first denoiser makes of them."""
+    if not view.has_denoiser:
+        raise AttackError("the server denoises nothing in this job; there is no x̂1")
+    return view.denoised(_released(view))
 
-    name = "domain.features"
-    field = Field.FEATURES
+
+def _features(view: View) -> Tensor:
+    """Return x̂₂, what the server sends back."""
+    return view.training(Field.FEATURES, 1).by_epoch()[-1]
+
+
+release = _domain_inference("domain.release", _released)
+denoised = _domain_inference("domain.denoised", _denoised)
+features = _domain_inference("domain.features", _features)
 
 
 def _probe(view: View, samples: tuple[Tensor, Tensor, Tensor], hidden: int) -> tuple[Tensor, Curve]:

@@ -17,7 +17,7 @@ from mucald import optimisers, randomness
 from mucald.methods.split.wire.messages import Field, Kind, Message, Phase, decode, payload_types
 from mucald.nets import backbone_of
 from mucald_studies.attacks.decoder import picture
-from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
+from mucald_studies.attacks.harness.base import Knowledge, Pictures, attack
 from mucald_studies.attacks.harness.networks import Critic, PictureDecoder
 from mucald_studies.attacks.harness.traffic import sample_order
 from mucald_studies.attacks.harness.view import View
@@ -29,37 +29,32 @@ GAIN = 1e3
 _TRAINING = (Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.RELEASE)
 
 
-class Hijack(Attack):
-    """An active server takes a site over from its first step on, in place of the recorded run.
+@attack("hijack", Knowledge.CONTROL, Knowledge.AUXILIARY)
+def hijack(view: View) -> Pictures:
+    """Take a site over from its first step on, and reconstruct its images from its last epoch's releases.
 
-    It asks for as many rounds as its budget of steps fills: no site counts them. The site is the real one,
-    with its release, its clipping of gradients and its optimiser. A site that releases every image once has
-    frozen its front end before the server's first word, so the same attack has nothing to pull at; it is made
-    all the same, to show it.
+    The server asks for as many rounds as its budget of steps fills: no site counts them. The site is the real
+    one, with its release, its clipping of gradients and its optimiser. A site that releases every image once
+    has frozen its front end before the server's first word, so the same attack has nothing to pull at; it is
+    made all the same, to show it.
     """
-
-    name = "hijack"
-    knowledge = frozenset({Knowledge.CONTROL, Knowledge.AUXILIARY})
-
-    def run(self, view: View) -> Pictures:
-        """Train the site and reconstruct the training images from its last epoch's releases."""
-        with TemporaryDirectory() as folder:
-            site = view.driven(Path(folder))
-            server = _MaliciousServer(view)
-            training = view.config.training
-            steps = training.local_epochs * ceil(site.n_train / training.batch_size)
-            rounds = max(1, view.budget.max_steps // steps)
-            for number in range(rounds):
-                server.begin_round()
-                site.train(server.answer, number)
-        latents = torch.cat(server.released)
-        if server.once:
-            rows = torch.arange(len(latents))
-        else:
-            rows, epochs = sample_order(view.config, view.site, rounds - 1, len(latents))
-            last = epochs == epochs.max()
-            latents, rows = latents[last], rows[last]
-        return Pictures(picture(server.decoder.eval(), latents), "train", rows, server.curve())
+    with TemporaryDirectory() as folder:
+        site = view.driven(Path(folder))
+        server = _MaliciousServer(view)
+        training = view.config.training
+        steps = training.local_epochs * ceil(site.n_train / training.batch_size)
+        rounds = max(1, view.budget.max_steps // steps)
+        for number in range(rounds):
+            server.begin_round()
+            site.train(server.answer, number)
+    latents = torch.cat(server.released)
+    if server.once:
+        rows = torch.arange(len(latents))
+    else:
+        rows, epochs = sample_order(view.config, view.site, rounds - 1, len(latents))
+        last = epochs == epochs.max()
+        latents, rows = latents[last], rows[last]
+    return Pictures(picture(server.decoder.eval(), latents), "train", rows, tuple(server.losses))
 
 
 class _MaliciousServer:
@@ -79,7 +74,8 @@ class _MaliciousServer:
         pilot = [*self._pilot.parameters(), *self.decoder.parameters()]
         self._pilot_optimiser = optimisers.Adam(pilot, lr=RATE)
         self._step = 0
-        self._losses: list[tuple[int, float]] = []
+        # (step, the pilot's own reconstruction error)
+        self.losses: list[tuple[int, float]] = []
         self.released: list[Tensor] = []
         self._current = torch.empty(0)
 
@@ -87,10 +83,6 @@ class _MaliciousServer:
         """Forget the last round's releases, unless there are no others."""
         if not self.once:
             self.released.clear()
-
-    def curve(self) -> tuple[tuple[int, float], ...]:
-        """Return (step, the pilot's own reconstruction error)."""
-        return tuple(self._losses)
 
     def answer(self, request: bytes) -> bytes:
         """Answer one message."""
@@ -127,7 +119,7 @@ class _MaliciousServer:
             loss.backward()
             self._pilot_optimiser.step()
         if self._step % self._view.budget.interval == 0:
-            self._losses.append((self._step, loss.item()))
+            self.losses.append((self._step, loss.item()))
         self._critic.learn(made.detach(), latent)
         x = latent.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(self._critic.doubt(x), x)

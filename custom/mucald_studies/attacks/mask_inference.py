@@ -6,7 +6,6 @@ new in every epoch, so the average over the epochs, aligned by sample, has less 
 """
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from mucald import randomness
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.methods.split.wire.messages import Field
 from mucald.metrics.segmentation import image_scores, mean_dice
-from mucald_studies.attacks.harness.base import Attack, Knowledge, Masks
+from mucald_studies.attacks.harness.base import Attack, Knowledge, Masks, attack
 from mucald_studies.attacks.harness.fitting import fit
 from mucald_studies.attacks.harness.networks import PixelProbe, PriorProbe
 from mucald_studies.attacks.harness.traffic import Sent
@@ -37,116 +36,107 @@ Key = tuple[int | str, ...]
 Drawn = Callable[[Tensor, Key], Tensor]
 """Maps (B, L, h, w) to learn from, of the samples with numbers (B,); the key names what is drawn for them."""
 
+ProbeOf = Callable[[int, Tensor, int, int], nn.Module]
+"""Makes a probe for maps of so many channels, given masks, their number of classes, and a width."""
 
-class _MaskInference(Attack):
-    """A probe trained on the training images that leaked with their masks.
 
-    Class attributes:
-        field: what it reads.
+def _infer(view: View, sent: Sent, probe_of: ProbeOf, drawn: Drawn | None = None) -> Masks:
+    """Infer the masks of training images with a probe trained on those that leaked with their masks.
+
+    Args:
+        view: the attacker's.
+        sent: what the probe reads.
+        probe_of: makes an untrained probe by who knows some masks (N, S, S).
+        drawn: draws maps to learn from anew in every step; None for the maps as they are.
     """
+    rows, leaked, rest = view.leaked()
+    inputs, places = sent.paired(rows)
+    samples, masks = rows[places], leaked.masks[places]
+    held = max(1, int(HELD_OUT * len(inputs)))
+    known, n_classes = len(inputs) - held, view.task.n_classes
+    with randomness.seeded_initialisation(*view.key("probe")):
+        probe = probe_of(inputs.shape[1], masks[:known], n_classes, view.budget.width)
 
-    knowledge = frozenset({Knowledge.PAIRS})
-    field: ClassVar[Field]
+    # Cross-entropy alone would call everything background where little is known.
+    criterion = SegmentationLoss(n_classes, 1.0)
 
-    def maps(self, view: View) -> Sent:
-        """Return what the probe reads: each map of the last rounds."""
-        sent = view.training(self.field, LEAK_ROUNDS)
-        return Sent(normalised(sent.values), sent.rows, sent.epochs)
+    def loss(step: int) -> Tensor:
+        draws = randomness.generator(*view.key("batch", step))
+        chosen = draws.integers(known, size=min(view.budget.batch, known))
+        if drawn is None:
+            return criterion(probe(inputs[chosen]), masks[chosen])
+        maps = drawn(samples[chosen], view.key("drawn", step))
+        flipped = [axis for axis in (-2, -1) if draws.random() < FLIPPED]
+        return criterion(probe(maps.flip(flipped)), masks[chosen].flip(flipped))
 
-    def drawn(self, view: View) -> Drawn | None:
-        """Return what draws maps to learn from anew in every step; None for the maps as they are."""
-
-    def probe(self, channels: int, masks: Tensor, n_classes: int, width: int) -> nn.Module:
-        """Return an untrained probe for maps of ``channels``, by who knows some masks (N, S, S)."""
-        return PixelProbe(channels, masks.shape[-1], n_classes, width)
-
-    def run(self, view: View) -> Masks:
-        """Infer the masks of the other training images."""
-        rows, leaked, rest = view.leaked()
-        sent, drawn = self.maps(view), self.drawn(view)
-        inputs, places = sent.paired(rows)
-        samples, masks = rows[places], leaked.masks[places]
-        held = max(1, int(HELD_OUT * len(inputs)))
-        known, n_classes = len(inputs) - held, view.task.n_classes
-        with randomness.seeded_initialisation(*view.key("probe")):
-            probe = self.probe(inputs.shape[1], masks[:known], n_classes, view.budget.width)
-
-        # Cross-entropy alone would call everything background where little is known.
-        criterion = SegmentationLoss(n_classes, 1.0)
-
-        def loss(step: int) -> Tensor:
-            draws = randomness.generator(*view.key("batch", step))
-            chosen = draws.integers(known, size=min(view.budget.batch, known))
-            if drawn is None:
-                return criterion(probe(inputs[chosen]), masks[chosen])
-            maps = drawn(samples[chosen], view.key("drawn", step))
-            flipped = [axis for axis in (-2, -1) if draws.random() < FLIPPED]
-            return criterion(probe(maps.flip(flipped)), masks[chosen].flip(flipped))
-
-        curve = fit(probe, loss, lambda: criterion(probe(inputs[-held:]), masks[-held:]), view.budget)
-        with torch.no_grad():
-            logits = torch.stack([probe(sent.values[sent.rows == row]).mean(dim=0) for row in rest])
-            threshold = best_threshold(probe(inputs[-held:]), masks[-held:])
-        blind = blind_guess(leaked.masks, n_classes)
-        return Masks(labelled(logits, threshold), blind, rest, curve)
+    curve = fit(probe, loss, lambda: criterion(probe(inputs[-held:]), masks[-held:]), view.budget)
+    with torch.no_grad():
+        logits = torch.stack([probe(sent.values[sent.rows == row]).mean(dim=0) for row in rest])
+        threshold = best_threshold(probe(inputs[-held:]), masks[-held:])
+    return Masks(labelled(logits, threshold), blind_guess(leaked.masks, n_classes), rest, curve)
 
 
-class FromFeatures(_MaskInference):
-    """Reads x̂₂, which the server itself computed and sent down."""
+def _from_single(name: str, field: Field) -> Attack:
+    """Return an attack that reads each map of the last rounds."""
 
-    name = "mask_inference.features"
-    field = Field.FEATURES
+    @attack(name, Knowledge.PAIRS)
+    def from_single(view: View) -> Masks:
+        sent = view.training(field, LEAK_ROUNDS)
+        return _infer(view, Sent(normalised(sent.values), sent.rows, sent.epochs), _pixel_probe)
 
-
-class FromGradient(_MaskInference):
-    """Reads ∂L/∂x̂₂, which the site sends up."""
-
-    name = "mask_inference.gradient"
-    field = Field.FEATURE_GRADIENT
+    return from_single
 
 
-class _FromAverage(_MaskInference):
-    """Reads each sample's average over all epochs.
+def _from_average(name: str, field: Field) -> Attack:
+    """Return an attack that reads each sample's average over all epochs.
 
     Early gradients are larger, and late ones those of the networks at rest. So there are two averages, one
     over each half of the epochs, and the probe learns how to weigh them. It learns from averages over a drawn
     share of the epochs, whose noise is another in every step, and from mirrored ones.
     """
 
-    def maps(self, view: View) -> Sent:
-        """Return the averages (N, 2·L, h, w) of all training samples."""
-        sent = view.training(self.field)
-        stack, rows = torch.stack(sent.by_epoch(), dim=1), sent.rows.unique()
-        return Sent(_halves(stack, torch.ones(stack.shape[:2])), rows, torch.zeros_like(rows))
+    @attack(name, Knowledge.PAIRS)
+    def from_average(view: View) -> Masks:
+        return _infer(view, averages(view, field), _prior_probe, sub_averages(view, field))
 
-    def drawn(self, view: View) -> Drawn:
-        """Return what averages over a drawn share of each sample's epochs."""
-        stack = torch.stack(view.training(self.field).by_epoch(), dim=1)
-
-        def draw(samples: Tensor, key: Key) -> Tensor:
-            uniform = randomness.generator(*key).random((len(samples), stack.shape[1]))
-            return _halves(stack[samples], torch.from_numpy(uniform < DRAWN).float())
-
-        return draw
-
-    def probe(self, channels: int, masks: Tensor, n_classes: int, width: int) -> nn.Module:
-        """Return a probe that begins with the shares of the classes among the known masks."""
-        shares = one_hot(masks, n_classes).float().mean(dim=0).movedim(-1, 0).clamp(min=LEAST_SHARE)
-        return PriorProbe(channels, (shares / shares.sum(dim=0)).log(), width)
+    return from_average
 
 
-class FromAverageFeatures(_FromAverage):
-    """Averages x̂₂."""
+from_features = _from_single("mask_inference.features", Field.FEATURES)
+"""Reads x̂₂, which the server itself computed and sent down."""
+from_gradient = _from_single("mask_inference.gradient", Field.FEATURE_GRADIENT)
+"""Reads ∂L/∂x̂₂, which the site sends up."""
+from_average_features = _from_average("mask_inference.features_average", Field.FEATURES)
+from_average_gradient = _from_average("mask_inference.gradient_average", Field.FEATURE_GRADIENT)
+"""Averages ∂L/∂x̂₂ as it was sent: clipped and noised alike, its noise is as large in every epoch."""
 
-    name = "mask_inference.features_average"
-    field = Field.FEATURES
+
+def averages(view: View, field: Field) -> Sent:
+    """Return the averages (N, 2·L, h, w) of all training samples over each half of the epochs."""
+    sent = view.training(field)
+    stack, rows = torch.stack(sent.by_epoch(), dim=1), sent.rows.unique()
+    return Sent(_halves(stack, torch.ones(stack.shape[:2])), rows, torch.zeros_like(rows))
 
 
-class FromAverageGradient(_FromAverage):
-    """Averages ∂L/∂x̂₂ as it was sent: clipped and noised alike, its noise is as large in every epoch."""
+def sub_averages(view: View, field: Field) -> Drawn:
+    """Return what averages over a drawn share of each sample's epochs."""
+    stack = torch.stack(view.training(field).by_epoch(), dim=1)
 
-    name = "mask_inference.gradient_average"
-    field = Field.FEATURE_GRADIENT
+    def draw(samples: Tensor, key: Key) -> Tensor:
+        uniform = randomness.generator(*key).random((len(samples), stack.shape[1]))
+        return _halves(stack[samples], torch.from_numpy(uniform < DRAWN).float())
+
+    return draw
+
+
+def _pixel_probe(channels: int, masks: Tensor, n_classes: int, width: int) -> nn.Module:
+    return PixelProbe(channels, masks.shape[-1], n_classes, width)
+
+
+def _prior_probe(channels: int, masks: Tensor, n_classes: int, width: int) -> nn.Module:
+    """Return a probe that begins with the shares of the classes among the known masks."""
+    shares = one_hot(masks, n_classes).float().mean(dim=0).movedim(-1, 0).clamp(min=LEAST_SHARE)
+    return PriorProbe(channels, (shares / shares.sum(dim=0)).log(), width)
 
 
 def _halves(stack: Tensor, weights: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, normalize
 from mucald import optimisers, randomness
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.nets import backbone_of
-from mucald_studies.attacks.harness.base import Attack, Knowledge, MemberScores
+from mucald_studies.attacks.harness.base import Knowledge, MemberScores, attack
 from mucald_studies.attacks.harness.subject import Images
 from mucald_studies.attacks.harness.view import View
 
@@ -18,71 +18,53 @@ REFERENCES = 4
 _SMALLEST = 1e-6
 
 
-class FromLatents(Attack):
-    """A matched filter: does the candidate's own latent show up among those that crossed in training?
+@attack("membership.latents", Knowledge.CANDIDATES, Knowledge.FRONT_END, Knowledge.AUXILIARY)
+def from_latents(view: View) -> MemberScores:
+    """Match: does the candidate's own latent show up among those that crossed in training?
 
     The candidates' clean latents are correlated with every training sample's average release; the threshold
     is calibrated on auxiliary images.
     """
+    sent = view.released("train")
+    epochs = sent.epochs.unique()
+    averages = sent.within(epochs[len(epochs) // 2 :]).averaged(sent.rows.unique())
+    known = view.front_end(view.auxiliary().images)
+    mean = known.mean(dim=0)
+    crossed = normalize((averages - averages.mean(dim=0)).flatten(1))
 
-    name = "membership.latents"
-    knowledge = frozenset({Knowledge.CANDIDATES, Knowledge.FRONT_END, Knowledge.AUXILIARY})
+    def score(latents: Tensor) -> Tensor:
+        return (normalize((latents - mean).flatten(1)) @ crossed.T).amax(dim=1)
 
-    def run(self, view: View) -> MemberScores:
-        """Score every candidate."""
-        sent = view.released("train")
-        epochs = sent.epochs.unique()
-        averages = sent.within(epochs[len(epochs) // 2 :]).averaged(sent.rows.unique())
-        known = view.front_end(view.auxiliary().images)
-        mean = known.mean(dim=0)
-        crossed = normalize((averages - averages.mean(dim=0)).flatten(1))
-
-        def score(latents: Tensor) -> Tensor:
-            return (normalize((latents - mean).flatten(1)) @ crossed.T).amax(dim=1)
-
-        threshold = torch.quantile(score(known), 1 - CALIBRATION_RATE)
-        return MemberScores(score(view.front_end(view.candidates().images)), float(threshold))
+    threshold = torch.quantile(score(known), 1 - CALIBRATION_RATE)
+    return MemberScores(score(view.front_end(view.candidates().images)), float(threshold))
 
 
-class FromLoss(Attack):
-    """The model's loss on a candidate and its mask: lower where it was trained on (Yeom et al., CSF 2018)."""
-
-    name = "membership.loss"
-    knowledge = frozenset({Knowledge.CANDIDATES, Knowledge.OUTPUTS, Knowledge.AUXILIARY})
-
-    def run(self, view: View) -> MemberScores:
-        """Score every candidate by its negative loss."""
-        candidates, known = view.candidates(), view.auxiliary()
-        calibration = -per_image_loss(view.outputs(known.images), known.masks)
-        threshold = torch.quantile(calibration, 1 - CALIBRATION_RATE)
-        return MemberScores(
-            -per_image_loss(view.outputs(candidates.images), candidates.masks), float(threshold)
-        )
+@attack("membership.loss", Knowledge.CANDIDATES, Knowledge.OUTPUTS, Knowledge.AUXILIARY)
+def from_loss(view: View) -> MemberScores:
+    """Score by the model's negative loss, higher where it was trained on (Yeom et al., CSF 2018)."""
+    pair = view.candidates(), view.auxiliary()
+    scores, known = (-per_image_loss(view.outputs(each.images), each.masks) for each in pair)
+    return MemberScores(scores, float(torch.quantile(known, 1 - CALIBRATION_RATE)))
 
 
-class Likelihood(Attack):
-    """The same loss, set against that of models that cannot have seen the candidate.
+@attack("membership.lira", Knowledge.CANDIDATES, Knowledge.OUTPUTS, Knowledge.AUXILIARY)
+def likelihood(view: View) -> MemberScores:
+    """Set the same loss against that of models that cannot have seen the candidate.
 
     LiRA (Carlini et al., S&P 2022) in its offline form with few references: a one-sided Gaussian test of the
     logit-scaled confidence. The references are networks of the job's architecture in one piece, each trained
     on a drawn half of the attacker's images, or on as many as the site trained on if that is fewer.
     """
-
-    name = "membership.lira"
-    knowledge = frozenset({Knowledge.CANDIDATES, Knowledge.OUTPUTS, Knowledge.AUXILIARY})
-
-    def run(self, view: View) -> MemberScores:
-        """Score every candidate by the test's statistic."""
-        candidates, known = view.candidates(), view.auxiliary()
-        target = _confidence(view.outputs(candidates.images), candidates.masks)
-        references = []
-        for number in range(REFERENCES):
-            model = train_reference(view, known, number)
-            references.append(_confidence(_predict(model, candidates.images), candidates.masks))
-        out = torch.stack(references)
-        # With few references one variance for all candidates is steadier than one for each (ibid., §VI-C).
-        deviation = (out - out.mean(dim=0)).square().mean().sqrt().clamp(min=_SMALLEST)
-        return MemberScores((target - out.mean(dim=0)) / deviation)
+    candidates, known = view.candidates(), view.auxiliary()
+    target = _confidence(view.outputs(candidates.images), candidates.masks)
+    references = []
+    for number in range(REFERENCES):
+        model = train_reference(view, known, number)
+        references.append(_confidence(_predict(model, candidates.images), candidates.masks))
+    out = torch.stack(references)
+    # With few references one variance for all candidates is steadier than one for each (ibid., §VI-C).
+    deviation = (out - out.mean(dim=0)).square().mean().sqrt().clamp(min=_SMALLEST)
+    return MemberScores((target - out.mean(dim=0)) / deviation)
 
 
 def per_image_loss(logits: Tensor, masks: Tensor) -> Tensor:

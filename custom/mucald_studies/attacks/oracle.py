@@ -7,22 +7,18 @@ is known of a standardised latent without looking at images is the linear estima
 import torch
 
 from mucald.methods.split.wire.messages import Field
-from mucald_studies.attacks.harness.base import Attack, Latents
+from mucald_studies.attacks.harness.base import Latents, attack
 from mucald_studies.attacks.harness.view import View
 
 
-class Oracle(Attack):
-    """Solves for the clean latents of the first round's training releases."""
-
-    name = "oracle"
-
-    def run(self, view: View) -> Latents:
-        """Recover the latents with the noise, if it crossed, and without it otherwise."""
-        released = view.first_round(Field.LATENT)
-        if not view.config.release.noised:
-            return Latents(released)
-        level = torch.full((len(released),), view.release_level, dtype=torch.int64)
-        signal, spread = view.schedule.scales(level, released)
-        if view.config.crdm.supervision == "epsilon" and view.config.crdm.denoiser:
-            return Latents((released - spread * view.first_round(Field.NOISE)) / signal)
-        return Latents(signal * released)
+@attack("oracle")
+def oracle(view: View) -> Latents:
+    """Solve for the clean latents of the first round's training releases, with the noise if it crossed."""
+    released = view.first_round(Field.LATENT)
+    if not view.config.release.noised:
+        return Latents(released)
+    level = torch.full((len(released),), view.release_level, dtype=torch.int64)
+    signal, spread = view.schedule.scales(level, released)
+    if view.config.crdm.supervision == "epsilon" and view.config.crdm.denoiser:
+        return Latents((released - spread * view.first_round(Field.NOISE)) / signal)
+    return Latents(signal * released)

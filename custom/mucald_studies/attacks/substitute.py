@@ -13,7 +13,7 @@ from torch.nn.functional import mse_loss
 from mucald import optimisers, randomness
 from mucald.nets import backbone_of
 from mucald_studies.attacks.decoder import picture, train_decoder
-from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
+from mucald_studies.attacks.harness.base import Knowledge, Pictures, attack
 from mucald_studies.attacks.harness.networks import Critic
 from mucald_studies.attacks.harness.view import View
 
@@ -23,22 +23,17 @@ RATE = 1e-3
 ROUNDS = 2
 
 
-class SubstituteFrontEnd(Attack):
-    """The attacker has images of the same kind, the architecture, and what crossed; nothing of the site."""
-
-    name = "decoder.auxiliary"
-    knowledge = frozenset({Knowledge.AUXILIARY})
-
-    def run(self, view: View) -> Pictures:
-        """Reconstruct the test images."""
-        images = view.auxiliary().images
-        sent = view.released("test")
-        recorded = torch.cat([view.released("train", ROUNDS).values, sent.values])
-        substitute = train_substitute(view, images, recorded)
-        with torch.no_grad():
-            latents = torch.cat([view.bounded(substitute(x)[0]) for x in images.split(32)])
-        network, curve = train_decoder(view, latents, images, lambda x, key: view.noised(x, *key))
-        return Pictures(picture(network, sent.values), "test", sent.rows, curve)
+@attack("decoder.auxiliary", Knowledge.AUXILIARY)
+def substitute_front_end(view: View) -> Pictures:
+    """Reconstruct the test images with images of the same kind, the architecture, and what crossed alone."""
+    images = view.auxiliary().images
+    sent = view.released("test")
+    recorded = torch.cat([view.released("train", ROUNDS).values, sent.values])
+    substitute = train_substitute(view, images, recorded)
+    with torch.no_grad():
+        latents = torch.cat([view.bounded(substitute(x)[0]) for x in images.split(32)])
+    network, curve = train_decoder(view, latents, images, lambda x, key: view.noised(x, *key))
+    return Pictures(picture(network, sent.values), "test", sent.rows, curve)
 
 
 def train_substitute(view: View, images: Tensor, recorded: Tensor) -> nn.Module:

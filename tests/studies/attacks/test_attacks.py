@@ -110,22 +110,9 @@ def test_what_a_job_does_not_have_cannot_be_attacked(clean, tmp_path):
     ],
 )
 def test_an_attack_sees_no_more_than_its_knowledge_names(look, knowledge, noised):
-    class Curious(Attack):
-        name = "curious"
-        knowledge = frozenset(set(Knowledge) - {Knowledge(globals()["hidden"])})
-
-        def run(self, view):
-            look(view)
-
+    others = frozenset(set(Knowledge) - {Knowledge(knowledge)})
     with pytest.raises(AttackError, match=f"'curious' looks at '{knowledge}', which its knowledge"):
-        evaluation_of(noised).attack(Curious(), "north", LITTLE)
-
-
-@pytest.fixture(autouse=True)
-def _hidden(request):
-    """Tell the class above, whose body sees no arguments, what it must not know."""
-    callspec = getattr(request.node, "callspec", None)
-    globals()["hidden"] = callspec.params.get("knowledge") if callspec else None
+        evaluation_of(noised).attack(Attack("curious", others, look, "curious"), "north", LITTLE)
 
 
 def test_the_attackers_images_are_none_of_the_sites(noised):

@@ -13,7 +13,14 @@ from mucald_studies.attacks.harness import traffic
 from mucald_studies.attacks.harness.networks import PriorProbe
 from mucald_studies.attacks.harness.view import View
 from mucald_studies.attacks.hijack import _MaliciousServer
-from mucald_studies.attacks.mask_inference import _halves, best_threshold, labelled, normalised
+from mucald_studies.attacks.mask_inference import (
+    _halves,
+    averages,
+    best_threshold,
+    labelled,
+    normalised,
+    sub_averages,
+)
 from mucald_studies.recording import read_recording
 
 TWICE = [name for name in ATTACKS if name.startswith("differencing")]
@@ -22,7 +29,7 @@ TWICE = [name for name in ATTACKS if name.startswith("differencing")]
 def of_north(heard, name: str) -> View:
     """Return what an attack sees of the first site."""
     subjects = evaluation_of(heard)._subjects
-    return View(ATTACKS[name](), subjects["north"], subjects, LITTLE)
+    return View(ATTACKS[name], subjects["north"], subjects, LITTLE)
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name not in TWICE])
@@ -123,14 +130,13 @@ def test_a_difference_without_noise_is_the_change_itself(clean, tmp_path):
 
 
 def test_a_probe_learns_from_sub_averages_that_are_others_in_every_step(once):
-    chosen = ATTACKS["mask_inference.gradient_average"]()
-    view = of_north(once, chosen.name)
-    draw, samples = chosen.drawn(view), torch.tensor([2, 0, 2])
+    view = of_north(once, "mask_inference.gradient_average")
+    draw, samples = sub_averages(view, Field.FEATURE_GRADIENT), torch.tensor([2, 0, 2])
     first, again, other = (draw(samples, view.key("drawn", step)) for step in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.shape == (3, 8, 8, 8)
-    whole = chosen.maps(view).values[samples]
+    whole = averages(view, Field.FEATURE_GRADIENT).values[samples]
     stack = torch.stack(view.training(Field.FEATURE_GRADIENT).by_epoch(), dim=1)
     assert torch.equal(_halves(stack[samples], torch.ones(3, 4)), whole)
 
@@ -152,12 +158,11 @@ def test_a_probe_that_has_learnt_nothing_says_what_is_known_without_the_map():
     assert torch.allclose(probe(torch.randn(2, 3, 4, 4)), prior.expand(2, -1, -1, -1))
 
 
-@pytest.mark.parametrize("name", ["mask_inference.gradient_average", "mask_inference.features_average"])
-def test_an_average_holds_both_halves_of_all_epochs(name, once):
-    chosen = ATTACKS[name]()
-    view = of_north(once, name)
-    maps = chosen.maps(view)
-    sent = view.training(chosen.field)
+@pytest.mark.parametrize("field", [Field.FEATURE_GRADIENT, Field.FEATURES])
+def test_an_average_holds_both_halves_of_all_epochs(field, once):
+    view = of_north(once, "mask_inference.gradient_average")
+    maps = averages(view, field)
+    sent = view.training(field)
     assert maps.rows.tolist() == [0, 1, 2, 3]
     for row in range(4):
         own = sent.values[sent.rows == row]
@@ -168,7 +173,7 @@ def test_an_average_holds_both_halves_of_all_epochs(name, once):
 def test_an_average_over_one_epoch_is_that_epoch(tmp_path):
     heard = heard_run(tmp_path, ONCE, training={"rounds": 1})
     view = of_north(heard, "mask_inference.gradient_average")
-    maps = ATTACKS["mask_inference.gradient_average"]().maps(view).values
+    maps = averages(view, Field.FEATURE_GRADIENT).values
     single = normalised(view.training(Field.FEATURE_GRADIENT).by_epoch()[0])
     assert torch.allclose(maps, torch.cat([single, single], dim=1))
 
@@ -183,5 +188,5 @@ def test_averages_over_epochs_have_less_of_a_gradients_noise(tmp_path):
     sent = view.training(Field.FEATURE_GRADIENT)
     single = float(sent.values.std())
     assert single == pytest.approx(1e-6, rel=0.1)
-    averages = sent.averaged(sent.rows.unique())
-    assert float(averages.std()) == pytest.approx(single / 2, rel=0.1)
+    means = sent.averaged(sent.rows.unique())
+    assert float(means.std()) == pytest.approx(single / 2, rel=0.1)

@@ -1,9 +1,9 @@
 """What every attack has in common: its interface, what it may know, and what it hands in."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
@@ -89,26 +89,26 @@ class Hits:
 Finding = Pictures | Latents | Masks | MemberScores | Hits
 
 
-class Attack(ABC):
-    """An attack: a small class of its own, with an entry in ``ATTACKS``.
+@dataclass(frozen=True)
+class Attack:
+    """An attack: a function, with what it may know, made by :func:`attack`; it has an entry in ``ATTACKS``.
 
-    Class attributes:
+    Args:
         name: as the command line calls it; what stands before the dot is its family.
         knowledge: what it may know; anything else the view refuses.
+        run: attacks with all that the view shows, or raises :class:`AttackError` if there is nothing to
+            attack, or too little to attack with.
+        draws: name of its random draws; attacks that differ in what they read alone may share them.
     """
 
-    name: ClassVar[str]
-    knowledge: ClassVar[frozenset[Knowledge]] = frozenset()
+    name: str
+    knowledge: frozenset[Knowledge]
+    run: Callable[["View"], Finding]
+    draws: str
 
-    @property
-    def draws(self) -> str:
-        """Name of its random draws; attacks that differ in what they read alone may share them."""
-        return self.name
 
-    @abstractmethod
-    def run(self, view: "View") -> Finding:
-        """Attack with all that the view shows.
-
-        Raises:
-            AttackError: there is nothing to attack, or too little to attack with.
-        """
+def attack(
+    name: str, *knowledge: Knowledge, draws: str | None = None
+) -> Callable[[Callable[["View"], Finding]], Attack]:
+    """Return what makes an attack of a function; its draws have its own name by default."""
+    return lambda run: Attack(name, frozenset(knowledge), run, draws or name)
