@@ -9,7 +9,7 @@ from tiny_job import PLAIN, Federation, equal_tensors, request, run_job, tiny_co
 
 from mucald.errors import ConfigError, TrainingError, WireError
 from mucald.methods.split.causal import graphs, proxies
-from mucald.methods.split.causal.graphs import CausalGraph, CausalTask
+from mucald.methods.split.causal.graphs import CausalTask
 from mucald.methods.split.wire.messages import Phase, decode
 
 THREE_ROUNDS = {"training": {"rounds": 3}}
@@ -212,8 +212,8 @@ def test_the_discriminators_learn_between_rounds(tmp_path):
 
 
 def test_tasks_of_unlike_causal_graphs_cannot_share_an_encoder(tmp_path, monkeypatch):
-    graph = CausalGraph(nodes=("LesionSize",), edges=())
-    monkeypatch.setitem(graphs.CAUSAL_TASKS, "ham10k", CausalTask(graph, {"LesionSize": proxies.area}))
+    alone = CausalTask({"LesionSize": proxies.area}, edges=())
+    monkeypatch.setitem(graphs.CAUSAL_TASKS, "ham10k", alone)
     sites = {"sites": {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}}}
     with pytest.raises(ConfigError, match="equally many causal variables"):
         Federation(tiny_config(sites), tmp_path)

@@ -40,7 +40,7 @@ class Tables:
     Args:
         methods: in the order of the rows.
         sites: in the order of the columns.
-        compared: with the reference.
+        comparisons: with the reference.
         marked: labels of the methods with another budget or other data.
     """
 
@@ -52,7 +52,7 @@ class Tables:
         marked: Container[str],
     ):
         self._methods, self._sites = methods, sites
-        self._comparisons, self._marked = compared, marked
+        self._comparisons, self._marked = comparisons, marked
 
     def name(self, label: str) -> str:
         """Return a method's label, with a mark if its budget or data are not the reference's."""

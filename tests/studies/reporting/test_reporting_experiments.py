@@ -75,7 +75,7 @@ def test_a_job_or_key_that_does_not_exist_is_refused_with_the_closest_name(job, 
         plan_job(job.with_name("tyny"), [7], {}, tmp_path, None)
     with pytest.raises(ConfigError, match=r"no key 'training.ronds'; did you mean '(training\.)?rounds'"):
         plan_job(job, [7], {"training.ronds": 1}, tmp_path, None)
-    with pytest.raises(ConfigError, match=r"no key 'trainin'; did you mean 'training'"):
+    with pytest.raises(ConfigError, match=r"no key 'trainin.rounds'; did you mean 'training.rounds'"):
         plan_job(job, [7], {"trainin.rounds": 1}, tmp_path, None)
     with pytest.raises(ConfigError, match=r"'training.rounds' must be of type int"):
         plan_job(job, [7], {"training.rounds": "many"}, tmp_path, None)

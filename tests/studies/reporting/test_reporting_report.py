@@ -153,7 +153,7 @@ def test_what_leaves_is_told_by_kind_of_whatever_family(like):
     columns, rows = table(page, "Privacy")
     assert columns[1:] == ["data stay at the sites", "latents", "feature gradients", "proxies", "weights"]
     latents, proxies = (rows["mucald"][columns.index(kind) - 1] for kind in ("latents", "proxies"))
-    assert latents.startswith("Gaussian, SNR 0.165 per number<br>2 × per train image")
+    assert latents.startswith("Gaussian, SNR 0.165 on each of 256 numbers<br>2 × per train image")
     assert "cut 1" in latents
     assert re.search(r"ε [\d.e+]+ for train", latents)
     assert proxies == "Gaussian, 0.5 standard deviations<br>once per run; noise 0.5; nothing guaranteed"
