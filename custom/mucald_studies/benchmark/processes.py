@@ -23,13 +23,7 @@ _END_S = 10
 
 @dataclass
 class Watched:
-    """What was seen of processes.
-
-    Args:
-        seconds: how long they were watched.
-        peaks: most resident memory in bytes of each process, by its number.
-        commands: command lines, by the same number.
-    """
+    """What was seen of processes: for how long, and by number their most resident bytes and command lines."""
 
     seconds: float = 0.0
     peaks: dict[int, int] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The report's tables: what stands in each cell."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from mucald_studies.reporting.page import Cell, Table
@@ -38,19 +38,15 @@ class Tables:
     Args:
         methods: in the order of the rows.
         sites: in the order of the columns.
-        comparisons: with the reference.
+        compared: with the reference.
         marked: labels of the methods with another budget or other data.
     """
 
     def __init__(
-        self,
-        methods: Sequence[Method],
-        sites: Sequence[str],
-        comparisons: Comparisons,
-        marked: Mapping[str, Any],
+        self, methods: Sequence[Method], sites: Sequence[str], compared: Comparisons, marked: Container[str]
     ):
-        self._methods, self._sites, self._marked = methods, sites, marked
-        self._comparisons = comparisons
+        self._methods, self._sites = methods, sites
+        self._comparisons, self._marked = compared, marked
 
     def name(self, label: str) -> str:
         """Return a method's label, with a mark if its budget or data are not the reference's."""
