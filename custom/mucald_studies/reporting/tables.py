@@ -40,7 +40,7 @@ class Tables:
     Args:
         methods: in the order of the rows.
         sites: in the order of the columns.
-        comparisons: with the reference.
+        compared: with the reference.
         marked: labels of the methods with another budget or other data.
     """
 
