@@ -16,6 +16,9 @@ from mucald.state.files import write_atomically
 _FIGURE = re.compile(r'<img [^>]*src="figures/([^"]+)"[^>]*>')
 _MARKED_UP = re.compile(r"([\\`*_\[\]|])")
 
+Show = Callable[[str], str]
+"""Makes Markdown of a text, which then shows it."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -68,11 +71,11 @@ class Page:
 
     def markdown(self) -> str:
         """Return the page as Markdown, which names the pictures' files."""
-        return self._rendered(_plain, lambda text: f"`{text}`")
+        return self._rendered(str, _in_cell, lambda text: f"`{text}`")
 
     def html(self) -> str:
         """Return the page as one HTML file that loads nothing."""
-        text = self._rendered(_inert, lambda text: f"<code>{_inert(text)}</code>")
+        text = self._rendered(_inert, _inert, lambda text: f"<code>{_inert(text)}</code>")
         body = markdown(text, extensions=["tables"])
         body = _FIGURE.sub(lambda name: _figure(self.pictures[name[1]]), body)
         (title, *_) = re.findall("<h1>(.*)</h1>", body)
@@ -92,15 +95,15 @@ class Page:
             write_atomically(folder / name, data)
         return [folder / name for name in files]
 
-    def _rendered(self, shown: Callable[[str], str], code: Callable[[str], str]) -> str:
-        """Fill the template in; ``shown`` makes any text Markdown that shows it, ``code`` a name."""
+    def _rendered(self, shown: Show, in_cell: Show, code: Show) -> str:
+        """Fill the template in, given what makes Markdown of a text, of one in a table's cell, of a name."""
 
         def finalised(value: Any) -> str:
             match value:
                 case _Markdown():
                     return value
                 case Table():
-                    return f"\n{_table(value, shown)}\n"
+                    return f"\n{_table(value, in_cell)}\n"
                 case Picture():
                     return finalised([value])
                 case list():
@@ -129,7 +132,7 @@ def _environment(**options: Any) -> jinja2.Environment:
     )
 
 
-def _plain(text: str) -> str:
+def _in_cell(text: str) -> str:
     return text.replace("|", r"\|")
 
 
@@ -138,14 +141,14 @@ def _inert(text: str) -> str:
     return _MARKED_UP.sub(r"\\\1", escape(text))
 
 
-def _table(table: Table, shown: Callable[[str], str]) -> str:
+def _table(table: Table, shown: Show) -> str:
     rule = [":---" if number < table.words else "---:" for number in range(len(table.columns))]
     head = [[shown(column) for column in table.columns], rule]
     lines = [*head, *([_cell(cell, shown) for cell in row] for row in table.rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(cell: Cell | str, shown: Callable[[str], str]) -> str:
+def _cell(cell: Cell | str, shown: Show) -> str:
     text = shown(str(cell))
     if isinstance(cell, str):
         return text

@@ -93,6 +93,7 @@ def test_html_shows_texts_as_they_are(page):
 def test_markdown_has_tables_and_names_its_files(page, tmp_path):
     text = page.markdown()
     assert text.startswith("# Title\n\n")
+    assert f"\n- {NASTY}\n" in text
     assert "\n\n| method | a\\|b |\n| :--- | ---: |\n| x | **1.0**<br>[0, 2] |\n" in text
     paths = page.write(tmp_path, "page.md", "page.html")
     names = [path.relative_to(tmp_path).as_posix() for path in paths]
