@@ -3,8 +3,7 @@
 from typing import Any
 
 from mucald.aggregation.base import Rule
-from mucald.config.schema import closest, parse
-from mucald.errors import ConfigError
+from mucald.config.schema import parse_named
 
 RULES: dict[str, type[Rule]] = {}
 """Filled where the package begins, which knows all rules."""
@@ -21,6 +20,4 @@ def make_rule(name: str, args: dict[str, Any], path: str = "aggregation.args") -
     Raises:
         ConfigError: the rule or an argument is unknown, missing, or of the wrong type or range.
     """
-    if name not in RULES:
-        raise ConfigError(f"unknown aggregation rule '{name}'{closest(name, list(RULES))}")
-    return parse(RULES[name], args, path)
+    return parse_named(RULES, "aggregation rule", name, args, path)

@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -89,6 +90,24 @@ def parse(cls: type[T], value: Any, path: str = "") -> T:
         return cls(**arguments)
     except ValueError as error:
         raise ConfigError(f"'{path}': {error}" if path else str(error)) from None
+
+
+def parse_named(registry: Mapping[str, type[T]], what: str, name: str, args: Any, path: str) -> T:
+    """Build the dataclass that a job names, with the arguments that it gives.
+
+    Args:
+        registry: the dataclasses by name.
+        what: what they are, for error messages.
+        name: of ``registry``.
+        args: the decoded JSON of the arguments.
+        path: dotted name of ``args`` within the document, for error messages.
+
+    Raises:
+        ConfigError: the name is unknown; or see :func:`parse`.
+    """
+    if name not in registry:
+        raise ConfigError(f"unknown {what} '{name}'{closest(name, list(registry))}")
+    return parse(registry[name], args, path)
 
 
 def _join(path: str, key: str) -> str:

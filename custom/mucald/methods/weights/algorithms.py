@@ -1,7 +1,6 @@
 """The algorithms that share weights. Each is one file, and one entry of :data:`ALGORITHMS`."""
 
-from mucald.config.schema import closest, parse
-from mucald.errors import ConfigError
+from mucald.config.schema import parse_named
 from mucald.methods.weights.algorithm import Algorithm
 from mucald.methods.weights.config import AlgorithmConfig
 from mucald.methods.weights.fedavg import FedAvg
@@ -19,6 +18,4 @@ def make_algorithm(config: AlgorithmConfig) -> Algorithm:
     Raises:
         ConfigError: its name or an argument is unknown, missing, or of the wrong type or range.
     """
-    if config.name not in ALGORITHMS:
-        raise ConfigError(f"unknown algorithm '{config.name}'{closest(config.name, list(ALGORITHMS))}")
-    return parse(ALGORITHMS[config.name], config.args, "algorithm.args")
+    return parse_named(ALGORITHMS, "algorithm", config.name, config.args, "algorithm.args")

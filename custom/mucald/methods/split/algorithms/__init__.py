@@ -4,8 +4,7 @@ An algorithm is one file with a frozen dataclass whose fields are its arguments 
 entry in :data:`ALGORITHMS`.
 """
 
-from mucald.config.schema import closest, parse
-from mucald.errors import ConfigError
+from mucald.config.schema import parse_named
 from mucald.methods.split.algorithms.base import Algorithm, Part
 from mucald.methods.split.algorithms.fedem import FedEM
 from mucald.methods.split.algorithms.fedper import FedPer
@@ -41,9 +40,7 @@ def make_algorithm(config: AlgorithmConfig) -> Algorithm:
     Raises:
         ConfigError: its name or an argument is unknown, missing, or of the wrong type or range.
     """
-    if config.name not in ALGORITHMS:
-        raise ConfigError(f"unknown algorithm '{config.name}'{closest(config.name, list(ALGORITHMS))}")
-    return parse(ALGORITHMS[config.name], config.args, "algorithm.args")
+    return parse_named(ALGORITHMS, "algorithm", config.name, config.args, "algorithm.args")
 
 
 def algorithm_of(config: SplitConfig) -> Algorithm:
