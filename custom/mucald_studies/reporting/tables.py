@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
-from mucald.metrics.names import NAMES
 from mucald_studies.reporting.page import Cell, Table
 from mucald_studies.reporting.runs import Method
 from mucald_studies.reporting.statistics import MEAN, Comparison, Comparisons, mean_and_deviation
@@ -20,7 +19,6 @@ HEADERS = {
     "hd95": "HD95 [px]",
     "assd": "ASSD [px]",
 }
-METRICS = NAMES["mask"].metrics
 _IN_PIXELS = ("hd95", "assd")
 _COSTS = {
     "up [MB]": (("wire", "bytes_up"), 1e6),
