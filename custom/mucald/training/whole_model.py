@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mucald import optimisers, randomness
-from mucald.data.site_data import SiteData
+from mucald.data.site_data import Batch, DataSplit, SiteData
 from mucald.errors import TrainingError
 from mucald.losses.segmentation import SegmentationLoss
+from mucald.metrics.scoring import Previews, scores_of_test, scores_of_validation
 from mucald.nets import back_end_of, backbone_of
 from mucald.nets.whole import WholeNetwork
 from mucald.state.averages import gradient_norm
@@ -148,6 +150,32 @@ class WholeModel:
         """Put the weights of a site's best round in place."""
         if self.best[site].weights:
             load_module_tensors(self.networks[site].parts(), self.best[site].weights)
+
+    def validate(self, site: str, split: DataSplit, round_number: int) -> dict[str, Any]:
+        """Score what a round begins with on a site's validation images, and keep it if it is the best so far.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+
+        def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:  # noqa: ARG001 - one signature
+            return (self.predict(site, batch.inputs),)
+
+        ((dice, loss),) = scores_of_validation(
+            site, split, self._config.training.batch_size, self.losses[site], round_number, predict
+        )
+        best = self.keep_if_best(site, dice)
+        return {"round": round_number - 1, "dice": dice, "loss": loss, "best": best}
+
+    def test(self, site: str, data: SiteData) -> tuple[dict[str, Any], Previews | None]:
+        """Score a site's best round on its test images; return what it reports, and example predictions."""
+        self.load_best(site)
+
+        def predict(step: int, batch: Batch) -> Tensor:  # noqa: ARG001 - one signature for all methods
+            return self.predict(site, batch.inputs)
+
+        summary, dice_per_image, previews = scores_of_test(data, self._config.training.batch_size, predict)
+        return {"test": summary, "dice_per_image": dice_per_image}, previews
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint holds."""

@@ -7,8 +7,9 @@ import torch
 from attacked import evaluation_of, heard_run
 from tiny_job import EXACT_WIRE, run_job, tiny_config
 
+from mucald.config.job import JobConfig
 from mucald.data.loading import load_for
-from mucald.data.order import shuffled
+from mucald.data.order import epoch_batches
 from mucald.errors import AttackError
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.site import method
@@ -21,12 +22,12 @@ def test_the_order_is_the_one_in_which_a_site_goes_through_its_samples(tmp_path,
     config = tiny_config(training={"local_epochs": 3, "rounds": 2})
     taken: dict[tuple[str, int], list[torch.Tensor]] = defaultdict(list)
 
-    def noted(count: int, batch_size: int, key: tuple[int | str, ...]) -> tuple[torch.Tensor, ...]:
-        batches = shuffled(count, batch_size, key)
-        taken[str(key[1]), int(key[2])] += batches
+    def noted(job: JobConfig, site: str, number: int, epoch: int, count: int) -> tuple[torch.Tensor, ...]:
+        batches = epoch_batches(job, site, number, epoch, count)
+        taken[site, number] += batches
         return batches
 
-    monkeypatch.setattr(method, "shuffled", noted)
+    monkeypatch.setattr(method, "epoch_batches", noted)
     run_job(config, tmp_path)
     for number in range(2):
         rows, epochs = traffic.sample_order(config, "north", number, 12)

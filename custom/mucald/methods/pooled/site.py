@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from mucald import randomness
-from mucald.data.order import shuffled
-from mucald.data.site_data import Batch, SiteData
+from mucald.data.order import epoch_batches
+from mucald.data.site_data import SiteData
 from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.pooled.config import PooledConfig
-from mucald.metrics.scoring import data_report, scores_of_test, scores_of_validation
+from mucald.metrics.scoring import data_report
 from mucald.state.averages import Averages
 from mucald.state.checkpoint import CheckpointStore
 from mucald.state.resumable import Resumable
@@ -43,7 +43,6 @@ class PooledSite(Resumable):
     ):
         self._model = WholeModel(config, data, device)
         self._data = data
-        self._batch_size = config.training.batch_size
         self._tested: list[Tested] = []
         self._config = config
         super().__init__(name, config.digest(), store, self._model)
@@ -71,7 +70,7 @@ class PooledSite(Resumable):
         reports = {site: data_report(site, self._data[site], task.round) for site in self._model.sites}
         if task.round > 0:
             for site, report in reports.items():
-                report["validation"] = self._validate(site, task.round)
+                report["validation"] = self._model.validate(site, self._data[site].validation, task.round)
         if task.kind == "train":
             for site, trained in self._train(task.round).items():
                 reports[site] |= trained
@@ -114,11 +113,7 @@ class PooledSite(Resumable):
         training is that of a split job. Since that order is random too, every order of all is equally likely.
         """
         own = {
-            site: shuffled(
-                len(self._data[site].train),
-                self._batch_size,
-                (self._config.seed, site, round_number, epoch, "order"),
-            )
+            site: epoch_batches(self._config, site, round_number, epoch, len(self._data[site].train))
             for site in self._model.sites
         }
         turns = [site for site, batches in own.items() for _ in batches]
@@ -126,28 +121,10 @@ class PooledSite(Resumable):
         left = {site: iter(batches) for site, batches in own.items()}
         return [(turns[index], next(left[turns[index]])) for index in draws.permutation(len(turns))]
 
-    def _validate(self, site: str, round_number: int) -> dict[str, Any]:
-        """Score the model that the round begins with on a site's images, and keep it if it is the best."""
-        split, loss = self._data[site].validation, self._model.losses[site]
-
-        def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:  # noqa: ARG001 - one signature
-            return (self._model.predict(site, batch.inputs),)
-
-        ((dice, mean_loss),) = scores_of_validation(
-            site, split, self._batch_size, loss, round_number, predict
-        )
-        best = self._model.keep_if_best(site, dice)
-        return {"round": round_number - 1, "dice": dice, "loss": mean_loss, "best": best}
-
     def _test(self, site: str) -> dict[str, Any]:
         """Score the model of a site's best round on its test images."""
-        self._model.load_best(site)
         data = self._data[site]
-
-        def predict(step: int, batch: Batch) -> Tensor:  # noqa: ARG001 - one signature for all methods
-            return self._model.predict(site, batch.inputs)
-
-        summary, dice_per_image, previews = scores_of_test(data, self._batch_size, predict)
+        report, previews = self._model.test(site, data)
         weights = {name: tensor.clone() for name, tensor in self._model.weights(site).items()}
         self._tested.append(Tested(site, data.task, weights, previews))
-        return {"test": summary, "dice_per_image": dice_per_image}
+        return report

@@ -5,16 +5,15 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from mucald.data.order import shuffled
-from mucald.data.site_data import Batch, SiteData
+from mucald.data.order import epoch_batches
+from mucald.data.site_data import SiteData
 from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.weights.algorithms import make_algorithm
 from mucald.methods.weights.config import WeightsConfig
 from mucald.methods.weights.parts import byte_count, check_tensors, shared_tensors
-from mucald.metrics.scoring import Previews, data_report, scores_of_test, scores_of_validation
+from mucald.metrics.scoring import Previews, data_report
 from mucald.privacy.disclosure import Disclosure, account
 from mucald.state.averages import Averages
 from mucald.state.checkpoint import CheckpointStore
@@ -73,7 +72,7 @@ class WeightsSite(Resumable):
         report = data_report(self.name, self._data, task.round)
         shared = self._take(received)
         if task.round > 0:
-            report["validation"] = self._validate(task.round)
+            report["validation"] = self._model.validate(self.name, self._data.validation, task.round)
         change: State = {}
         if task.kind == "train":
             begun = {name: tensor.detach().clone() for name, tensor in shared.items()}
@@ -81,7 +80,8 @@ class WeightsSite(Resumable):
             change = {name: (tensor.detach() - begun[name]).cpu() for name, tensor in shared.items()}
             self._save(task.round + 1)
         else:
-            report |= self._test()
+            tested, self._previews = self._model.test(self.name, self._data)
+            report |= tested
         up, down = byte_count(change), byte_count(received)
         report["wire"] = asdict(Traffic(up, down, up + down if task.kind == "train" else 0))
         report["seconds"] = time.perf_counter() - start
@@ -101,8 +101,7 @@ class WeightsSite(Resumable):
         parameters = dict(self._model.networks[self.name].named_parameters())
         shared = {name: parameters[name] for name in begun if name in parameters}
         for epoch in range(self._config.training.local_epochs):
-            key = (self._config.seed, self.name, round_number, epoch, "order")
-            for rows in shuffled(len(self._data.train), self._config.training.batch_size, key):
+            for rows in epoch_batches(self._config, self.name, round_number, epoch, len(self._data.train)):
                 batch = self._data.train.batch(rows)
                 result = self._model.train_step(
                     self.name,
@@ -115,31 +114,3 @@ class WeightsSite(Resumable):
                 gradients.add_all(result.gradients)
                 step += 1
         return {"losses": losses.means(), "gradients": gradients.means(), "steps": step}
-
-    def _validate(self, round_number: int) -> dict[str, Any]:
-        """Score what the round begins with, and keep it if it is the best so far."""
-
-        def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:  # noqa: ARG001 - one signature
-            return (self._model.predict(self.name, batch.inputs),)
-
-        ((dice, loss),) = scores_of_validation(
-            self.name,
-            self._data.validation,
-            self._config.training.batch_size,
-            self._model.losses[self.name],
-            round_number,
-            predict,
-        )
-        best = self._model.keep_if_best(self.name, dice)
-        return {"round": round_number - 1, "dice": dice, "loss": loss, "best": best}
-
-    def _test(self) -> dict[str, Any]:
-        """Score the best round's network on the test images."""
-        self._model.load_best(self.name)
-
-        def predict(step: int, batch: Batch) -> Tensor:  # noqa: ARG001 - one signature for all methods
-            return self._model.predict(self.name, batch.inputs)
-
-        batch_size = self._config.training.batch_size
-        summary, dice_per_image, self._previews = scores_of_test(self._data, batch_size, predict)
-        return {"test": summary, "dice_per_image": dice_per_image}

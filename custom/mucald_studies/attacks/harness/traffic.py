@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mucald.data.order import shuffled
+from mucald.data.order import epoch_batches
 from mucald.errors import AttackError
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.wire.messages import Field, Phase
@@ -132,8 +132,7 @@ def sample_order(config: SplitConfig, site: str, round_number: int, count: int) 
     """
     epochs = config.training.local_epochs
     n_train = count // epochs
-    keys = [(config.seed, site, round_number, epoch, "order") for epoch in range(epochs)]
-    orders = [torch.cat(shuffled(n_train, config.training.batch_size, key)) for key in keys]
+    orders = [torch.cat(epoch_batches(config, site, round_number, epoch, n_train)) for epoch in range(epochs)]
     numbers = torch.arange(epochs).repeat_interleave(n_train) + round_number * epochs
     return torch.cat(orders), numbers
 

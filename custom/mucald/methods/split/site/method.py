@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mucald.data.order import shuffled
+from mucald.data.order import epoch_batches
 from mucald.data.site_data import Batch, SiteData
 from mucald.errors import WireError
 from mucald.federation.method import Outcome, Send, State, Tested
@@ -116,11 +116,7 @@ class SplitSite(Resumable):
         plan = [
             (part, rows)
             for epoch, part in enumerate(self._algorithm.parts(training.local_epochs))
-            for rows in shuffled(
-                len(self._data.train),
-                training.batch_size,
-                (self._config.seed, self.name, exchange.round, epoch, "order"),
-            )
+            for rows in epoch_batches(self._config, self.name, exchange.round, epoch, len(self._data.train))
         ]
         losses, gradients = Averages(), Averages()
         self._segments.begin_round()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mucald.data.order import shuffled
+from mucald.data.order import epoch_batches
 from mucald.data.prefetch import one_ahead
 from mucald.data.site_data import Batch, SiteData
 from mucald.methods.split.config import SplitConfig
@@ -68,8 +68,7 @@ class SingleReleases:
     def _pretrain(self, epoch: int, stand_in: StandIn | None) -> float:
         """Return the mean loss of one epoch without the server."""
         split, site, total = self._data.train, self._segments.site, 0.0
-        order = (self._config.seed, site, "pretraining", epoch, "order")
-        for step, rows in enumerate(shuffled(len(split), self._config.training.batch_size, order)):
+        for step, rows in enumerate(epoch_batches(self._config, site, "pretraining", epoch, len(split))):
             batch, key = split.batch(rows), (f"pre-training epoch {epoch + 1}", step, "pretraining")
             result = self._segments.train_alone(batch.inputs, batch.targets, key, stand_in)
             total += len(rows) / len(split) * result.losses["segmentation"]
