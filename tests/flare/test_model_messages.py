@@ -11,6 +11,7 @@ from nvflare.app_common.filters.exclude_vars import ExcludeVars
 from nvflare.app_common.filters.percentile_privacy import PercentilePrivacy
 from nvflare.app_common.filters.svt_privacy import SVTPrivacy
 from nvflare.fuel.utils import fobs
+from nvflare.private.fed.utils.fed_utils import fobs_initialize
 
 from mucald.errors import WireError
 from mucald.federation.method import Outcome
@@ -24,6 +25,16 @@ from mucald.flare.protocol import (
 
 REPORTS = {"north": {"n_train": 3}}
 TASK = SiteTask("train", 4, "run-1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def serialisers():
+    """Register FLARE's own decomposers first, as each of its processes does.
+
+    Otherwise the first Shareable that is dumped registers a general one, which loses a Shareable's content;
+    tests that log in to a server later in this process would then get empty replies.
+    """
+    fobs_initialize()
 
 
 def weights() -> dict[str, torch.Tensor]:
