@@ -38,10 +38,10 @@ from mucald.methods import family_of
 site = create_site(family_of("split"), "north", tiny_config(), folder, "run", CPU)
 assert site._data.train.measures.isfinite().any()
 """,
-    "sites and a server that train": """
+    "sites and a server that train, validate and test": """
 from tiny_job import Federation, tiny_config
 federation = Federation(tiny_config(), folder)
-federation.run(2)
+federation.run()
 assert not federation.coordinator._history.failures
 """,
 }
@@ -58,11 +58,10 @@ def loaded(program: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_what_computes_no_surface_distance_loads_neither(name, tmp_path):
+def test_what_needs_no_heavy_module_loads_none(name, tmp_path):
     assert loaded(PROGRAMS[name], tmp_path) == []
 
 
-def test_a_test_measures_surface_distances_with_monai(tmp_path):
+def test_a_swin_unet_is_built_with_monai(tmp_path):
     """So the others look for something that is there."""
-    program = "from tiny_job import Federation, tiny_config; Federation(tiny_config(), folder).run()"
-    assert {"monai", "scipy.stats"} <= set(loaded(program, tmp_path))
+    assert {"monai", "scipy.stats"} <= set(loaded("import mucald.nets.swin_unet", tmp_path))

@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mucald.metrics.segmentation import dice_per_image, image_scores, mean_dice, summarise
 
@@ -92,6 +93,22 @@ def test_surface_distances_against_every_pair_of_pixels(seed):
     assert found["assd"] == pytest.approx(torch.cat([there, back]).mean().item(), rel=1e-5)
     expected = max(there.quantile(0.95).item(), back.quantile(0.95).item())
     assert found["hd95"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+@pytest.mark.parametrize("shape", [(8, 8), (17, 40), (64, 64)])
+def test_surface_distances_are_monai_s_to_the_bit(shape):
+    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+
+    random = torch.Generator().manual_seed(1)
+    blobs = F.avg_pool2d(torch.rand(8, 1, *shape, generator=random), 5, 1, 2)
+    prediction, reference = (blobs > blobs.mean()).split(4)
+    pair = prediction.float(), reference.float()
+    found = image_scores(prediction[:, 0].long(), reference[:, 0].long(), 2, surface=True)
+    hd95 = compute_hausdorff_distance(*pair, include_background=True, percentile=95)
+    assd = compute_average_surface_distance(*pair, include_background=True, symmetric=True)
+    assert torch.equal(found["hd95"][:, 1], hd95[:, 0].double())
+    assert torch.equal(found["assd"][:, 1], assd[:, 0].double())
 
 
 def test_the_image_border_is_surface():
