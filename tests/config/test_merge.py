@@ -37,8 +37,13 @@ BASE = {
             {"aggregation": {"rule": "mixed", "args": {"toward": {"rule": "local"}}}},
         ),
         (
-            {"aggregation": {"args": {"toward": {"args": {"c": 2}}}}},
+            {"aggregation.args.toward.args.c": 2},
             {"aggregation": {"rule": "mixed", "args": {"toward": {"rule": "equal", "args": {"c": 2}}}}},
+        ),
+        # So are its arguments: another rule's may be given beside it.
+        (
+            {"aggregation.rule": "floored", "aggregation.args": {"floor": 2}},
+            {"aggregation": {"rule": "floored", "args": {"floor": 2}}},
         ),
         # A job that names sites names all of them.
         ({"sites": {"c": {"task": "z"}}}, {"sites": {"c": {"task": "z"}}}),

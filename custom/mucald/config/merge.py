@@ -7,8 +7,8 @@ from typing import Any
 from mucald.config.schema import closest
 from mucald.errors import ConfigError
 
-OPEN = frozenset({"sites"})
-"""Mappings whose keys are names of the user's; a job that gives one gives all of it."""
+OPEN = frozenset({"sites", "args"})
+"""Mappings whose keys are the user's own or belong to a choice; a job that gives one gives all of it."""
 
 _CHOICES = ("rule", "name")
 
