@@ -1,6 +1,7 @@
 """Draw a few phantoms of each task of the shipped job, beside themselves with their mask's outlines on top.
 
-Run it with ``python tools/contact_sheet.py --out docs/images/phantoms.png``.
+Run it with ``python tools/contact_sheet.py --out docs/images/phantoms.png``; with ``--scanners dim old`` each
+task has a row per device.
 """
 
 import argparse
@@ -9,6 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from mucald.data.images.phantoms import PHANTOMS
+from mucald.data.images.phantoms.scanner import SCANNERS
 from mucald.randomness import generator
 from mucald.tasks import Task, get_task
 from mucald_studies.reporting.pictures import OUTLINES, outlined
@@ -17,18 +19,20 @@ TASKS = ("blastocyst", "ham10k", "fetal", "mosmed", "kvasir")
 GAP, TITLE_HEIGHT = 6, 26
 
 
-def task_row(task: Task, count: int, size: int, seed: int) -> Image.Image:
+def task_row(task: Task, scanner: str, count: int, size: int, seed: int) -> Image.Image:
     """Return one row of the sheet: the title, and ``count`` phantoms each beside its outlined twin."""
     row = Image.new("RGB", (2 * count * (size + GAP) + GAP, size + TITLE_HEIGHT + GAP), "white")
     draw, font = ImageDraw.Draw(row), ImageFont.load_default(size=15)
-    draw.text((GAP, 5), task.title, fill="black", font=font)
-    place = GAP + draw.textlength(task.title, font=font) + 18
+    title = task.title if scanner == "standard" else f"{task.title}, {scanner}"
+    draw.text((GAP, 5), title, fill="black", font=font)
+    place = GAP + draw.textlength(title, font=font) + 18
     for name, colour in zip(task.classes[1:], OUTLINES, strict=False):
         draw.rectangle((place, 9, place + 10, 19), fill=colour)
         draw.text((place + 15, 5), name, fill="grey", font=font)
         place += 30 + draw.textlength(name, font=font)
     for index in range(count):
-        image, mask = PHANTOMS[task.name](generator(seed, "contact sheet", task.name, index), size)
+        rng = generator(seed, "contact sheet", task.name, index)
+        image, mask = SCANNERS[scanner].take(*PHANTOMS[task.name](rng, size), rng)
         for twin, picture in enumerate((image, outlined(image, mask))):
             row.paste(Image.fromarray(picture), (GAP + (2 * index + twin) * (size + GAP), TITLE_HEIGHT))
     return row
@@ -49,12 +53,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the PNG file to write")
     parser.add_argument("--tasks", nargs="+", default=TASKS, help="names of the tasks")
+    parser.add_argument("--scanners", nargs="+", default=("standard",), choices=SCANNERS, help="devices")
     parser.add_argument("--count", type=int, default=4, help="phantoms per task")
     parser.add_argument("--size", type=int, default=112, help="side of each in pixels")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
-    rows = [task_row(get_task(n), arguments.count, arguments.size, arguments.seed) for n in arguments.tasks]
+    count, size, seed = arguments.count, arguments.size, arguments.seed
+    rows = [
+        task_row(get_task(task), scanner, count, size, seed)
+        for task in arguments.tasks
+        for scanner in arguments.scanners
+    ]
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
     for index, row in enumerate(rows):
         sheet.paste(row, (0, index * row.height))

@@ -101,19 +101,21 @@ def rows_of(
     Args:
         fields: of a dataclass.
         hints: their types by name.
-        values: the shipped values by name; a key without one is required.
+        values: the shipped values by name; a key with neither one nor a default is required.
         prefix: dotted name of the section.
     """
     for field in fields:
         said, hint, name = key_of(field), hints[field.name], prefix + field.name
-        value = values.get(field.name)
+        default = default_of(field)
+        value = values.get(field.name, default)
         if said is None and get_origin(hint) is dict:
             yield from rows_in(get_args(hint)[1], {}, f"{name}.<{field.name.removesuffix('s')}>.")
         elif said is None:
-            yield from rows_in(hint, value or {}, f"{name}.")
+            yield from rows_in(hint, {} if value is dataclasses.MISSING else value, f"{name}.")
         else:
-            shown = code(value) if field.name in values else "required"
-            shown = f"({shown})" if value == default_of(field) else shown
+            shown = "required"
+            if value is not dataclasses.MISSING:
+                shown = f"({code(value)})" if value == default else code(value)
             yield f"`{name}`", shown, allowed(hint, said), said.meaning
 
 

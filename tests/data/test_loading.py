@@ -105,6 +105,14 @@ def test_a_task_that_nothing_loads_or_draws_is_named(monkeypatch: pytest.MonkeyP
         load_site_data("embryo", "chest", DATA, 7, None)
 
 
+def test_a_site_s_scanner_shows_the_scenes_that_it_has_anyway() -> None:
+    standard, warm = phantoms(), load_site_data("embryo", "blastocyst", DATA, 7, None, scanner="warm")
+    assert torch.equal(standard.test.labels, warm.test.labels)
+    assert not torch.equal(standard.test.pixels, warm.test.pixels)
+    with pytest.raises(ConfigError, match=r"sites.embryo.scanner: there is no 'wram'; did you mean 'warm'\?"):
+        load_site_data("embryo", "blastocyst", DATA, 7, None, scanner="wram")
+
+
 def test_home_without_site_file_means_phantoms(tmp_path: Path) -> None:
     assert phantoms(home=tmp_path).source == "phantoms"
     assert not list(tmp_path.iterdir())

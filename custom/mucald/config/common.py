@@ -26,6 +26,11 @@ class SiteConfig(Section):
     task: str = key(
         "decides classes, phantoms, and what the method knows of the task", registry="mucald.tasks.TASKS"
     )
+    scanner: str = key(
+        "the device that a site's phantoms are taken with",
+        "standard",
+        registry="mucald.data.images.phantoms.scanner.SCANNERS",
+    )
 
 
 @dataclass(frozen=True)

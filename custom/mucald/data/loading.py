@@ -33,11 +33,13 @@ class Loader(Protocol):
             DataError: a file is missing or wrong.
         """
 
-    def phantoms(self, site: str, task: Task, data: DataConfig, seed: int, measures: Measures) -> Loaded:
-        """Draw samples, other ones for every seed and site.
+    def phantoms(
+        self, site: str, task: Task, data: DataConfig, seed: int, measures: Measures, scanner: str
+    ) -> Loaded:
+        """Draw samples, other ones for every seed and site, as the device ``scanner`` shows them.
 
         Raises:
-            ConfigError: the task has no phantoms.
+            ConfigError: the task has no phantoms, or there is no such device.
         """
 
 
@@ -66,6 +68,7 @@ def load_site_data(
     seed: int,
     home: Path | None,
     measures_of: MeasuresOf = no_measures,
+    scanner: str = "standard",
 ) -> SiteData:
     """Load a site's samples if ``<home>/site.json`` exists, or else draw phantoms of ``task_name``.
 
@@ -76,6 +79,7 @@ def load_site_data(
         seed: the job's seed, which phantoms depend on and a site's own samples and their splits do not.
         home: the site's folder.
         measures_of: what to measure in samples of a task.
+        scanner: the device that phantoms are taken with.
 
     Raises:
         ConfigError: the site has no task or an unknown one, job and site file disagree on it, or no phantoms
@@ -95,7 +99,7 @@ def load_site_data(
     task = get_task(task_name)
     return SiteData(
         task,
-        *loader_of(task).phantoms(site, task, data, seed, measures_of(task.name)),
+        *loader_of(task).phantoms(site, task, data, seed, measures_of(task.name), scanner),
         tensorboard_images=True,
         noise_secret=phantom_secret(seed),
         source="phantoms",
@@ -110,7 +114,8 @@ def load_for(
     ``pictures`` says whether its policy allows any; its ``site.json`` must too. Other arguments and errors
     are those of :func:`load_site_data`.
     """
-    data = load_site_data(site, config.site(site).task, config.data, config.seed, home, measures_of)
+    chosen = config.site(site)
+    data = load_site_data(site, chosen.task, config.data, config.seed, home, measures_of, chosen.scanner)
     return replace(data, tensorboard_images=data.tensorboard_images and pictures)
 
 

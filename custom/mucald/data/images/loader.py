@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from mucald.config.common import DataConfig
+from mucald.config.schema import closest
 from mucald.data.cache import cached
 from mucald.data.images.phantoms import PHANTOMS
+from mucald.data.images.phantoms.scanner import SCANNERS
 from mucald.data.images.readers import read_record
 from mucald.data.images.squares import Sample, prepare, split_of
 from mucald.data.layouts import SPLITS, Record, find_records
@@ -43,19 +45,29 @@ class ImageLoader:
             read_record(record, task, site_file.value_map)
         return len(records)
 
-    def phantoms(self, site: str, task: Task, data: DataConfig, seed: int, measures: Measures) -> Loaded:
+    def phantoms(
+        self, site: str, task: Task, data: DataConfig, seed: int, measures: Measures, scanner: str
+    ) -> Loaded:
         """Draw images of a task."""
         if task.name not in PHANTOMS:
             raise ConfigError(
                 f"task '{task.name}' has no phantoms (known: {', '.join(PHANTOMS)}); give site '{site}' a "
                 "site.json that names images of its own"
             )
-        draw, size = PHANTOMS[task.name], data.image_size
+        if scanner not in SCANNERS:
+            raise ConfigError(
+                f"sites.{site}.scanner: there is no '{scanner}'{closest(scanner, list(SCANNERS))}"
+            )
+        draw, take, size = PHANTOMS[task.name], SCANNERS[scanner].take, data.image_size
+
+        def drawn(split: str) -> Iterator[Sample]:
+            for index in range(getattr(data.phantoms, split)):
+                rng = generator(seed, site, "phantom", split, index)
+                yield take(*draw(rng, size), rng)
+
         arrays = {"images_per_case": torch.tensor(1)}
         for split in SPLITS:
-            count = getattr(data.phantoms, split)
-            drawn = (draw(generator(seed, site, "phantom", split, index), size) for index in range(count))
-            arrays |= prepare(split, drawn, measures, size)
+            arrays |= prepare(split, drawn(split), measures, size)
         return _loaded(arrays)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mucald import randomness
 from mucald.data.images.phantoms import PHANTOMS
+from mucald.data.images.phantoms.scanner import SCANNERS
 from mucald.data.loading import load_for, load_site_data
 from mucald.data.site_data import Batch, SiteData
 from mucald.data.site_file import read_site_file
@@ -173,10 +174,9 @@ class Subject:
         if not self.draws_phantoms or self._auxiliary_home is not None:
             return self.others.rows(0, count)
         size = self.config.data.image_size
-        samples = [
-            PHANTOMS[self.task.name](randomness.generator("attack", purpose, seed, self.site, index), size)
-            for index in range(count)
-        ]
+        draw, take = PHANTOMS[self.task.name], SCANNERS[self.config.site(self.site).scanner].take
+        draws = [randomness.generator("attack", purpose, seed, self.site, index) for index in range(count)]
+        samples = [take(*draw(rng, size), rng) for rng in draws]
         images = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image, _ in samples])
         masks = torch.stack([torch.from_numpy(mask) for _, mask in samples])
         return Images(images.to(torch.float32) / 255, masks.to(torch.int64))
