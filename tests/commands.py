@@ -1,9 +1,13 @@
 """The commands of ``tools/``, loaded into the tests' own process, which spares them a start of torch each."""
 
 import importlib.util
+import sys
 from types import ModuleType
 
 from tiny_job import REPOSITORY
+
+# Some of them use each other.
+sys.path.insert(0, str(REPOSITORY / "tools"))
 
 
 def load_tool(name: str) -> ModuleType:

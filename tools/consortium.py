@@ -1,0 +1,121 @@
+"""Deal public image sets out to eight sites of four tasks, with few images each: the real consortium.
+
+Usage: ``python tools/consortium.py <folder with the sets> --home <folder of the sites>``
+
+Three polyp sites, two of skin lesions, two of white blood cells from different laboratories, and one of CT
+slices get images of their own to train and validate on. Those of one set are tested on the same images, which
+no site trains on. Policies are open and noise secrets fixed: for public images only.
+"""
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from mucald.data.datalist import build_datalist
+from mucald.data.layouts import Record, find_records
+from mucald.data.site_file import SITE_FILE, SiteFile
+from mucald.data.splits import shuffled
+from mucald.errors import ConfigError, MucaldError
+from mucald.privacy.policy import OPEN, POLICY_FILE
+from mucald.tasks import get_task
+from site_files import KNOWN_SETS
+
+# Site: folder of its set, and which of the set's cases it may have.
+SITES = {
+    "polyp_a": ("kvasir_seg", ""),
+    "polyp_b": ("kvasir_seg", ""),
+    "polyp_c": ("kvasir_seg", ""),
+    "skin_a": ("ham10000", ""),
+    "skin_b": ("ham10000", ""),
+    "cells_a": ("wbc", "^d1_"),
+    "cells_b": ("wbc", "^d2_"),
+    "ct": ("Dataset501_CovidCT", ""),
+}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images of each site: to train, to validate, and at most to test."""
+
+    train: int
+    validation: int
+    test: int
+
+
+def dealt(records: list[Record], sites: list[str], counts: Counts) -> dict[str, dict[str, list[Record]]]:
+    """Return each site's records by split; the draw depends on the cases' names alone.
+
+    Raises:
+        ConfigError: there are too few.
+    """
+    order = {case: place for place, case in enumerate(shuffled({record.case for record in records}))}
+    ordered = sorted(records, key=lambda record: order[record.case])
+    own = counts.train + counts.validation
+    rest = ordered[own * len(sites) :][: counts.test]
+    if not rest:
+        raise ConfigError(
+            f"{', '.join(sites)}: {len(ordered)} images leave none to test on; lower --train or --validation"
+        )
+    found = {}
+    for place, site in enumerate(sites):
+        mine = ordered[own * place : own * (place + 1)]
+        found[site] = {"train": mine[: counts.train], "validation": mine[counts.train :], "test": rest}
+    return found
+
+
+def deal(sets: Path, home: Path, counts: Counts) -> None:
+    """Write every site's data list, site file and policy below ``home``.
+
+    Raises:
+        MucaldError: a set is missing or wrong, or has too few images.
+    """
+    for folder, pattern in dict.fromkeys(SITES.values()):
+        layout, task_name = KNOWN_SETS[folder]
+        site_file = SiteFile(task=task_name, root=str((sets / folder).resolve()), layout=layout)
+        records = [record for record in find_records(site_file) if re.search(pattern, record.case)]
+        names = [site for site, choice in SITES.items() if choice == (folder, pattern)]
+        for site, splits in dealt(records, names, counts).items():
+            own = home / site
+            own.mkdir(parents=True, exist_ok=True)
+            whole = {
+                split: [replace(record, split=split) for record in chosen] for split, chosen in splits.items()
+            }
+            _write(own / "datalist.json", build_datalist(whole, get_task(task_name), own))
+            secret = f"public image set {folder}"
+            _write(own / SITE_FILE, {"task": task_name, "datalist": "datalist.json", "noise_secret": secret})
+            _write(own / POLICY_FILE, asdict(OPEN))
+            sizes = ", ".join(f"{len(chosen)} {split}" for split, chosen in splits.items())
+            print(f"{own}: task {task_name}, {sizes}")
+
+
+def _write(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Deal the sets out and say what each site has."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sets", type=Path, help="folder that holds the sets")
+    parser.add_argument("--home", type=Path, required=True, help="folder of the sites' folders")
+    parser.add_argument("--train", type=int, default=20, help="training images of each site")
+    parser.add_argument("--validation", type=int, default=8, help="validation images of each site")
+    parser.add_argument("--test", type=int, default=40, help="most test images of each set")
+    arguments = parser.parse_args(argv)
+    counts = Counts(arguments.train, arguments.validation, arguments.test)
+    try:
+        if min(asdict(counts).values()) < 1:
+            raise ConfigError("--train, --validation and --test must be at least 1")
+        deal(arguments.sets, arguments.home, counts)
+    except MucaldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
