@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mucald.aggregation import Contribution, State, make_rule
 from mucald.aggregation.base import weighted_mean
@@ -96,11 +96,8 @@ class Aggregator:
 
     def _shared(self, segments: ServerSegments) -> State:
         """Return what the sites share, by name: no task's own parts, none of the rule's private modules."""
-        private = _names_of(segments, self._rule.private_modules)
-        state: State = {name: parameter.detach() for name, parameter in segments.named_parameters()}
-        if self._config.aggregation.statistics:
-            state |= {name: b for name, b in segments.named_buffers() if b.is_floating_point()}
-        return {n: tensor for n, tensor in state.items() if segments.is_shared(n) and n not in private}
+        state = self._rule.shareable(segments, self._config.aggregation.statistics)
+        return {n: tensor for n, tensor in state.items() if segments.is_shared(n)}
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint of the aggregation holds."""
@@ -111,16 +108,6 @@ class Aggregator:
         for memory, prefix in ((self.algorithm_state, "algorithm"), (self._rule_memory, "rule")):
             memory.clear()
             memory.update({n: tensor.to(device) for n, tensor in without_prefix(prefix, tensors).items()})
-
-
-def _names_of(segments: nn.Module, types: tuple[type[nn.Module], ...]) -> set[str]:
-    """Return the names of all parameters and buffers of modules of these types."""
-    return {
-        f"{path}.{name}"
-        for path, module in segments.named_modules()
-        if isinstance(module, types)
-        for name in (*dict(module.named_parameters()), *dict(module.named_buffers()))
-    }
 
 
 def _share_within_tasks(contributors: Sequence[SiteCopy], copies: Sequence[SiteCopy]) -> None:
