@@ -106,14 +106,15 @@ def rows_of(
     """
     for field in fields:
         said, hint, name = key_of(field), hints[field.name], prefix + field.name
-        value = values.get(field.name)
+        default = default_of(field)
+        value = values.get(field.name, default)
         if said is None and get_origin(hint) is dict:
             yield from rows_in(get_args(hint)[1], {}, f"{name}.<{field.name.removesuffix('s')}>.")
         elif said is None:
-            yield from rows_in(hint, value or {}, f"{name}.")
+            yield from rows_in(hint, values.get(field.name, {}), f"{name}.")
         else:
-            shown = code(value) if field.name in values else "required"
-            shown = f"({shown})" if value == default_of(field) else shown
+            shown = "required" if value is dataclasses.MISSING else code(value)
+            shown = f"({shown})" if value == default is not dataclasses.MISSING else shown
             yield f"`{name}`", shown, allowed(hint, said), said.meaning
 
 

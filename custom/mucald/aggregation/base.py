@@ -117,6 +117,14 @@ class Rule:
         )
         return {name: tensor for name, tensor in state.items() if not name.startswith(private)}
 
+    def shareable_parts(self, parts: Mapping[str, nn.Module], statistics: bool) -> State:
+        """Return the same of several modules, ``<part>.<name>``."""
+        return {
+            f"{part}.{name}": tensor
+            for part, module in parts.items()
+            for name, tensor in self.shareable(module, statistics).items()
+        }
+
     def candidates(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
     ) -> dict[str, Candidates]:

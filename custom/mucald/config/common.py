@@ -26,6 +26,11 @@ class SiteConfig(Section):
     task: str = key(
         "decides classes, phantoms, and what the method knows of the task", registry="mucald.tasks.TASKS"
     )
+    group: str | None = key(
+        "sites of one group share what the algorithm `groups` shares; `null` is the group of the task's name",
+        None,
+        allowed="any name",
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from mucald.federation.method import Contributor
 from mucald.methods.split.algorithms import Algorithm
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.segments import ServerSegments
+from mucald.methods.split.server.groups import Groups
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.state.checkpoint import with_prefix, without_prefix
 
@@ -25,6 +26,7 @@ class Aggregator:
     Attributes:
         algorithm_state: what the algorithm remembers of the rounds before; it is written between rounds, and
             the copies read it within.
+        groups: what the sites of one group share.
 
     Raises:
         ConfigError: the aggregation rule or its arguments are wrong.
@@ -35,6 +37,7 @@ class Aggregator:
         self.algorithm_state: State = {}
         self._rule = make_rule(config.aggregation.rule, config.aggregation.args)
         self._rule_memory: State = {}
+        self.groups = Groups(config, algorithm)
 
     @property
     def needs_start(self) -> bool:
@@ -73,22 +76,19 @@ class Aggregator:
             start = {site: {name: state[name] for name in names} for site, state in starts.items()}
         # A target's noise adds its variance to the squared error whatever the causal model does.
         noise_variance = self._config.release.proxy_noise_std**2
-        candidates = self._rule.candidates(
-            start,
-            [
-                Contribution(
-                    copy.site,
-                    shared[copy.site],
-                    contributions[copy.site].n_train,
-                    contributions[copy.site].validation_loss,
-                    copy.tally.proxy_error.mean(noise_variance),
-                    copy.candidates.factors,
-                )
-                for copy in copies
-                if copy.site in contributions
-            ],
-            self._rule_memory,
-        )
+        contributed = [
+            Contribution(
+                copy.site,
+                shared[copy.site],
+                contributions[copy.site].n_train,
+                contributions[copy.site].validation_loss,
+                copy.tally.proxy_error.mean(noise_variance),
+                copy.candidates.factors,
+            )
+            for copy in copies
+            if copy.site in contributions
+        ]
+        candidates = self._rule.candidates(*self.groups.average(start, contributed), self._rule_memory)
         for copy in copies:
             copy.candidates.hold(candidates[copy.site])
             _overwrite(copy.segments, candidates[copy.site].state(0))
@@ -96,18 +96,24 @@ class Aggregator:
 
     def _shared(self, segments: ServerSegments) -> State:
         """Return what the sites share, by name: no task's own parts, none of the rule's private modules."""
-        state = self._rule.shareable(segments, self._config.aggregation.statistics)
-        return {n: tensor for n, tensor in state.items() if segments.is_shared(n)}
+        statistics, within = self._config.aggregation.statistics, self._algorithm.within
+        state = self._rule.shareable(segments, statistics)
+        if within is not None:
+            in_group = within.shareable(segments, statistics)
+            state = {name: tensor for name, tensor in state.items() if name in in_group}
+        return {name: tensor for name, tensor in state.items() if segments.is_shared(name)}
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint of the aggregation holds."""
-        return with_prefix("algorithm", self.algorithm_state) | with_prefix("rule", self._rule_memory)
+        tensors = with_prefix("algorithm", self.algorithm_state) | with_prefix("rule", self._rule_memory)
+        return tensors | with_prefix("groups", self.groups.state())
 
     def load_state(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         """Restore what :meth:`state` returned, on the device of the copies."""
         for memory, prefix in ((self.algorithm_state, "algorithm"), (self._rule_memory, "rule")):
             memory.clear()
             memory.update({n: tensor.to(device) for n, tensor in without_prefix(prefix, tensors).items()})
+        self.groups.load_state(without_prefix("groups", tensors))
 
 
 def _share_within_tasks(contributors: Sequence[SiteCopy], copies: Sequence[SiteCopy]) -> None:
