@@ -6,7 +6,7 @@ import typing
 from dataclasses import dataclass
 
 import pytest
-from refusals import check, refusal
+from refusals import STRICT, check, refusal
 from tiny_job import REPOSITORY, tiny_config, with_limits
 
 from mucald.errors import PolicyError
@@ -243,6 +243,20 @@ def test_an_algorithm_that_shares_the_front_end_needs_leave(monkeypatch):
     assert f"policy weights.part {', '.join(others)}, job front end" in refused
     refused = refusal(with_limits(OPEN, weights=None), config)
     assert "the job discloses weights, which the policy does not name" in refused
+
+
+def test_groups_need_leave_for_front_and_back_end():
+    groups = {"algorithm": {"name": "groups", "args": {"rule": "by_size"}}}
+    refused = refusal(STRICT, tiny_config(groups))
+    assert "policy weights.part decoder under DP, job front and back end" in refused
+    assert "policy weights.max_epsilon 1, job without bound" in refused
+    others = [part for part in WEIGHT_PARTS if part != "front and back end"]
+    assert "job front and back end" in refusal(
+        with_limits(OPEN, weights={"part": others}), tiny_config(groups)
+    )
+    check(OPEN, tiny_config(groups))
+    alone = {"sites": {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}}}
+    check(with_limits(OPEN, weights=None), tiny_config(groups, alone))
 
 
 def test_the_values_that_a_policy_may_list_are_those_that_a_job_may_have():

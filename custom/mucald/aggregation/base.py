@@ -102,6 +102,29 @@ class Rule:
         """Whether a site may have more than one state to choose from."""
         return False
 
+    def shareable(self, module: nn.Module, statistics: bool) -> State:
+        """Return what of a module the rule lets sites share, by name; the tensors are the module's own.
+
+        Args:
+            module: of a site.
+            statistics: whether floating-point buffers are shared beside the parameters.
+        """
+        state: State = {name: parameter.detach() for name, parameter in module.named_parameters()}
+        if statistics:
+            state |= {name: b for name, b in module.named_buffers() if b.is_floating_point()}
+        private = tuple(
+            f"{path}." for path, inner in module.named_modules() if isinstance(inner, self.private_modules)
+        )
+        return {name: tensor for name, tensor in state.items() if not name.startswith(private)}
+
+    def shareable_parts(self, parts: Mapping[str, nn.Module], statistics: bool) -> State:
+        """Return the same of several modules, ``<part>.<name>``."""
+        return {
+            f"{part}.{name}": tensor
+            for part, module in parts.items()
+            for name, tensor in self.shareable(module, statistics).items()
+        }
+
     def candidates(
         self, start: Mapping[str, State], contributions: Sequence[Contribution], memory: State
     ) -> dict[str, Candidates]:
@@ -186,6 +209,27 @@ def weighted_mean(states: Sequence[State], weights: Sequence[float]) -> State:
             total.add_(state[name], alpha=weight)
         mean[name] = total.to(first.dtype)
     return mean
+
+
+def moved_by_mean(state: State, changes: Sequence[State], scores: Sequence[float]) -> State:
+    """Return ``state`` moved by the weighted mean of ``changes``, summed in float64 and in their order.
+
+    A tensor that some changes lack is moved by the mean of the others, or stays where all lack it.
+
+    Args:
+        state: tensors by name; not written.
+        changes: of these tensors, by the same names.
+        scores: what each change weighs, at least 0 and not all 0.
+    """
+    moved = {}
+    for name, present in state.items():
+        known = [(change[name], s) for change, s in zip(changes, scores, strict=True) if name in change]
+        total = sum(score for _, score in known)
+        mean = torch.zeros_like(present, dtype=torch.float64)
+        for change, score in known:
+            mean.add_(change.to(mean.device), alpha=score / total)
+        moved[name] = (present + mean).to(present.dtype)
+    return moved
 
 
 def _checked(start: Mapping[str, State], contributions: Sequence[Contribution]) -> list[Contribution]:

@@ -31,6 +31,11 @@ class SiteConfig(Section):
         "standard",
         registry="mucald.data.images.phantoms.scanner.SCANNERS",
     )
+    group: str | None = key(
+        "sites of one group share what the algorithm `groups` shares; `null` is the group of the task's name",
+        None,
+        allowed="any name",
+    )
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,18 @@ def disclosures(config: SplitConfig, images_per_case: int = 1) -> list[Disclosur
         )
     if config.crdm.encoder != "none":
         found.append(_proxies(config))
-    if make_algorithm(config.algorithm).shares_front_end:
+    algorithm = make_algorithm(config.algorithm)
+    if algorithm.shares_front_end:
         found.append(weights("front end", "in every round"))
+    if any(algorithm.group(config, site) for site in config.sites):
+        found.append(_ends())
     return found
+
+
+def _ends() -> Disclosure:
+    shared = weights("front and back end", "in every round")
+    readers = "The server reads them, and each site of the group gets their mean."
+    return replace(shared, meaning=(*shared.meaning, readers))
 
 
 def _latents(config: SplitConfig, images: int) -> Disclosure:

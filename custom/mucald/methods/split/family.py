@@ -41,7 +41,10 @@ class SplitFamily:
         found = []
         if not config.release.noised:
             found.append("latents leave WITHOUT noise: the server can see what the front ends see")
-        if algorithm_of(config).shares_front_end:
+        algorithm = algorithm_of(config)
+        for members in sorted({algorithm.group(config, site) for site in config.sites} - {()}):
+            found.append(f"front and back ends of {', '.join(members)} are SHARED: the server knows them")
+        if algorithm.shares_front_end:
             found.append(
                 "front ends are SHARED: the server knows them, which helps to invert what they release"
             )

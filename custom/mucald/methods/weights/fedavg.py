@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
+from mucald.aggregation.base import moved_by_mean
 from mucald.federation.method import State
 from mucald.methods.weights.algorithm import Algorithm, Update
 
@@ -17,13 +16,5 @@ class FedAvg(Algorithm):
     """
 
     def combine(self, weights: State, updates: Sequence[Update], memory: State) -> State:  # noqa: ARG002
-        """Return the weights moved by the mean change, summed in float64 in the updates' order."""
-        combined = {}
-        for name, present in weights.items():
-            senders = [update for update in updates if name in update.change]
-            total = sum(update.n_train for update in senders)
-            mean = torch.zeros_like(present, dtype=torch.float64)
-            for update in senders:
-                mean.add_(update.change[name].to(mean.device), alpha=update.n_train / total)
-            combined[name] = (present + mean).to(present.dtype)
-        return combined
+        """Return the weights moved by the mean change."""
+        return moved_by_mean(weights, [u.change for u in updates], [u.n_train for u in updates])

@@ -12,11 +12,12 @@ from mucald.federation.task import SiteTask
 from mucald.methods.weights.algorithm import Update
 from mucald.methods.weights.algorithms import make_algorithm
 from mucald.methods.weights.config import WeightsConfig
-from mucald.methods.weights.parts import check_tensors, shared_tensors
+from mucald.methods.weights.parts import shared_tensors
 from mucald.nets import back_end_of, backbone_of
 from mucald.state.averages import total_norm
 from mucald.state.checkpoint import module_tensors, with_prefix, without_prefix
 from mucald.tasks import get_task
+from mucald.wire.tensors import check_tensors
 
 MODEL = "shared"
 """Name of the server's model file."""

@@ -12,13 +12,14 @@ from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.weights.algorithms import make_algorithm
 from mucald.methods.weights.config import WeightsConfig
-from mucald.methods.weights.parts import byte_count, check_tensors, shared_tensors
+from mucald.methods.weights.parts import shared_tensors
 from mucald.metrics.scoring import Previews, data_report
 from mucald.privacy.disclosure import Disclosure, account
 from mucald.state.averages import Averages
 from mucald.state.checkpoint import CheckpointStore
 from mucald.state.resumable import Resumable
 from mucald.training.whole_model import WholeModel
+from mucald.wire.tensors import byte_count, check_tensors
 from mucald.wire.traffic import Traffic
 
 

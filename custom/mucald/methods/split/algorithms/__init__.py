@@ -9,6 +9,7 @@ from mucald.methods.split.algorithms.base import Algorithm, Part
 from mucald.methods.split.algorithms.fedem import FedEM
 from mucald.methods.split.algorithms.fedper import FedPer
 from mucald.methods.split.algorithms.fedrep import FedRep
+from mucald.methods.split.algorithms.groups import Groups
 from mucald.methods.split.algorithms.mocha import Mocha
 from mucald.methods.split.algorithms.scaffold import Scaffold
 from mucald.methods.split.algorithms.splitfed import SplitFed
@@ -31,6 +32,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedem": FedEM,
     "scaffold": Scaffold,
     "mocha": Mocha,
+    "groups": Groups,
 }
 
 

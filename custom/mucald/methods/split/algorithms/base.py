@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from mucald.aggregation.base import State
+from mucald.aggregation.base import State, WeightedMean
 from mucald.errors import ConfigError
 from mucald.methods.split.config import SplitConfig
 
@@ -25,6 +25,15 @@ class Algorithm:
 
     in_turn: ClassVar[bool] = False
     """Whether the sites train one after the other, all on one set of the shared networks."""
+
+    @property
+    def within(self) -> WeightedMean | None:
+        """The rule that weighs the sites of a group; None where there are no groups."""
+        return None
+
+    def group(self, config: SplitConfig, site: str) -> tuple[str, ...]:
+        """Return the sites that share a site's front and back end, or none if it keeps its own."""
+        return ()
 
     @property
     def n_components(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mucald.aggregation import Contribution, State, make_rule
 from mucald.aggregation.base import weighted_mean
@@ -11,6 +11,7 @@ from mucald.federation.method import Contributor
 from mucald.methods.split.algorithms import Algorithm
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.segments import ServerSegments
+from mucald.methods.split.server.groups import Groups
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.state.checkpoint import with_prefix, without_prefix
 
@@ -25,6 +26,7 @@ class Aggregator:
     Attributes:
         algorithm_state: what the algorithm remembers of the rounds before; it is written between rounds, and
             the copies read it within.
+        groups: what the sites of one group share.
 
     Raises:
         ConfigError: the aggregation rule or its arguments are wrong.
@@ -35,6 +37,7 @@ class Aggregator:
         self.algorithm_state: State = {}
         self._rule = make_rule(config.aggregation.rule, config.aggregation.args)
         self._rule_memory: State = {}
+        self.groups = Groups(config, algorithm)
 
     @property
     def needs_start(self) -> bool:
@@ -73,22 +76,19 @@ class Aggregator:
             start = {site: {name: state[name] for name in names} for site, state in starts.items()}
         # A target's noise adds its variance to the squared error whatever the causal model does.
         noise_variance = self._config.release.proxy_noise_std**2
-        candidates = self._rule.candidates(
-            start,
-            [
-                Contribution(
-                    copy.site,
-                    shared[copy.site],
-                    contributions[copy.site].n_train,
-                    contributions[copy.site].validation_loss,
-                    copy.tally.proxy_error.mean(noise_variance),
-                    copy.candidates.factors,
-                )
-                for copy in copies
-                if copy.site in contributions
-            ],
-            self._rule_memory,
-        )
+        contributed = [
+            Contribution(
+                copy.site,
+                shared[copy.site],
+                contributions[copy.site].n_train,
+                contributions[copy.site].validation_loss,
+                copy.tally.proxy_error.mean(noise_variance),
+                copy.candidates.factors,
+            )
+            for copy in copies
+            if copy.site in contributions
+        ]
+        candidates = self._rule.candidates(*self.groups.average(start, contributed), self._rule_memory)
         for copy in copies:
             copy.candidates.hold(candidates[copy.site])
             _overwrite(copy.segments, candidates[copy.site].state(0))
@@ -96,31 +96,24 @@ class Aggregator:
 
     def _shared(self, segments: ServerSegments) -> State:
         """Return what the sites share, by name: no task's own parts, none of the rule's private modules."""
-        private = _names_of(segments, self._rule.private_modules)
-        state: State = {name: parameter.detach() for name, parameter in segments.named_parameters()}
-        if self._config.aggregation.statistics:
-            state |= {name: b for name, b in segments.named_buffers() if b.is_floating_point()}
-        return {n: tensor for n, tensor in state.items() if segments.is_shared(n) and n not in private}
+        statistics, within = self._config.aggregation.statistics, self._algorithm.within
+        state = self._rule.shareable(segments, statistics)
+        if within is not None:
+            in_group = within.shareable(segments, statistics)
+            state = {name: tensor for name, tensor in state.items() if name in in_group}
+        return {name: tensor for name, tensor in state.items() if segments.is_shared(name)}
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint of the aggregation holds."""
-        return with_prefix("algorithm", self.algorithm_state) | with_prefix("rule", self._rule_memory)
+        tensors = with_prefix("algorithm", self.algorithm_state) | with_prefix("rule", self._rule_memory)
+        return tensors | with_prefix("groups", self.groups.state())
 
     def load_state(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         """Restore what :meth:`state` returned, on the device of the copies."""
         for memory, prefix in ((self.algorithm_state, "algorithm"), (self._rule_memory, "rule")):
             memory.clear()
             memory.update({n: tensor.to(device) for n, tensor in without_prefix(prefix, tensors).items()})
-
-
-def _names_of(segments: nn.Module, types: tuple[type[nn.Module], ...]) -> set[str]:
-    """Return the names of all parameters and buffers of modules of these types."""
-    return {
-        f"{path}.{name}"
-        for path, module in segments.named_modules()
-        if isinstance(module, types)
-        for name in (*dict(module.named_parameters()), *dict(module.named_buffers()))
-    }
+        self.groups.load_state(without_prefix("groups", tensors))
 
 
 def _share_within_tasks(contributors: Sequence[SiteCopy], copies: Sequence[SiteCopy]) -> None:

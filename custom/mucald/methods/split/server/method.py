@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from mucald.federation.method import Contributor, Notes, Saved, ServerContext, ServerMethod, State
 from mucald.federation.report import ReportField
 from mucald.federation.schedule import AtOnce, InTurn
+from mucald.federation.task import SiteTask
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.aggregator import Aggregator
@@ -60,10 +61,13 @@ class SplitServerMethod(ServerMethod):
             open_recorder(config, context.run_id, context.run_folder),
             context.attendance,
         )
+        self._trains = True
 
     def begin_round(self, round_number: int) -> None:
         """Begin a task; messages are accepted from a site's turn on."""
         self.server.open_round(round_number, [])
+        self._aggregator.groups.forget()
+        self._trains = round_number < self._config.training.rounds
         best = {copy.best.round for copy in self.copies.values()}
         self._plan.shared.begin_round(round_number, {number for number in best if number is not None})
 
@@ -79,14 +83,21 @@ class SplitServerMethod(ServerMethod):
             self.server.close(site)
             self.copies[site].end_turn()
 
+    def payload(self, site: str, task: SiteTask) -> State:  # noqa: ARG002 - the same with every task
+        """Return the front and back end of the site's group, if it shares them."""
+        return {name: tensor.cpu() for name, tensor in self._aggregator.groups.ends(site).items()}
+
     def handle(self, site: str, request: bytes | bytearray | memoryview) -> bytes:
         """Answer one message of a step."""
         return self.server.handle(site, request)
 
     def receive(self, site: str, reports: Mapping[str, dict[str, Any]], payload: State) -> Notes:
-        """End the site's messages, and return what was noted of them."""
+        """Take the change of the ends that the site shares, end its messages, and return what was noted."""
         self.server.close(site)
-        super().receive(site, reports, payload)
+        if self._trains:
+            self._aggregator.groups.take(site, payload)
+        else:
+            super().receive(site, reports, payload)
         tally = self.copies[site].tally
         numbers = {
             "losses": tally.losses.means(),
@@ -96,7 +107,8 @@ class SplitServerMethod(ServerMethod):
         return Notes(numbers, tally.choice, tally.seconds, tally.first_step)
 
     def rewind(self, site: str, saved: Saved | None) -> None:
-        """Accept nothing more of a site in this task, and take its copy back."""
+        """Accept nothing more of a site in this task, forget its change, and take its copy back."""
+        self._aggregator.groups.forget(site)
         self.server.close(site, None if saved is None else partial(self.copies[site].load_state, *saved))
 
     def restart(self, site: str, saved: Saved | None) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mucald.data.order import epoch_batches
 from mucald.data.site_data import Batch, SiteData
-from mucald.errors import WireError
 from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.split.algorithms import algorithm_of
@@ -23,6 +22,7 @@ from mucald.methods.split.site.fresh import FreshReleases
 from mucald.methods.split.site.once import SingleReleases
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
+from mucald.methods.split.site.shared_ends import SharedEnds
 from mucald.methods.split.wire.messages import Phase
 from mucald.methods.split.wire.weight_vector import from_vector, to_vector
 from mucald.metrics import segmentation as metrics
@@ -31,6 +31,7 @@ from mucald.privacy.disclosure import account
 from mucald.state.averages import Averages
 from mucald.state.checkpoint import CheckpointStore
 from mucald.state.resumable import Resumable
+from mucald.wire.tensors import byte_count
 
 
 class SplitSite(Resumable):
@@ -57,6 +58,7 @@ class SplitSite(Resumable):
         self._config, self._data, self._release = config, data, release
         self._algorithm, self._statistics = algorithm_of(config), config.aggregation.statistics
         self._segments = SiteSegments(config, self._algorithm, name, data.task.n_classes, release, device)
+        self._ends = SharedEnds(config, self._algorithm, name, self._segments.ends)
         releases = SingleReleases if config.release.mode == "once" else FreshReleases
         self._releases: SingleReleases | FreshReleases = releases(config, data, self._segments, release)
         super().__init__(name, config.digest(), store, self._releases)
@@ -79,21 +81,20 @@ class SplitSite(Resumable):
         """Do what the server asks.
 
         Returns:
-            a report of plain numbers, ready for JSON; it is all that the server learns beside the messages.
+            a report of plain numbers, ready for JSON, and what the site has changed of the ends that it
+            shares; that is all that the server learns beside the messages.
 
         Raises:
-            WireError: the task brings tensors, which no split job's does.
+            WireError: the task does not bring the ends that the site shares, or others.
             MucaldError: see the steps; the next task then begins with the last complete round.
         """
-        if received:
-            raise WireError(
-                f"the server sent '{min(received)}' with a task; a split job's tasks bring no tensors"
-            )
         start, exchange = time.perf_counter(), Exchange(send, self._config, self.name, task.round)
         self._restore(task.counted(self.name), task.is_new(self.name))
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
         report = data_report(self.name, self._data, task.round)
+        self._ends.take(received)
+        begun, change = self._ends.snapshot(), State()
         if self._algorithm.shares_front_end:
             from_vector(self._segments.front_end, exchange.fetch_front_end(), self._statistics)
         if self._releases.prepare():
@@ -104,12 +105,15 @@ class SplitSite(Resumable):
             report["validation"] = self._validate(exchange)
         if task.kind == "train":
             report |= self._train(exchange)
+            change = self._ends.change_since(begun)
             self._save(task.round + 1)
         else:
             report |= self._test(exchange)
+        exchange.traffic.up += byte_count(change)
+        exchange.traffic.down += byte_count(received)
         report["wire"] = asdict(exchange.traffic)
         report["seconds"] = time.perf_counter() - start
-        return Outcome({self.name: report})
+        return Outcome({self.name: report}, change)
 
     def _train(self, exchange: Exchange) -> dict[str, Any]:
         training, news = self._config.training, self._releases.news()

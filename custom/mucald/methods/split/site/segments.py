@@ -178,10 +178,9 @@ class SiteSegments:
 
     def _unfreeze(self, *trained: str) -> dict[str, nn.Module]:
         """Prepare a step that trains the segments named, and return them; the others do not change."""
-        segments: dict[str, nn.Module] = {"front_end": self.front_end, "back_end": self.back_end}
-        for name, segment in segments.items():
+        for name, segment in self.ends.items():
             segment.train(name in trained).requires_grad_(name in trained)
-        return {name: segments[name] for name in trained}
+        return {name: self.ends[name] for name in trained}
 
     def _backward(
         self, features: Tensor, skips: Sequence[Tensor], labels: Tensor, key: Key
@@ -274,9 +273,13 @@ class SiteSegments:
         """Return the weights: ``front_end.…``, ``back_end.…`` and, of a mixture, ``mixture.…``."""
         return module_tensors(self._modules())
 
+    @property
+    def ends(self) -> dict[str, nn.Module]:
+        """Front and back end by name."""
+        return {"front_end": self.front_end, "back_end": self.back_end}
+
     def _modules(self) -> dict[str, nn.Module]:
-        modules: dict[str, nn.Module] = {"front_end": self.front_end, "back_end": self.back_end}
-        return modules if self._mixture is None else modules | {"mixture": self._mixture}
+        return self.ends if self._mixture is None else self.ends | {"mixture": self._mixture}
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint of the segments holds."""

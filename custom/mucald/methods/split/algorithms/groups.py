@@ -1,0 +1,75 @@
+"""Sites of like tasks that share their whole networks."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from mucald.aggregation import WeightedMean, make_rule
+from mucald.errors import ConfigError
+from mucald.methods.split.algorithms.base import Algorithm
+from mucald.methods.split.config import SplitConfig
+from mucald.tasks import get_task
+
+
+@dataclass(frozen=True)
+class Groups(Algorithm):
+    """The sites of one group share front and back ends beside the middle network.
+
+    After a round the server moves a group's ends by the mean of what its sites have changed, and puts the
+    mean of their copies in place of each; the job's aggregation rule then combines these across groups. A
+    site that is alone in its group keeps its ends, and all is as without groups.
+
+    Args:
+        rule: weighs the sites of a group; one that keeps normalisation layers does so in all three segments.
+        args: its arguments.
+    """
+
+    rule: str
+    args: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def within(self) -> WeightedMean:
+        """The rule that weighs the sites of a group.
+
+        Raises:
+            ConfigError: there is no such rule, an argument is wrong, or it is no mean.
+        """
+        rule = make_rule(self.rule, self.args, "algorithm.args.args")
+        if not isinstance(rule, WeightedMean):
+            raise ConfigError(
+                f"'algorithm.args.rule' is '{self.rule}', which is no weighted mean; within a group take "
+                "equal, by_size, causal_invariant or fedbn"
+            )
+        return rule
+
+    def group(self, config: SplitConfig, site: str) -> tuple[str, ...]:
+        """Return the sites that share a site's ends, in order of name; none if it is alone in its group."""
+        groups = {name: of_site.group or of_site.task for name, of_site in config.sites.items()}
+        members = sorted(name for name, group in groups.items() if group == groups.get(site))
+        return tuple(members) if len(members) > 1 else ()
+
+    def check(self, config: SplitConfig) -> None:
+        """Check that a group's ends can be shared.
+
+        Raises:
+            ConfigError: they are frozen, have not equally many classes, or the rule across groups moves every
+                site from where it began, though a group begins alike.
+        """
+        if config.release.mode == "once":
+            raise ConfigError(
+                "the algorithm 'groups' trains and shares front ends in every round, but release.mode 'once' "
+                "freezes them; take the mode 'fresh' or another algorithm"
+            )
+        if not make_rule(config.aggregation.rule, config.aggregation.args).one_for_all:
+            raise ConfigError(
+                f"the aggregation rule '{config.aggregation.rule}' moves every site from where it began, but "
+                "the sites of a group begin alike; take another rule with the algorithm 'groups'"
+            )
+        for members in {self.group(config, site) for site in config.sites}:
+            counts = {site: get_task(config.site(site).task).n_classes for site in members}
+            if len(set(counts.values())) > 1:
+                raise ConfigError(
+                    f"sites of one group share a back end, so they need equally many classes, not {counts}; "
+                    "give them a 'group' each, or one task"
+                )
+        assert self.within

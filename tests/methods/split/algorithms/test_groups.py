@@ -1,0 +1,277 @@
+"""Sites of one group share their whole networks; a site alone in its group is as without groups."""
+
+from typing import Any
+
+import pytest
+import torch
+from families import config_of as of_family
+from tiny_job import (
+    EXACT_WIRE,
+    PLAIN,
+    Federation,
+    Run,
+    equal_models,
+    equal_tensors,
+    run_job,
+    tiny_config,
+    with_limits,
+    write_policy,
+)
+
+from mucald.errors import ConfigError, WireError
+from mucald.methods import family_of
+from mucald.methods.split.algorithms import algorithm_of
+from mucald.methods.split.config import SplitConfig
+from mucald.privacy.policy import OPEN
+from mucald.state.checkpoint import without_prefix
+
+BY_SIZE = {"algorithm": {"name": "groups", "args": {"rule": "by_size"}}}
+LOCAL = {"aggregation": {"rule": "local"}}
+PART = "front and back end"
+
+
+def grouped(*changes: dict[str, Any], **more: Any) -> SplitConfig:
+    """Return the plain tiny job with groups: north and west, which have one task, and south alone."""
+    return tiny_config(PLAIN, BY_SIZE, *changes, **more)
+
+
+def sites(**groups: str) -> dict[str, Any]:
+    """Return the tiny job's sites in these groups."""
+    tasks = {"north": "kvasir", "south": "ham10k", "west": "kvasir"}
+    return {"sites": {name: {"task": task, "group": groups.get(name)} for name, task in tasks.items()}}
+
+
+def ends(run: Run, site: str, completed: int = 2) -> dict[str, torch.Tensor]:
+    """Return the ends that a site had trained after a round."""
+    weights = without_prefix("weights", run.checkpoint(site, completed))
+    return {name: tensor for name, tensor in weights.items() if name.startswith(("front_end", "back_end"))}
+
+
+def held(run: Run, completed: int) -> dict[str, torch.Tensor]:
+    """Return the ends of the one group that the server held after a round."""
+    return without_prefix("method.aggregator.groups.0", run.checkpoint("server", completed))
+
+
+@pytest.mark.parametrize("changes", [PLAIN, {}], ids=["plain", "full"])
+def test_with_a_group_for_every_site_all_is_as_without_groups(changes, tmp_path):
+    apart = sites(north="one", west="other")
+    config = tiny_config(changes, BY_SIZE, apart)
+    splitfed = run_job(tiny_config(changes, apart), tmp_path / "splitfed")
+    run = run_job(config, tmp_path / "groups")
+    assert equal_models(run, splitfed)
+    assert {**run.numbers(), "config": None} == {**splitfed.numbers(), "config": None}
+    family = family_of("split")
+    assert family.disclosures(config) == family.disclosures(tiny_config(changes, apart))
+    assert not equal_models(run_job(tiny_config(changes, BY_SIZE), tmp_path / "shared"), splitfed)
+
+
+def test_the_sites_of_a_group_begin_alike_and_the_server_moves_their_ends_by_the_mean_change(tmp_path):
+    federation = Federation(grouped(data={"phantoms": {"train": 4}}), tmp_path)
+    coordinator = federation.coordinator
+    task = federation.open_next()
+    first = {site: coordinator.payload(site, task) for site in federation.config.sites}
+    assert first["north"]
+    assert equal_tensors(first["north"], first["west"])
+    assert first["south"] == {}
+    outcomes = {site: federation.work(site, task) for site in federation.config.sites}
+    # As if west had three times as many images.
+    for site, n_train in (("north", 2), ("west", 6)):
+        outcomes[site].reports[site]["n_train"] = n_train
+    for site, outcome in outcomes.items():
+        federation.receive(site, outcome)
+    coordinator.close(task)
+    changes = {site: outcomes[site].payload for site in ("north", "west")}
+    assert outcomes["south"].payload == {}
+    after = coordinator.payload("north", federation.open_next())
+    assert equal_tensors(after, coordinator.payload("west", task))
+    moved = 0
+    for name, begun in first["north"].items():
+        expected = begun + 0.25 * changes["north"][name] + 0.75 * changes["west"][name]
+        torch.testing.assert_close(after[name], expected, atol=1e-7, rtol=1e-6)
+        moved += not torch.equal(changes["north"][name], changes["west"][name])
+    assert moved > len(after) / 2
+
+
+def test_a_site_trains_on_the_groups_ends_and_reports_what_it_changed(tmp_path):
+    run = run_job(grouped(), tmp_path)
+    site = ends(run, "north")
+    begun = held(run, 1)
+    assert site.keys() == begun.keys()
+    assert not any(torch.equal(site[name], ends(run, "west")[name]) for name in site if "weight" in name)
+    one, other = (ends(run, name) for name in ("north", "west"))
+    for name, tensor in held(run, 2).items():
+        torch.testing.assert_close(tensor, (one[name] + other[name]) / 2, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["local", "equal"])
+def test_the_middle_is_the_groups_and_across_groups_the_rules(rule, tmp_path):
+    federation = Federation(grouped(aggregation={"rule": rule}), tmp_path)
+    task = federation.open_next()
+    for site in federation.config.sites:
+        federation.receive(site, federation.work(site, task))
+    before = {site: federation.parameters(site) for site in federation.config.sites}
+    federation.coordinator.close(task)
+    after = {site: federation.parameters(site) for site in federation.config.sites}
+    assert equal_tensors(after["north"], after["west"])
+    assert equal_tensors(after["north"], after["south"]) is (rule == "equal")
+    for name, own in before["south"].items():
+        group = (before["north"][name] + before["west"][name]) / 2
+        expected = group if rule == "local" else (2 * group + own) / 3
+        torch.testing.assert_close(after["north"][name], expected, atol=1e-6, rtol=1e-5)
+        if rule == "local":
+            assert torch.equal(after["south"][name], own)
+
+
+def test_one_group_of_all_sites_is_fedavg_of_whole_networks(tmp_path):
+    everyone = {name: {"task": "kvasir"} for name in ("north", "south", "west")}
+    exact = {"sites": everyone, "wire": EXACT_WIRE}
+    split = run_job(grouped(exact), tmp_path / "split")
+    whole = of_family("weights fedavg", sites=everyone, shared=["front_end", "middle", "back_end"])
+    fedavg = run_job(whole, tmp_path / "fedavg")
+    for site in everyone:
+        mine, theirs = (run.results["sites"][site]["validation"] for run in (split, fedavg))
+        losses = [[entry["loss"] for entry in one] for one in (mine, theirs)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    first = [run.results["rounds"][0]["sites"]["north"]["losses"] for run in (split, fedavg)]
+    assert first[0]["segmentation"] == pytest.approx(first[1]["segmentation"], rel=1e-6)
+
+
+def test_a_job_names_groups_across_tasks_of_equally_many_classes(tmp_path):
+    config = grouped(sites(north="one", south="one", west="other"))
+    algorithm = algorithm_of(config)
+    members = {site: algorithm.group(config, site) for site in config.sites}
+    assert members == {"north": ("north", "south"), "south": ("north", "south"), "west": ()}
+    run = run_job(config, tmp_path)
+    assert not any(site["test"] is None for site in run.results["sites"].values())
+    # A group may have the name of a task, whose sites then join it.
+    joined = grouped(sites(south="kvasir"))
+    assert len(algorithm_of(joined).group(joined, "west")) == 3
+
+
+def test_a_site_that_misses_a_round_goes_on_with_what_its_group_has_learnt(tmp_path):
+    federation = Federation(grouped(LOCAL), tmp_path)
+    coordinator = federation.coordinator
+    task = federation.open_next()
+    for site in ("north", "south"):
+        federation.receive(site, federation.work(site, task))
+    coordinator.fail("west", "too slow")
+    coordinator.close(task)
+    assert equal_tensors(federation.parameters("north"), federation.parameters("west"))
+    task = federation.open_next()
+    assert equal_tensors(coordinator.payload("west", task), coordinator.payload("north", task))
+    federation.work("west", task)
+
+
+@pytest.mark.parametrize("across", ["equal", "fedbn"])
+def test_normalisation_layers_stay_with_the_site_if_the_rule_keeps_them(across, tmp_path):
+    norm = {"network": {"norm": "group"}, "algorithm": {"name": "groups", "args": {"rule": "fedbn"}}}
+    federation = Federation(grouped(norm, aggregation={"rule": across}), tmp_path)
+    task = federation.open_next()
+    shared = federation.coordinator.payload("north", task)
+    all_ends = Federation(grouped({"network": {"norm": "group"}}), tmp_path / "all")
+    everything = all_ends.coordinator.payload("north", all_ends.open_next())
+    kept = everything.keys() - shared.keys()
+    assert kept
+    assert all(".N." in name for name in kept)
+    assert not any(".N." in name for name in shared)
+    for site in federation.config.sites:
+        federation.receive(site, federation.work(site, task))
+    federation.coordinator.close(task)
+    north, west = federation.parameters("north"), federation.parameters("west")
+    norms = [name for name in north if name.startswith("middle") and name.endswith(".N.weight")]
+    assert norms
+    assert not any(torch.equal(north[name], west[name]) for name in norms)
+    assert torch.equal(north["middle.entry.0.conv.weight"], west["middle.entry.0.conv.weight"])
+
+
+def test_a_filter_may_keep_a_tensor_at_home(tmp_path):
+    federation = Federation(grouped(), tmp_path)
+    task = federation.open_next()
+    first = federation.coordinator.payload("north", task)
+    name = next(iter(first))
+    for site in federation.config.sites:
+        outcome = federation.work(site, task)
+        if site != "south":
+            del outcome.payload[name]
+        federation.receive(site, outcome)
+    federation.coordinator.close(task)
+    second = federation.coordinator.payload("north", federation.open_next())
+    assert torch.equal(first[name], second[name])
+    assert not equal_tensors(first, second)
+
+
+def test_what_no_site_of_the_group_can_mean_is_refused(tmp_path):
+    federation = Federation(grouped(), tmp_path)
+    coordinator, task = federation.coordinator, federation.open_next()
+    outcome = federation.work("north", task)
+    name, tensor = next(iter(outcome.payload.items()))
+    for payload, message in [
+        ({}, "site 'north' sent no weights"),
+        ({"middle.x": tensor}, "'middle.x', which is not shared"),
+        ({name: tensor[:1]}, "has shape"),
+        ({name: torch.full_like(tensor, float("nan"))}, "not finite"),
+    ]:
+        with pytest.raises(WireError, match=message):
+            coordinator.receive("north", outcome.reports, payload)
+    federation.receive("north", outcome)
+    south = federation.work("south", task)
+    with pytest.raises(WireError, match="shares no ends"):
+        coordinator.receive("south", south.reports, outcome.payload)
+
+
+@pytest.mark.parametrize(("site", "message"), [("north", "not shared"), ("south", "shares no ends")])
+def test_a_site_takes_no_other_tensors_from_a_server(site, message, tmp_path):
+    federation = Federation(grouped(), tmp_path)
+    task = federation.open_next()
+    federation.work(site, task)
+    with pytest.raises(WireError, match=message):
+        federation.sites[site].run(task, {"middle.x": torch.zeros(1)}, lambda _: b"")
+
+
+def test_a_test_brings_no_change(tmp_path):
+    federation = Federation(grouped(), tmp_path)
+    federation.run(2)
+    task = federation.open_next()
+    outcome = federation.work("north", task)
+    assert task.kind == "test"
+    assert outcome.payload == {}
+    with pytest.raises(WireError, match="takes none"):
+        federation.coordinator.receive("north", outcome.reports, {"front_end.x": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"release": {"mode": "once"}}, "release.mode 'once' freezes them"),
+        ({"algorithm": {"args": {"rule": "local"}}}, "'local', which is no weighted mean"),
+        ({"algorithm": {"args": {"rule": "sizes"}}}, "unknown aggregation rule 'sizes'"),
+        ({"algorithm": {"args": {"rule": "equal", "args": {"c": 1}}}}, "unknown key 'algorithm.args.args.c'"),
+        (
+            {"aggregation": {"rule": "fedbone", "args": {"learning_rate": 1.0, "momentum": 0.9}}},
+            "'fedbone' moves every site from where it began",
+        ),
+        (
+            {"sites": {"north": {"task": "kvasir", "group": "wbc"}, "south": {"task": "wbc"}}},
+            r"equally many classes, not {'north': 2, 'south': 3}",
+        ),
+    ],
+)
+def test_what_groups_cannot_do_is_refused_by_name(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        algorithm_of(grouped(changes))
+
+
+def test_a_policy_has_to_name_the_ends(tmp_path):
+    config = grouped()
+    write_policy(tmp_path / "home/west", with_limits(OPEN, weights={"part": ["front end"]}))
+    results = run_job(config, tmp_path).results
+    assert {failure["site"] for failure in results["failures"]} == {"west"}
+    assert results["failures"][0]["reason"] == (
+        f"site 'west' refuses: policy weights.part front end, job {PART}"
+    )
+    assert set(results["sites"]) == {"north", "south"}
+    meaning = [line for line in results["privacy"]["meaning"] if line.startswith(f"Weights ({PART})")]
+    assert len(meaning) == 1
+    assert (
+        "The server reads them, and each site of the group gets their mean." in results["privacy"]["meaning"]
+    )
