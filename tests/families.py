@@ -36,6 +36,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "split groups": tiny_content({"algorithm": {"name": "groups", "args": {"rule": "by_size"}}}),
     "weights fedavg": _WEIGHTS | {"algorithm": {"name": "fedavg"}},
     "weights fedprox": _WEIGHTS | {"algorithm": {"name": "fedprox", "args": {"mu": 0.1}}},
+    "weights groups": _WEIGHTS
+    | {
+        "shared": ["middle"],
+        "shared_in_group": ["front_end", "back_end"],
+        "algorithm": {"name": "fedavg"},
+    },
     "pooled": _WHOLE | {"method": "pooled", "participant": "hospital", "min_sites": 1},
 }
 

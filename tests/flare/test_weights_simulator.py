@@ -13,7 +13,7 @@ from mucald.federation.in_process import run_in_process
 from mucald.methods import family_of
 from mucald.methods.jobs import load_job
 from mucald.methods.weights.config import WeightsConfig
-from mucald.methods.weights.server import first_weights
+from mucald.methods.weights.shared_weights import first_weights
 from mucald.state.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -100,7 +100,7 @@ def test_the_filters_of_a_site_act_on_what_it_sends(tmp_path, small_job, simulat
     assert results(server)["failures"] == []
     config, _ = load_job(job)
     assert isinstance(config, WeightsConfig)
-    initial = first_weights(config, None)
+    initial = first_weights(config, config.shared, [], torch.device("cpu"))
     assert torch.equal(found[EXCLUDED], initial[EXCLUDED]), "nobody has sent it"
     assert not torch.equal(unfiltered[EXCLUDED], initial[EXCLUDED])
     still = {name: float((found[name] == tensor).float().mean()) for name, tensor in initial.items()}

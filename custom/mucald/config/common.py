@@ -32,7 +32,7 @@ class SiteConfig(Section):
         registry="mucald.data.images.phantoms.scanner.SCANNERS",
     )
     group: str | None = key(
-        "sites of one group share what the algorithm `groups` shares; `null` is the group of the task's name",
+        "sites of one group share what the job shares within groups; `null` is the group of the task's name",
         None,
         allowed="any name",
     )

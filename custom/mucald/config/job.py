@@ -64,6 +64,12 @@ class JobConfig(Section):
             )
         return self.sites[name]
 
+    def group(self, site: str) -> tuple[str, ...]:
+        """Return the sites of a site's group, in order of name, or none if it is alone in it."""
+        groups = {name: of_site.group or of_site.task for name, of_site in self.sites.items()}
+        members = sorted(name for name, group in groups.items() if group == groups.get(site))
+        return tuple(members) if len(members) > 1 else ()
+
     def progress(self, round_number: int) -> float:
         """Return how far the run is at ``round_number`` (from 0), between 0 and 1, for the loss ramps."""
         return round_number / max(self.training.rounds - 1, 1)

@@ -12,10 +12,10 @@ def check_tensors(received: Mapping[str, Tensor], expected: Mapping[str, Tensor]
     """Check tensors that came over the wire; some may be missing, for a site's filters may exclude them.
 
     Raises:
-        WireError: there is none, one is not shared, or has another shape or type, or a number that is not
-            finite. The message names it.
+        WireError: none came though some are expected, one is not shared, or has another shape or type, or a
+            number that is not finite. The message names it.
     """
-    if not received:
+    if expected and not received:
         raise WireError(f"{sender} sent no weights")
     for name, tensor in received.items():
         if name not in expected:

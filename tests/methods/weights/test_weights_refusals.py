@@ -79,7 +79,7 @@ def test_a_site_refuses_wrong_weights_of_the_server_and_keeps_its_own(tmp_path, 
     ("changes", "message"),
     [
         ({"shared": []}, "shared must name at least one part"),
-        ({"shared": ["middle", "middle"]}, "shared names a part twice"),
+        ({"shared": ["middle", "middle"]}, "name a part twice"),
         ({"shared": ["encoder"]}, r"'shared\[0\]' must be one of"),
         ({"algorithm": {"name": "fedavg", "arg": {}}}, "unknown key 'algorithm.arg'; did you mean 'args'"),
         ({"clip": 0.0}, "clip must be positive"),

@@ -8,6 +8,14 @@ from mucald.training.config import WholeModelConfig
 
 Part = Literal["front_end", "middle", "back_end"]
 
+_CALLED = {
+    frozenset({"front_end"}): "front end",
+    frozenset({"middle"}): "encoder",
+    frozenset({"front_end", "middle"}): "encoder",
+    frozenset({"front_end", "back_end"}): "front and back end",
+}
+"""What a policy calls the parts; all others are called a whole network."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmConfig(Section):
@@ -25,18 +33,25 @@ class WeightsConfig(WholeModelConfig):
         "parts of the network whose weights travel; a back end only between tasks of equally many classes",
         ("front_end", "middle"),
     )
+    shared_in_group: tuple[Part, ...] = key(
+        "parts whose weights travel between the sites of one group alone; who is alone in it keeps its own",
+        (),
+    )
     algorithm: AlgorithmConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.shared:
+        named = (*self.shared, *self.shared_in_group)
+        if not named:
             raise ValueError("shared must name at least one part, or nothing is learnt together")
-        if len(set(self.shared)) < len(self.shared):
-            raise ValueError("shared names a part twice")
+        if len(set(named)) < len(named):
+            raise ValueError("shared and shared_in_group name a part twice")
+
+    def parts_of(self, site: str) -> tuple[Part, ...]:
+        """Return the parts that a site shares, with all or within its group."""
+        return (*self.shared, *(self.shared_in_group if self.group(site) else ()))
 
     @property
     def disclosed(self) -> str:
         """What a policy calls the shared weights."""
-        if set(self.shared) == {"front_end"}:
-            return "front end"
-        return "whole network" if "back_end" in self.shared else "encoder"
+        return _CALLED.get(frozenset({*self.shared, *self.shared_in_group}), "whole network")

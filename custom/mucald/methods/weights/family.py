@@ -33,12 +33,12 @@ class WeightsFamily:
     def check(self, config: WeightsConfig, participants: Sequence[str]) -> None:
         """Check the algorithm, and that the sites' networks can share what they share."""
         from mucald.methods.weights.algorithms import make_algorithm
-        from mucald.methods.weights.server import n_classes_of
+        from mucald.methods.weights.shared_weights import shared_between
 
         make_algorithm(config.algorithm)
         for site in participants:
             config.site(site)
-        n_classes_of(config, participants)
+        shared_between(config, participants, torch.device("cpu"))
 
     def warnings(self, config: WeightsConfig) -> list[str]:
         """Say that weights guarantee nothing."""
@@ -80,7 +80,8 @@ class WeightsFamily:
 
     def description(self, config: WeightsConfig) -> str:
         """Name the network and what of it was learnt together."""
-        return f"{config.network.backbone} of one site; {', '.join(config.shared)} by {config.algorithm.name}"
+        shared = ", ".join((*config.shared, *config.shared_in_group))
+        return f"{config.network.backbone} of one site; {shared} by {config.algorithm.name}"
 
     def server_keeps_models(self, config: WeightsConfig) -> bool:  # noqa: ARG002
         """Return False: the site has the whole network."""

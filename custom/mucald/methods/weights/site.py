@@ -91,7 +91,7 @@ class WeightsSite(Resumable):
     @torch.no_grad()
     def _take(self, received: State) -> State:
         """Put the shared weights in place, and return the network's own shared tensors."""
-        shared = shared_tensors(self._model.weights(self.name), self._config.shared)
+        shared = shared_tensors(self._model.weights(self.name), self._config.parts_of(self.name))
         check_tensors(received, shared, "the server")
         for name, tensor in received.items():
             shared[name].copy_(tensor)

@@ -44,9 +44,7 @@ class Groups(Algorithm):
 
     def group(self, config: SplitConfig, site: str) -> tuple[str, ...]:
         """Return the sites that share a site's ends, in order of name; none if it is alone in its group."""
-        groups = {name: of_site.group or of_site.task for name, of_site in config.sites.items()}
-        members = sorted(name for name, group in groups.items() if group == groups.get(site))
-        return tuple(members) if len(members) > 1 else ()
+        return config.group(site)
 
     def check(self, config: SplitConfig) -> None:
         """Check that a group's ends can be shared.
