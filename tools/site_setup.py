@@ -5,7 +5,8 @@ Usage: ``python tools/site_setup.py KIT [KIT …]``, for example ``provisioned/m
 What is written: into ``local/resources.json`` the classes that a job may name, on the server where jobs are
 stored, on a site that its log stays there and that a killed job process is started again; on a site also
 ``local/authorization.json`` (no custom code, no reading of files from outside) and, beside images of
-its own, ``policy.json``. Files that people edit are never overwritten. A second run changes nothing.
+its own, ``policy.json``; on an admin's kit, into ``transfer``, the jobs that the console submits by name.
+What people edit there is never overwritten. A second run changes nothing.
 
 Exit status 1 means that something would keep a participant from taking part.
 """
@@ -16,9 +17,11 @@ from pathlib import Path
 
 from mucald.deploy.kit_checks import check_kit
 from mucald.deploy.kits import open_kit, set_up
+from mucald.deploy.transfer import FOLDER, fill
 from mucald.errors import MucaldError
 
-TEMPLATES = Path(__file__).resolve().parents[1] / "workspace_templates"
+REPOSITORY = Path(__file__).resolve().parents[1]
+TEMPLATES, JOBS = REPOSITORY / "workspace_templates", REPOSITORY / "jobs"
 
 
 def handle(folder: Path, arguments: argparse.Namespace) -> bool:
@@ -30,6 +33,11 @@ def handle(folder: Path, arguments: argparse.Namespace) -> bool:
             for path in set_up(kit, arguments.templates, arguments.site_file):
                 print(f"  written  {path}")
         findings = check_kit(kit)
+        if kit.kind == "admin":
+            names, found = fill(kit, arguments.jobs, write=not arguments.check, force=arguments.force)
+            findings += found
+            if names:
+                print(f"  written  {kit.folder / FOLDER}: {', '.join(names)}")
     except MucaldError as error:
         print(f"  WRONG    {error}")
         return False
@@ -46,6 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("kits", type=Path, nargs="+", help="start-up kits, of server, sites and admins")
     parser.add_argument("--check", action="store_true", help="write nothing")
     parser.add_argument("--site-file", type=Path, help="the site's site.json; only with a single kit")
+    parser.add_argument("--jobs", type=Path, default=JOBS, help="folder of the jobs for an admin's kit")
+    parser.add_argument("--force", action="store_true", help="replace jobs that were edited in transfer")
     parser.add_argument("--templates", type=Path, default=TEMPLATES, help="folder workspace_templates")
     arguments = parser.parse_args(argv)
     if arguments.site_file is not None and len(arguments.kits) > 1:

@@ -29,10 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
     resume = arguments.resume
     with Federation(arguments.kit) as federation:
         for _ in range(arguments.retries + 1):
-            if absent := federation.wait_for_sites(sites, arguments.wait_for_sites):
-                tell(f"not connected: {', '.join(absent)}")
             changes = {} if resume is None else {"resume_from": resume}
             with exported(arguments.job, arguments.code, **changes) as job:
+                if absent := federation.wait_for_sites(sites, arguments.wait_for_sites):
+                    tell(f"not connected: {', '.join(absent)}")
                 job_id = federation.submit(job)
             tell(f"job {job_id}: submitted")
             if arguments.no_wait:
@@ -43,8 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
                 if (folder / RESULTS).exists():
                     tell(f"results: {folder / RESULTS}")
                     return 0
-                tell(f"from {folder / 'log.txt'}:")
-                for line in errors(folder / "log.txt"):
+                for line in federation.refusals(job_id) + errors(folder / "log.txt"):
                     tell(line)
             tell(f"job {job_id} ended as {status}, without results")
             resume = run_name(federation.progress(job_id)) or resume
@@ -58,9 +57,10 @@ def run_name(progress: list[str]) -> str | None:
 
 
 def errors(log: Path) -> list[str]:
-    """Return the first errors of a server's log, each in one line."""
+    """Return the first errors of a server's log, each in one line, under the log's path."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    return [line for line in lines if " - ERROR - " in line][:SHOWN_ERRORS]
+    found = [line for line in lines if " - ERROR - " in line][:SHOWN_ERRORS]
+    return [f"from {log}:", *found] if found else []
 
 
 def main(argv: list[str] | None = None) -> int:

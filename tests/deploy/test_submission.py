@@ -1,6 +1,7 @@
 """What is submitted of a job folder."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,13 @@ def test_links_are_followed_because_flare_refuses_them(tmp_path):
     (job / "meta.json").symlink_to(REPOSITORY / "jobs/mucald/meta.json")
     out = export_job(job, tmp_path / "out")
     assert not [path for path in out.rglob("*") if path.is_symlink()]
+
+
+def test_what_an_earlier_submission_left_in_a_job_s_folder_stays_there(tmp_path):
+    job = shutil.copytree(REPOSITORY / "jobs/mucald", tmp_path / "mucald")
+    for folder in ("app/config", "app"):
+        (job / folder / ".__nvfl_sig.json").write_text("{}")
+    assert files(export_job(job, tmp_path / "out")) == files(export_job(JOBS[0], tmp_path / "other"))
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path):

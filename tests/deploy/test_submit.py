@@ -1,6 +1,7 @@
 """The submission tool, as far as it needs no federation."""
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,16 @@ def test_only_the_first_errors_of_a_log_are_shown(tool, tmp_path):
     log = tmp_path / "log.txt"
     assert tool.errors(log) == []
     log.write_text("".join(f"12:00 - X - {level} - {n}\n" for n in range(9) for level in ("INFO", "ERROR")))
-    assert tool.errors(log) == [f"12:00 - X - ERROR - {n}" for n in range(tool.SHOWN_ERRORS)]
+    shown = [f"12:00 - X - ERROR - {n}" for n in range(tool.SHOWN_ERRORS)]
+    assert tool.errors(log) == [f"from {log}:", *shown]
+
+
+def test_a_job_with_code_of_its_own_is_refused_before_anyone_is_asked(tool, kits, tmp_path, capsys):
+    job = shutil.copytree(REPOSITORY / "jobs/mucald", tmp_path / "mucald")
+    (job / "app/custom/network.py").touch()
+    for more in ([], ["--code"]):
+        assert tool.main([str(job), "--kit", str(kits / LEAD), *more]) == 1
+        assert "app/custom/network.py: code of a job's own is not submitted" in capsys.readouterr().err
 
 
 def test_a_kit_that_is_no_admin_s_is_refused(kits):

@@ -96,6 +96,14 @@ class Federation:
         """
         return self._ask(lambda session: session.get_job_meta(job_id))
 
+    def refusals(self, job_id: str) -> list[str]:
+        """Return what kept server and sites from starting a job, each with its name.
+
+        Raises:
+            SubmissionError: the server cannot be reached or has no such job.
+        """
+        return [line for line in self.meta(job_id).get("job_deploy_detail", []) if not line.endswith(": OK")]
+
     def status(self, job_id: str) -> str:
         """Return FLARE's status of a job, such as ``RUNNING`` or ``FINISHED:COMPLETED``, or ``LOST``.
 

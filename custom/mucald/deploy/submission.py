@@ -14,6 +14,8 @@ from mucald.config.merge import overridden
 from mucald.errors import ConfigError
 from mucald.methods.jobs import app_of, load_job, parse_config
 
+SIGNATURES = ".__nvfl_*"
+"""Files that FLARE adds to a job folder when it submits it."""
 _PACKAGE = Path(mucald.__file__).parent
 
 
@@ -31,14 +33,16 @@ def export_job(job: Path, out: Path, code: bool = False, **changes: Any) -> Path
         ``out``.
 
     Raises:
-        ConfigError: the job is wrong, or ``out`` exists.
+        ConfigError: the job is wrong or brings code of its own, or ``out`` exists.
     """
     content = parse_config(overridden(load_job(job)[0].to_dict(), changes)).to_dict()
     if out.exists():
         raise ConfigError(f"{out} exists; choose another folder or remove it")
     app, _ = app_of(job)
+    if own := sorted((job / app / "custom").rglob("*.py")):
+        raise ConfigError(f"{own[0]}: code of a job's own is not submitted; move it into the package")
     # Links are followed, because FLARE refuses them.
-    shutil.copytree(job / app / "config", out / app / "config")
+    shutil.copytree(job / app / "config", out / app / "config", ignore=shutil.ignore_patterns(SIGNATURES))
     shutil.copyfile(job / "meta.json", out / "meta.json")
     path = out / app / "config" / CONFIG_FILE
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
