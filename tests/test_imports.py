@@ -16,6 +16,7 @@ TOOLS = sorted((REPOSITORY / "tools").glob("*.py"))
 ORDER = (
     "mucald",
     "mucald.errors",
+    "mucald.command_line",
     "mucald.home",
     "mucald.randomness",
     "mucald.optimisers",

@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 import runpy
 import subprocess
@@ -61,23 +60,22 @@ def test_the_options_choose_seed_sites_and_the_run_to_resume(job, tmp_path):
         ({"min_sites": 9}, "3 sites take part, but min_sites is 9"),
     ],
 )
-def test_a_broken_job_ends_with_its_error_and_status_1(change, message, tmp_path, caplog):
-    caplog.set_level(logging.ERROR)
+def test_a_broken_job_ends_with_its_error_and_status_1(change, message, tmp_path, capsys):
     job = write_job(tmp_path / "job", tiny_content(change))
     assert main([str(job), "-w", str(tmp_path / "w")]) == 1
-    assert message in caplog.text
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "w").exists()
 
 
-def test_a_missing_job_ends_with_its_error_and_status_1(tmp_path, caplog):
+def test_a_missing_job_ends_with_its_error_and_status_1(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere"), "-w", str(tmp_path / "w")]) == 1
-    assert "configuration file not found: meta.json" in caplog.text
+    assert f"error: {tmp_path / 'nowhere'} is no job folder: it has no meta.json" in capsys.readouterr().err
 
 
-def test_the_module_exits_with_the_status(tmp_path, monkeypatch, caplog):
+def test_the_module_exits_with_the_status(tmp_path, monkeypatch, capsys):
     job = write_job(tmp_path / "job", tiny_content(training={"rounds": 0}))
     monkeypatch.setattr(sys, "argv", ["mucald", str(job), "-w", str(tmp_path / "w")])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(mucald.__main__.__file__, run_name="__main__")
     assert stop.value.code == 1
-    assert "'training': rounds must be at least 1" in caplog.text
+    assert "'training': rounds must be at least 1" in capsys.readouterr().err

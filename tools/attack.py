@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from mucald.errors import MucaldError
+from mucald.command_line import Parser, at_least, check_free, program
+from mucald.errors import AttackError, MucaldError
 from mucald.home import beside, participant_home
 from mucald_studies.attacks import ATTACKS, choose_attacks
 from mucald_studies.attacks.harness.evaluation import Attacked, Evaluation
@@ -22,6 +23,7 @@ from mucald_studies.attacks.harness.result import results_table, write_results
 from mucald_studies.attacks.harness.sheet import write_sheet
 from mucald_studies.recording import Recording, read_recording
 
+RESULTS, PICTURES = "attacks.json", "pictures.png"
 _BUDGET = {
     "--seed": "all of the attacker's draws follow from it",
     "--auxiliary": "auxiliary images",
@@ -35,9 +37,7 @@ _BUDGET = {
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("run_folder", type=Path, help="the run's workspace")
     parser.add_argument(
         "--attacks", nargs="+", default=["all"], help=f"all, a family, or any of: {', '.join(ATTACKS)}"
@@ -50,7 +50,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         type=Path,
         help="folder with, for any site, a folder with a site.json that names images for the attacker",
     )
-    parser.add_argument("--threads", type=int, help="of torch; the run's by default")
+    parser.add_argument("--threads", type=at_least(1), help="of torch; the run's by default")
+    parser.add_force()
     add_budget(parser)
     return parser.parse_args(argv)
 
@@ -86,6 +87,8 @@ def _homes(recording: Recording, arguments: argparse.Namespace) -> dict[str, Pat
 
 def _attack(arguments: argparse.Namespace) -> list[Attacked]:
     attacks = choose_attacks(arguments.attacks)
+    check_free([arguments.out / name for name in (RESULTS, PICTURES)], arguments.force)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     recording = read_recording(arguments.run_folder)
     budget = budget_of(arguments)
     torch.set_num_threads(arguments.threads or recording.config.runtime.threads)
@@ -100,26 +103,22 @@ def _attack(arguments: argparse.Namespace) -> list[Attacked]:
             print(f"{attack.name} on {site} is left out: {error}", file=sys.stderr)
             continue
         # After every attack, so that a stop loses only the one under way.
-        write_results(arguments.out / "attacks.json", [attacked.result for attacked in found])
+        write_results(arguments.out / RESULTS, [attacked.result for attacked in found])
         print(f"{attack.name} on {site}: {found[-1].result.seconds:.0f} s", file=sys.stderr, flush=True)
     return found
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
-    try:
-        found = _attack(arguments)
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    found = _attack(arguments)
     if not found:
-        print("error: no attack could be made", file=sys.stderr)
-        return 1
+        raise AttackError("no attack could be made")
     results = [attacked.result for attacked in found]
-    written = [arguments.out / "attacks.json"]
-    if write_sheet(arguments.out / "pictures.png", found):
-        written.append(arguments.out / "pictures.png")
+    written = [arguments.out / RESULTS]
+    if write_sheet(arguments.out / PICTURES, found):
+        written.append(arguments.out / PICTURES)
     print(results_table(results))
     print(", ".join(map(str, written)))
     return 0

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mucald.errors import MucaldError
+from mucald.command_line import Parser, at_least, program
 from mucald_studies.benchmark.result import Result
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -24,7 +24,6 @@ JOB = REPOSITORY / "jobs" / "mucald"
 # Synthetic sites have no front end to freeze, so they release anew in every step.
 FRESH = JOB.with_name("mucald_fresh")
 RUNS = ("process", "bare", "parallel", "provisioned")
-BROKEN = 2
 
 Measure = Callable[[argparse.Namespace], Result]
 """Does one subcommand's work. Each imports what it needs itself: FLARE and torch take seconds to import."""
@@ -106,10 +105,12 @@ def _job(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 
 
 def _wire_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--sites", type=int, nargs="+", default=[1, 5], help="sites at once (1 5)")
-    parser.add_argument("--kib", type=float, nargs="+", default=[64, 2048, 8192, 32768], help="payloads")
-    parser.add_argument("--seconds", type=float, default=1.0, help="per carrier and repeat (1)")
-    parser.add_argument("--repeats", type=int, default=5, help="the median of these counts (5)")
+    parser.add_argument("--sites", type=at_least(1), nargs="+", default=[1, 5], help="sites at once (1 5)")
+    parser.add_argument(
+        "--kib", type=at_least(0, float), nargs="+", default=[64, 2048, 8192, 32768], help="payloads"
+    )
+    parser.add_argument("--seconds", type=at_least(0, float), default=1.0, help="per carrier and repeat (1)")
+    parser.add_argument("--repeats", type=at_least(1), default=5, help="the median of these counts (5)")
     parser.add_argument("--carriers", nargs="+", help="some of socket grpc core_cell channel aux collab")
     parser.add_argument("--plain-only", action="store_true", help="leave out mutual TLS")
 
@@ -123,26 +124,32 @@ def _job_options(parser: argparse.ArgumentParser, job: Path = JOB) -> None:
 
 def _step_options(parser: argparse.ArgumentParser) -> None:
     _job_options(parser)
-    parser.add_argument("--epochs", type=int, default=2, help="local epochs that are timed (2)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="sites at once (cores)")
+    parser.add_argument("--epochs", type=at_least(1), default=2, help="local epochs that are timed (2)")
+    parser.add_argument(
+        "--threads", type=at_least(1), default=os.cpu_count() or 1, help="sites at once (cores)"
+    )
     parser.add_argument("--in-process-only", action="store_true", help="leave out FLARE's simulator")
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
     _job_options(parser)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="in one process (cores)")
-    parser.add_argument("-t", "--parallel", type=int, default=5, help="sites at once in the simulator (5)")
-    parser.add_argument("--repeats", type=int, default=1, help="the median of these counts (1)")
+    parser.add_argument(
+        "--threads", type=at_least(1), default=os.cpu_count() or 1, help="in one process (cores)"
+    )
+    parser.add_argument(
+        "-t", "--parallel", type=at_least(1), default=5, help="sites at once in the simulator (5)"
+    )
+    parser.add_argument("--repeats", type=at_least(1), default=1, help="the median of these counts (1)")
     parser.add_argument("--carriers", nargs="+", choices=RUNS, default=RUNS, help="all by default")
 
 
 def _scale_options(parser: argparse.ArgumentParser) -> None:
     _job_options(parser, FRESH)
     parser.add_argument(
-        "--sites", type=int, nargs="+", default=[1, 2, 5, 10, 20, 50], help="numbers of sites"
+        "--sites", type=at_least(1), nargs="+", default=[1, 2, 5, 10, 20, 50], help="numbers of sites"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="the first is not timed (3)")
-    parser.add_argument("--steps", type=int, default=10, help="steps of each site and round (10)")
+    parser.add_argument("--rounds", type=at_least(1), default=3, help="the first is not timed (3)")
+    parser.add_argument("--steps", type=at_least(1), default=10, help="steps of each site and round (10)")
 
 
 def _codec_options(parser: argparse.ArgumentParser) -> None:
@@ -153,13 +160,15 @@ def _codec_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--single", nargs="*", default=["int4"], help="for one direction at a time")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="7 by default")
     parser.add_argument("--simulator", action="store_true", help="run NVFLARE's simulator; the same numbers")
-    parser.add_argument("--threads", type=int, help="sites that run at once")
+    parser.add_argument("--threads", type=at_least(1), help="sites that run at once")
 
 
 def _segments_options(parser: argparse.ArgumentParser) -> None:
     _job_options(parser)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256], help="sides in pixels (64 256)")
-    parser.add_argument("--repeats", type=int, default=20, help="the median of these counts (20)")
+    parser.add_argument(
+        "--sizes", type=at_least(1), nargs="+", default=[64, 256], help="sides in pixels (64 256)"
+    )
+    parser.add_argument("--repeats", type=at_least(1), default=20, help="the median of these counts (20)")
 
 
 COMMANDS: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] = {
@@ -173,9 +182,7 @@ COMMANDS: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] =
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (function, options) in COMMANDS.items():
         command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
@@ -185,14 +192,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
-    try:
-        result = COMMANDS[arguments.command][0](arguments)
-    except (MucaldError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BROKEN
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    result = COMMANDS[arguments.command][0](arguments)
     print(result.text())
     settings = {
         key: value for key, value in vars(arguments).items() if key not in ("command", "out", "strict")

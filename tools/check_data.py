@@ -10,10 +10,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from mucald.command_line import Parser, program
 from mucald.data.images.survey import survey
 from mucald.data.measures import no_measures
 from mucald.data.site_file import read_site_file
-from mucald.errors import MucaldError
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS, measures_of
 from mucald_studies.reporting.data_page import data_document
 
@@ -21,27 +21,23 @@ PAGE = "data.html"
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("site_file", type=Path, help="the site's site.json")
     parser.add_argument("--out", type=Path, help="the folder to write the page into")
     return parser.parse_args(argv)
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
-    try:
-        site_file = read_site_file(arguments.site_file)
-        known = site_file.task in CAUSAL_TASKS
-        found = survey(site_file, (measures_of if known else no_measures)(site_file.task))
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(data_document(found, pictures=False).markdown(), end="")
+    site_file = read_site_file(arguments.site_file)
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
+    known = site_file.task in CAUSAL_TASKS
+    found = survey(site_file, (measures_of if known else no_measures)(site_file.task))
+    print(data_document(found, pictures=False).markdown(), end="")
+    if arguments.out is not None:
         page = arguments.out / PAGE
         page.touch(mode=0o600)
         page.write_text(data_document(found, pictures=True).html(), encoding="utf-8")

@@ -4,11 +4,12 @@ Run it with ``python tools/contact_sheet.py --out docs/images/phantoms.png``; wi
 task has a row per device.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from mucald.command_line import Parser, at_least, check_free, program
 from mucald.data.images.phantoms import PHANTOMS
 from mucald.data.images.phantoms.scanner import SCANNERS
 from mucald.randomness import generator
@@ -48,16 +49,19 @@ def with_palette(sheet: Image.Image) -> Image.Image:
     return sheet.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
-def main() -> None:
-    """Write the sheet."""
-    parser = argparse.ArgumentParser(description=__doc__)
+@program
+def main(argv: list[str] | None = None) -> int:
+    """Write the sheet; return the exit status."""
+    parser = Parser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the PNG file to write")
-    parser.add_argument("--tasks", nargs="+", default=TASKS, help="names of the tasks")
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=list(PHANTOMS), help="of which tasks")
     parser.add_argument("--scanners", nargs="+", default=("standard",), choices=SCANNERS, help="devices")
-    parser.add_argument("--count", type=int, default=4, help="phantoms per task")
-    parser.add_argument("--size", type=int, default=112, help="side of each in pixels")
+    parser.add_argument("--count", type=at_least(1), default=4, help="phantoms per task")
+    parser.add_argument("--size", type=at_least(16), default=112, help="side of each in pixels")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    parser.add_force()
+    arguments = parser.parse_args(argv)
+    check_free([arguments.out], arguments.force)
 
     count, size, seed = arguments.count, arguments.size, arguments.seed
     rows = [
@@ -71,7 +75,8 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with_palette(sheet).save(arguments.out, optimize=True)
     print(f"{arguments.out}: {sheet.width} x {sheet.height}, {arguments.out.stat().st_size // 1000} kB")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

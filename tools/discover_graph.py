@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mucald.command_line import Parser, at_least, check_free, program
 from mucald.config.common import DataConfig, PhantomConfig
 from mucald.data.loading import load_site_data
 from mucald.data.site_file import SITE_FILE
-from mucald.errors import ConfigError, DataError, MucaldError
+from mucald.errors import ConfigError, DataError
 from mucald.federation.progress import clock
 from mucald.methods.split.causal.graphs import causal_task, measures_of
 from mucald.tasks import Task, get_task
@@ -99,49 +100,36 @@ def discover(options: argparse.Namespace) -> Findings:
     return Findings(task, source, options.home is None, *settings, strengths, stability)
 
 
-def _number(least: float, kind: type[int] | type[float]) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        value = kind(text)
-        if not value >= least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, not {text}")
-        return value
-
-    return number
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--task", help="name of the task; with --home that of its site file by default")
     parser.add_argument("--home", type=Path, help="folder of a site with own images, HOME/<site>")
-    parser.add_argument("--phantoms", type=_number(1, int), default=1000, help="training phantoms to draw")
+    parser.add_argument("--phantoms", type=at_least(1), default=1000, help="training phantoms to draw")
     parser.add_argument(
         "--image-size",
-        type=_number(16, int),
+        type=at_least(16),
         default=128,
         help="side of the phantoms in pixels; proxies of own images are taken at full resolution",
     )
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--nonlinear", action="store_true", help="networks in place of weighted sums")
-    parser.add_argument("--bootstrap", type=_number(0, int), default=50, help="resamples; 0 for none")
-    parser.add_argument("--threshold", type=_number(0, float), default=0.1, help="least strength of an edge")
+    parser.add_argument("--bootstrap", type=at_least(0), default=50, help="resamples; 0 for none")
+    parser.add_argument("--threshold", type=at_least(0, float), default=0.1, help="least strength of an edge")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there as JSON")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw both graphs there")
+    parser.add_force()
     return parser.parse_args(argv)
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     options = parse_arguments(argv)
     # The matrices are tiny: more threads would only wait for each other.
     torch.set_num_threads(1)
-    try:
-        findings = discover(options)
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    check_free(filter(None, (options.json, options.svg)), options.force)
+    findings = discover(options)
     print(text_report(findings), end="")
     if options.json:
         _write(options.json, json.dumps(findings.to_dict(), indent=2, ensure_ascii=False) + "\n")

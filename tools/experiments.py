@@ -10,31 +10,27 @@ to ``runs/.replaced``. Sites draw phantoms, or with ``--home`` read the images t
 
 import argparse
 import json
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mucald.errors import ConfigError, MucaldError
+from mucald.command_line import Parser, at_least, program
+from mucald.errors import ConfigError, InterruptedRunError, MucaldError
 from mucald_studies.reporting.experiments import Experiment, plan_job
 from mucald_studies.reporting.runner import run_all
 from new_job import new_job
 
-STOPPED = 130
-
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--jobs", type=Path, nargs="+", required=True, help="job folders")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="7 by default")
     parser.add_argument("--out", type=Path, required=True, help="the folder of all runs")
     parser.add_argument("--home", type=Path, help="folder of the sites' own folders, for real images")
     parser.add_argument("--simulator", action="store_true", help="run NVFLARE's simulator; the same numbers")
-    parser.add_argument("--threads", type=int, help="sites that run at once")
+    parser.add_argument("--threads", type=at_least(1), help="sites that run at once")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="values of mucald.json, for all jobs"
     )
@@ -45,13 +41,13 @@ def changes(texts: Sequence[str]) -> dict[str, Any]:
     """Return ``KEY=VALUE`` texts as a dictionary; a value that is not JSON is a text.
 
     Raises:
-        ValueError: a text has no value.
+        ConfigError: a text has no value.
     """
     found = {}
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator:
-            raise ValueError(f"--set {text}: write KEY=VALUE, for example training.rounds=2")
+            raise ConfigError(f"--set {text}: write KEY=VALUE, for example training.rounds=2")
         try:
             found[key] = json.loads(value)
         except ValueError:
@@ -78,7 +74,7 @@ def plan(arguments: argparse.Namespace, made: Path) -> tuple[list[Experiment], i
             planned = plan_job(source, arguments.seeds, values, arguments.out, arguments.home)
             if planned[0].folder in (other.folder for other in experiments):
                 raise ConfigError(f"another of these jobs is called '{planned[0].config.name}' too")
-        except (MucaldError, ValueError) as error:
+        except MucaldError as error:
             wrong += 1
             print(f"error: {job.name}: {error}", file=sys.stderr, flush=True)
         else:
@@ -86,18 +82,16 @@ def plan(arguments: argparse.Namespace, made: Path) -> tuple[list[Experiment], i
     return experiments, wrong
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
-    # Ending this process ends the run that it has started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     with tempfile.TemporaryDirectory() as made:
         experiments, failed = plan(arguments, Path(made))
         try:
             failed += run_all(experiments, arguments.simulator, arguments.threads)
         except KeyboardInterrupt:
-            print("stopped; the same command goes on from here", file=sys.stderr)
-            return STOPPED
+            raise InterruptedRunError("stopped; the same command goes on from here") from None
     if failed:
         print(f"{failed} failed; the same command tries them again", file=sys.stderr)
     return 1 if failed else 0

@@ -11,20 +11,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from mucald.errors import MucaldError
+from mucald.command_line import Parser, check_free, program
+from mucald.inference.bundle import INFERENCE, METADATA, MODEL
 from mucald.inference.export import export
 from mucald.inference.model_files import find_model_files, load_model
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder, to be made")
     parser.add_argument("--run", type=Path, help="the folder of a run, where both files of the model lie")
     parser.add_argument("--site", help="with --run: whose model")
     parser.add_argument("--model", type=Path, help="instead of --run: the site's file")
     parser.add_argument("--server-model", type=Path, help="with --model: the server's file")
+    parser.add_force()
     arguments = parser.parse_args(argv)
     if (arguments.run is None) == (arguments.model is None):
         parser.error("give either --run with --site, or --model")
@@ -33,17 +33,15 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
-    try:
-        files = (arguments.model, arguments.server_model)
-        if arguments.run is not None:
-            files = find_model_files(arguments.run, arguments.site)
-        differences = export(load_model(*files), arguments.out)
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    check_free([arguments.out / part for part in (MODEL, METADATA, INFERENCE)], arguments.force)
+    files = (arguments.model, arguments.server_model)
+    if arguments.run is not None:
+        files = find_model_files(arguments.run, arguments.site)
+    differences = export(load_model(*files), arguments.out)
     for name, difference in differences.items():
         print(f"{name}: logits differ from the model's by {difference:.1e} at most")
     print(f"bundle in {arguments.out}")

@@ -7,30 +7,25 @@ this project installed. With ``--code`` it also holds the package under ``app/cu
 custom code and have only the packages of ``requirements.txt``.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
+from mucald.command_line import Parser, program
 from mucald.deploy.submission import export_job
-from mucald.errors import MucaldError
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("job", type=Path, help="a job folder")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--code", action="store_true", help="put the package under app/custom")
     parser.add_argument("--resume-from", help="a run's name as printed when it began, or 'latest'")
+    parser.add_force()
     arguments = parser.parse_args(argv)
     changes = {} if arguments.resume_from is None else {"resume_from": arguments.resume_from}
-    try:
-        out = export_job(arguments.job, arguments.out, arguments.code, **changes)
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    out = export_job(arguments.job, arguments.out, arguments.code, arguments.force, **changes)
     print(f"{out}: {'configuration and code' if arguments.code else 'configuration alone'}")
     return 0
 

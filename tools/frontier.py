@@ -10,13 +10,13 @@ is done is not done again, so the same command goes on where it stopped.
 
 import argparse
 import dataclasses
-import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from attack import add_budget, budget_of
-from mucald.errors import MucaldError
+from mucald.command_line import Parser, at_least, program
+from mucald.errors import AttackError, InterruptedRunError
 from mucald_studies.attacks import ATTACKS, choose_attacks
 from mucald_studies.attacks.harness.fitting import Budget
 from mucald_studies.frontier.attacking import Attackers, attack_all
@@ -26,7 +26,6 @@ from mucald_studies.frontier.row import Row, row_of
 from mucald_studies.reporting.runner import run_all
 from new_job import new_job
 
-STOPPED = 130
 DEFAULT_POINTS = Path(__file__).with_name("frontier.json")
 DEFAULT_ATTACKS = (
     "decoder.front_end",
@@ -41,9 +40,7 @@ DEFAULT_ATTACKS = (
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--base", type=Path, default=Path("jobs/mucald_fresh"), help="the job folder to change"
     )
@@ -65,8 +62,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="folder with, for any site, a folder with a site.json that names images for the attacker",
     )
     parser.add_argument("--simulator", action="store_true", help="run NVFLARE's simulator; the same numbers")
-    parser.add_argument("--threads", type=int, help="sites that run at once")
-    parser.add_argument("--attack-threads", type=int, help="of torch in attacks; the run's by default")
+    parser.add_argument("--threads", type=at_least(1), help="sites that run at once")
+    parser.add_argument(
+        "--attack-threads", type=at_least(1), help="of torch in attacks; the run's by default"
+    )
     add_budget(parser)
     return parser.parse_args(argv)
 
@@ -102,11 +101,10 @@ def _settings(arguments: argparse.Namespace, budget: Budget) -> dict[str, object
     }
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
-    # Ending this process ends the run that it has started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     with tempfile.TemporaryDirectory() as made:
         try:
             budget = budget_of(arguments)
@@ -121,15 +119,10 @@ def main(argv: list[str] | None = None) -> int:
             run_all([point.experiment for point in points], arguments.simulator, arguments.threads)
             rows = _rows(points, attackers)
             if not rows:
-                print("error: no point could be attacked", file=sys.stderr)
-                return 1
+                raise AttackError("no point could be attacked")
             written = write_frontier(rows, _settings(arguments, budget), arguments.out)
-        except MucaldError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
         except KeyboardInterrupt:
-            print("stopped; the same command goes on from here", file=sys.stderr)
-            return STOPPED
+            raise InterruptedRunError("stopped; the same command goes on from here") from None
     print(", ".join(map(str, written)))
     if missing := len(points) - len(rows):
         print(f"{missing} of {len(points)} points are missing; the same command tries again", file=sys.stderr)

@@ -4,14 +4,13 @@ Usage: ``python tools/network_table.py --image-size 256`` for the backbones in t
 ``python tools/network_table.py jobs/mucald jobs/mucald_unet3plus`` for jobs, each at its own image size.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from mucald.errors import MucaldError
+from mucald.command_line import Parser, at_least, program
 from mucald.methods.jobs import load_job
 from mucald.nets import build_backbone, parameter_count
 from mucald.wire.codec import FORMATS
@@ -95,22 +94,19 @@ def table(networks: list[Network], n_classes: int) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("jobs", type=Path, nargs="*", help="job folders; the published widths if none")
-    parser.add_argument("--image-size", type=int, help=f"side in pixels; the job's, or {PUBLISHED_SIZE}")
-    parser.add_argument("--classes", type=int, default=2, help="classes of the back end's task")
+    parser.add_argument(
+        "--image-size", type=at_least(1), help=f"side in pixels; the job's, or {PUBLISHED_SIZE}"
+    )
+    parser.add_argument("--classes", type=at_least(2), default=2, help="classes of the back end's task")
     arguments = parser.parse_args(argv)
-    try:
-        networks = [of_job(job, arguments.image_size) for job in arguments.jobs]
-        networks = networks or published(arguments.image_size or PUBLISHED_SIZE)
-        text = table(networks, arguments.classes)
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    networks = [of_job(job, arguments.image_size) for job in arguments.jobs]
+    networks = networks or published(arguments.image_size or PUBLISHED_SIZE)
+    text = table(networks, arguments.classes)
     print(f"Parameters per segment ({arguments.classes} classes), and bytes of one image's latent:\n\n{text}")
     return 0
 

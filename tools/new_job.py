@@ -6,32 +6,34 @@ Every folder ``HOME/<site>`` with a ``site.json`` becomes a site of the new job,
 names. All else stays as it is in the original.
 """
 
-import argparse
 import json
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from mucald.config.job import CONFIG_FILE
+from mucald.command_line import Parser, program
+from mucald.config.job import CONFIG_FILE, check_site_name
 from mucald.data.site_file import SITE_FILE, read_site_file
-from mucald.errors import ConfigError, MucaldError
+from mucald.deploy.submission import make_room
+from mucald.errors import ConfigError
 from mucald.methods import family_of
 from mucald.methods.jobs import app_of, load_config, load_job
 
 
-def new_job(original: Path, home: Path, out: Path) -> list[str]:
-    """Write the job folder ``out`` and return its sites.
+def new_job(original: Path, home: Path, out: Path, force: bool = False) -> list[str]:
+    """Write the job folder ``out``, with ``force`` in place of another, and return its sites.
 
     Raises:
-        MucaldError: the original job or a site file is wrong, there is no site, or ``out`` exists.
+        MucaldError: the original job or a site file is wrong, there is no site, or ``out`` must stay.
     """
     load_job(original)
     tasks = {path.parent.name: read_site_file(path).task for path in sorted(home.glob(f"*/{SITE_FILE}"))}
     if not tasks:
         raise ConfigError(f"no {SITE_FILE} below {home}; each site needs {home}/<site>/{SITE_FILE}")
-    if out.exists():
-        raise ConfigError(f"{out} exists; choose another folder or remove it")
+    for site in tasks:
+        check_site_name(site)
+    make_room(out, original, force)
     shutil.copytree(original, out)
     app, _ = app_of(original)
     config_file = out / app / "config" / CONFIG_FILE
@@ -54,20 +56,16 @@ def _write(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("job", type=Path, help="the job folder to start from")
     parser.add_argument("--home", type=Path, required=True, help="folder of the sites' own folders")
     parser.add_argument("--out", type=Path, required=True, help="the job folder to write")
+    parser.add_force()
     arguments = parser.parse_args(argv)
-    try:
-        sites = new_job(arguments.job, arguments.home, arguments.out)
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    sites = new_job(arguments.job, arguments.home, arguments.out, arguments.force)
     print(f"{arguments.out}: {', '.join(sites)}")
     return 0
 

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mucald.errors import MucaldError
+from mucald.command_line import Parser, check_free, program
 from mucald.inference.images import find_inputs
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
 from mucald.inference.predict import SUMMARY, Segmenter, predict_images
@@ -20,9 +20,7 @@ from mucald.methods.split.as_tested import TestReplay
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--run", type=Path, help="the folder of a run, where both files of the model lie")
@@ -38,6 +36,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="HOME",
         help="draw the noise as the run's test did, from the secret in the site's own folder; for a check",
     )
+    parser.add_force()
     arguments = parser.parse_args(argv)
     if (arguments.run is None) == (arguments.model is None):
         parser.error("give either --run with --site, or --model")
@@ -57,21 +56,20 @@ def model_of(arguments: argparse.Namespace) -> TrainedModel:
     return load_model(*find_model_files(arguments.run, arguments.site))
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status: 1 if an image could not be read."""
     arguments = _arguments(argv)
-    try:
-        model = model_of(arguments)
-        inputs = find_inputs(arguments.images, arguments.channels)
-        # The test of other methods has no noise to repeat.
-        replay = arguments.as_tested is not None and model.config.method == "split"
-        predict = TestReplay(model, arguments.as_tested) if replay else model.network()
-        config = model.config
-        segmenter = Segmenter(predict, config.data.image_size, config.training.batch_size)
-        faults = predict_images(inputs, segmenter, model.task, arguments.out)
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    inputs = find_inputs(arguments.images, arguments.channels)
+    names = (SUMMARY, *(image.mask_name for image in inputs))
+    check_free([arguments.out / name for name in names], arguments.force)
+    model = model_of(arguments)
+    # The test of other methods has no noise to repeat.
+    replay = arguments.as_tested is not None and model.config.method == "split"
+    predict = TestReplay(model, arguments.as_tested) if replay else model.network()
+    config = model.config
+    segmenter = Segmenter(predict, config.data.image_size, config.training.batch_size)
+    faults = predict_images(inputs, segmenter, model.task, arguments.out)
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     print(f"{len(inputs) - len(faults)} masks and {SUMMARY} in {arguments.out}")

@@ -13,26 +13,26 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from mucald.command_line import Parser, check_free, program
 from mucald.data.datalist import build_datalist
 from mucald.data.images.survey import check_copies
 from mucald.data.layouts import Record, find_records
 from mucald.data.patients import read_patients, with_patients
 from mucald.data.site_file import SiteFile, read_site_file
 from mucald.data.splits import split_records
-from mucald.errors import DataError, MucaldError
+from mucald.errors import DataError
 from mucald.tasks import get_task
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("site_file", type=Path, help="the site's site.json")
     parser.add_argument("--out", type=Path, required=True, help="the data list to write")
     parser.add_argument("--case-pattern", help="regular expression whose first group names the patient")
     parser.add_argument("--cases", type=Path, help="CSV table that names every image's patient")
     parser.add_argument("--file-column", default="file", help="column of the table with the image's name")
     parser.add_argument("--case-column", default="patient", help="column of the table with the patient")
+    parser.add_force()
     arguments = parser.parse_args(argv)
     if arguments.cases is not None and arguments.case_pattern is not None:
         parser.error("give either --cases or --case-pattern")
@@ -57,17 +57,15 @@ def records_of(site_file: SiteFile, arguments: argparse.Namespace) -> list[Recor
     return find_records(site_file)
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
-    try:
-        site_file = read_site_file(arguments.site_file)
-        records = records_of(site_file, arguments)
-        splits = split_records(records, site_file)
-        check_copies(splits)
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    check_free([arguments.out], arguments.force)
+    site_file = read_site_file(arguments.site_file)
+    records = records_of(site_file, arguments)
+    splits = split_records(records, site_file)
+    check_copies(splits)
     content = build_datalist(splits, get_task(site_file.task), arguments.out.parent)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

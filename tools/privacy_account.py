@@ -4,12 +4,11 @@ Usage: ``python tools/privacy_account.py jobs/mucald``; add ``--images-per-case 
 several images, such as the slices of a volume. Nothing is run: all follows from the configuration.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mucald.errors import MucaldError
+from mucald.command_line import Parser, at_least, program
 from mucald.methods import family_of
 from mucald.methods.jobs import load_job
 from mucald.privacy.disclosure import Disclosure, account, shown
@@ -50,22 +49,15 @@ def facts(disclosures: Sequence[Disclosure]) -> str:
     return "\n".join(lines)
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("job", type=Path, help="a job folder, for example jobs/mucald")
-    parser.add_argument("--images-per-case", type=int, default=1, help="most images of a patient; 1")
+    parser.add_argument("--images-per-case", type=at_least(1), default=1, help="most images of a patient; 1")
     arguments = parser.parse_args(argv)
-    if arguments.images_per_case < 1:
-        parser.error("--images-per-case must be at least 1")
-    try:
-        config, _ = load_job(arguments.job)
-        disclosures = family_of(config.method).disclosures(config, OPEN, arguments.images_per_case)
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    config, _ = load_job(arguments.job)
+    disclosures = family_of(config.method).disclosures(config, OPEN, arguments.images_per_case)
     print(f"{config.name}, images per case: {arguments.images_per_case}\n\n{table(disclosures)}\n")
     if limited := facts(disclosures):
         print(f"What a policy can limit:\n\n{limited}\n")

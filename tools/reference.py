@@ -4,7 +4,6 @@ Usage: ``python tools/reference.py``; with ``--check`` nothing is written, and a
 says is an error. Each stands between two comments, ``<!-- NAME: begin …`` and ``<!-- NAME: end -->``.
 """
 
-import argparse
 import dataclasses
 import importlib
 import json
@@ -15,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from mucald.command_line import Parser, program
 from mucald.config.job import CONFIG_FILE, JobConfig
 from mucald.config.keys import Key, key_of
 from mucald.config.merge import replaced_whole
 from mucald.config.schema import read_json
 from mucald.data.site_file import SiteFile
-from mucald.errors import ConfigError, MucaldError
+from mucald.errors import ConfigError
 from mucald.methods import FAMILIES, family_of
 from mucald.methods.jobs import app_of, base_names, load_base, read_base
 from mucald.privacy.disclosure import KINDS
@@ -262,21 +262,16 @@ def written(text: str) -> str:
     return text
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the file would change")
     arguments = parser.parse_args(argv)
     before = DOCUMENT.read_text(encoding="utf-8")
-    try:
-        after = written(before)
-        if arguments.check and after != before:
-            raise ConfigError(f"{DOCUMENT.name} is not what code and jobs say; run python tools/reference.py")
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    after = written(before)
+    if arguments.check and after != before:
+        raise ConfigError(f"{DOCUMENT.name} is not what code and jobs say; run python tools/reference.py")
     if not arguments.check:
         DOCUMENT.write_text(after, encoding="utf-8")
     return 0

@@ -10,16 +10,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from mucald.errors import ReportError
+from mucald.command_line import Parser, check_free, program
 from mucald_studies.reporting.comparability import choose_reference
 from mucald_studies.reporting.report import report
 from mucald_studies.reporting.runs import find_runs, group_runs
 
+PAGES = ("report.md", "report.html")
+
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("results", type=Path, nargs="+", help="folders with results.json files")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--reference", help="the job to compare with; mucald by default")
@@ -28,21 +28,20 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="accept runs with other data, rounds, epochs or image size, and mark them",
     )
+    parser.add_force()
     return parser.parse_args(argv)
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
-    try:
-        methods = group_runs(find_runs(arguments.results))
-        reference = choose_reference(methods, arguments.reference)
-        page = report(methods, reference, arguments.allow_different_budgets)
-        page.write(arguments.out, "report.md", "report.html")
-    except ReportError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{arguments.out / 'report.html'}, {arguments.out / 'report.md'}")
+    check_free([arguments.out / name for name in PAGES], arguments.force)
+    methods = group_runs(find_runs(arguments.results))
+    reference = choose_reference(methods, arguments.reference)
+    page = report(methods, reference, arguments.allow_different_budgets)
+    page.write(arguments.out, *PAGES)
+    print(", ".join(str(arguments.out / name) for name in PAGES))
     return 0
 
 

@@ -4,14 +4,14 @@ Usage: ``python tools/show_job.py jobs/mucald``; with ``--changed`` only what di
 with ``--changed split/mucald`` from that base, for an exported job, which no longer names its own.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from mucald.command_line import Parser, program
 from mucald.config.merge import differences
-from mucald.errors import ConfigError, MucaldError
+from mucald.errors import ConfigError
 from mucald.methods.jobs import base_of, load_base, load_job
 
 
@@ -29,24 +29,19 @@ def changed(job: Path, base: str) -> dict[str, Any]:
     return differences(of.to_dict(), config.to_dict())
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("job", type=Path, help="a job folder, for example jobs/mucald")
     parser.add_argument(
         "--changed", nargs="?", const="", metavar="BASE", help="only what differs from a base; the job's own"
     )
     arguments = parser.parse_args(argv)
-    try:
-        if arguments.changed is None:
-            content = load_job(arguments.job)[0].to_dict()
-        else:
-            content = changed(arguments.job, arguments.changed)
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if arguments.changed is None:
+        content = load_job(arguments.job)[0].to_dict()
+    else:
+        content = changed(arguments.job, arguments.changed)
     print(json.dumps(content, indent=2, ensure_ascii=False))
     return 0
 

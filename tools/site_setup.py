@@ -15,10 +15,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from mucald.command_line import Parser, program
 from mucald.deploy.kit_checks import check_kit
 from mucald.deploy.kits import open_kit, set_up
 from mucald.deploy.transfer import FOLDER, fill
-from mucald.errors import MucaldError
+from mucald.errors import MucaldError, explained
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEMPLATES, JOBS = REPOSITORY / "workspace_templates", REPOSITORY / "jobs"
@@ -38,19 +39,18 @@ def handle(folder: Path, arguments: argparse.Namespace) -> bool:
             findings += found
             if names:
                 print(f"  written  {kit.folder / FOLDER}: {', '.join(names)}")
-    except MucaldError as error:
-        print(f"  WRONG    {error}")
+    except (MucaldError, OSError) as error:
+        print(f"  WRONG    {explained(error)}")
         return False
     for finding in findings:
         print(f"  {'WRONG' if finding.hinders else 'note':<8} {finding.text}")
     return not any(finding.hinders for finding in findings)
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("kits", type=Path, nargs="+", help="start-up kits, of server, sites and admins")
     parser.add_argument("--check", action="store_true", help="write nothing")
     parser.add_argument("--site-file", type=Path, help="the site's site.json; only with a single kit")

@@ -13,9 +13,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from mucald.command_line import Parser, at_least, program
 from mucald.deploy.session import LOST, Federation
 from mucald.deploy.submission import exported
-from mucald.errors import MucaldError
 from mucald.methods.jobs import load_job
 
 RESULTS = "results.json"
@@ -63,27 +63,30 @@ def errors(log: Path) -> list[str]:
     return [f"from {log}:", *found] if found else []
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("job", type=Path, help="a job folder")
     parser.add_argument("--kit", type=Path, required=True, help="start-up kit of an admin who may submit")
     parser.add_argument("--out", type=Path, default=Path("results"), help="where results go")
     parser.add_argument("--code", action="store_true", help="submit the package along with the job")
     parser.add_argument("--resume", metavar="RUN", help="go on with this run, or with the 'latest'")
-    parser.add_argument("--retries", type=int, default=0, help="submit a failed job again, so often at most")
-    parser.add_argument("--timeout", type=float, help="seconds to wait for a job; for ever by default")
     parser.add_argument(
-        "--wait-for-sites", type=float, default=60, metavar="S", help="seconds to wait for absent sites"
+        "--retries", type=at_least(0), default=0, help="submit a failed job again, so often at most"
+    )
+    parser.add_argument(
+        "--timeout", type=at_least(0, float), help="seconds to wait for a job; for ever by default"
+    )
+    parser.add_argument(
+        "--wait-for-sites",
+        type=at_least(0, float),
+        default=60,
+        metavar="S",
+        help="seconds to wait for absent sites",
     )
     parser.add_argument("--no-wait", action="store_true", help="do not follow the job")
-    try:
-        return run(parser.parse_args(argv))
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-    return 1
+    return run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

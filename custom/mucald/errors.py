@@ -1,5 +1,11 @@
 """The errors of the package: what the person at fault reads, and how much of it others may read."""
 
+import errno
+import os
+import re
+import tempfile
+import traceback
+
 
 class MucaldError(Exception):
     """An error with a message for the person who can fix it.
@@ -51,7 +57,15 @@ class InterruptedRunError(MucaldError):
 
 
 class WorkspaceError(MucaldError):
-    """A folder that results go to is in use or cannot be written."""
+    """A file or folder that results go to is in use, holds something already, or cannot be written."""
+
+
+class ResourceError(MucaldError):
+    """A file system or a memory refuses what is asked of it."""
+
+
+class UnexpectedError(MucaldError):
+    """Something that nobody foresaw; the message names the file that holds its traceback."""
 
 
 class ReportError(MucaldError):
@@ -68,3 +82,54 @@ class AttackError(MucaldError):
 
 class ModelError(MucaldError):
     """The files of a trained model are missing, or do not belong together."""
+
+
+_WRITING = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.ENOTEMPTY})
+_NO_MEMORY = re.compile(r"(can't|cannot|not enough|out of) (allocate )?memory|bad_alloc", re.IGNORECASE)
+_IN_RUST = re.compile(r"\(os error (\d+)\)")
+
+
+def explained(error: Exception) -> MucaldError:
+    """Return what to tell of an exception: the file, and what mends it; others may read its kind alone."""
+    if isinstance(error, MucaldError):
+        return error
+    if found := _IN_RUST.search(str(error)):  # as safetensors words it
+        error = OSError(int(found[1]), os.strerror(int(found[1])))
+    if isinstance(error, OSError):
+        return _refused(error)
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return ResourceError(
+            "there is too little memory; end other programs, or take smaller batches or images",
+            public="there is too little memory",
+        )
+    kind = type(error).__name__
+    return UnexpectedError(
+        f"unexpected {kind}: {error}; please report it with {_keep(error)}", public=f"unexpected {kind}"
+    )
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether a disk has no room left, or a user no more of it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _refused(error: OSError) -> ResourceError:
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno == errno.ENOENT:
+        what = "does not exist"
+    else:
+        what = f"cannot be {'written' if error.errno in _WRITING else 'read or written'} ({reason})"
+        what += "; make room" if is_full(error) else ""
+    name = "a file" if error.filename is None else f"{error.filename}:"
+    return ResourceError(f"{name} {what}", public=f"a file {what}")
+
+
+def _keep(error: Exception) -> str:
+    """Write an exception's traceback into a file for its owner alone, and return the file's name."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="mucald-error-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            traceback.print_exception(error, file=stream)
+    except OSError:  # nothing can be kept on this disk, so the end of the traceback must do
+        return traceback.format_tb(error.__traceback__)[-1].strip()
+    return name

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from mucald.errors import WorkspaceError
+
 HOME_VARIABLE = "MUCALD_HOME"
 
 PROVISIONED_HOME = "mucald_home"
@@ -10,9 +12,18 @@ PROVISIONED_HOME = "mucald_home"
 
 
 def participant_home(default: Path, participant: str) -> Path:
-    """Return ``$MUCALD_HOME/<participant>``, or ``default`` where the variable is not set."""
+    """Return ``$MUCALD_HOME/<participant>``, or ``default`` where the variable is not set.
+
+    Raises:
+        WorkspaceError: the variable begins with ``~`` and a user whom this machine does not know.
+    """
     root = os.environ.get(HOME_VARIABLE)
-    return Path(root).resolve() / participant if root else default
+    if not root:
+        return default
+    try:
+        return Path(root).expanduser().resolve() / participant
+    except RuntimeError as error:
+        raise WorkspaceError(f"{HOME_VARIABLE}={root}: {error}") from None
 
 
 def beside(workspace: Path, participant: str) -> Path:

@@ -36,6 +36,7 @@ def test_a_second_run_leaves_nothing_of_the_first(job, tmp_path):
     assert len(list((workspace / "server/tb_events").iterdir())) == 1
     assert sorted(path.name for path in workspace.iterdir()) == [
         ".lock",
+        ".participants",
         "north",
         "notes.txt",
         "server",
@@ -67,18 +68,18 @@ def test_a_run_that_is_resumed_deletes_nothing(job, tmp_path):
     assert before <= files(tmp_path / "w")
 
 
-def test_a_workspace_in_use_is_refused_and_free_again_afterwards(job, tmp_path, caplog):
+def test_a_workspace_in_use_is_refused_and_free_again_afterwards(job, tmp_path, capsys):
     with held(tmp_path / "w"):
         assert main([str(job), "-w", str(tmp_path / "w")]) == 1
-        assert f"{tmp_path / 'w'} is in use by process {os.getpid()}; wait for it" in caplog.text
+        assert f"{tmp_path / 'w'} is in use by process {os.getpid()}; wait for it" in capsys.readouterr().err
         assert not (tmp_path / "w/server").exists()
     assert main([str(job), "-w", str(tmp_path / "w"), "-t", "1"]) == 0
 
 
-def test_a_workspace_that_cannot_be_a_folder_is_named(job, tmp_path, caplog):
+def test_a_workspace_that_cannot_be_a_folder_is_named(job, tmp_path, capsys):
     (tmp_path / "w").write_text("a file")
     assert main([str(job), "-w", str(tmp_path / "w")]) == 1
-    assert f"{tmp_path / 'w'} cannot be written: File exists" in caplog.text
+    assert f"{tmp_path / 'w'} cannot be written (File exists)" in capsys.readouterr().err
     with pytest.raises(WorkspaceError), held(tmp_path / "w/inside"):
         pass
 
@@ -88,8 +89,10 @@ def test_a_wrong_number_of_sites_at_once_is_one_line_and_status_2(number, job, c
     with pytest.raises(SystemExit) as stop:
         main([str(job), "-t", number])
     assert stop.value.code == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.endswith(f"argument -t/--threads: must be a whole number of at least 1, not '{number}'")
+    said = (
+        f"argument -t/--threads: must be a whole number of at least 1, not '{number}' (--help tells the use)"
+    )
+    assert capsys.readouterr().err == f"error: {said}\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

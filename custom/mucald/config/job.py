@@ -16,6 +16,9 @@ from mucald.errors import ConfigError
 
 CONFIG_FILE = "mucald.json"
 
+SERVER = "server"
+"""FLARE's own name for the server, which hence no site can have."""
+
 INDECISIVE = frozenset({"description", "resume_from", "runtime"})
 """The keys that leave a run's numbers as they are."""
 
@@ -51,6 +54,8 @@ class JobConfig(Section):
             re.fullmatch(r"[\w.-]+", self.name) is not None,
             f"name must consist of letters, digits, '_', '-' and '.', not {self.name!r}",
         )
+        for site in self.sites:
+            check_site_name(site)
 
     def site(self, name: str) -> SiteConfig:
         """Return what the job says of site ``name``.
@@ -93,13 +98,26 @@ class JobConfig(Section):
 
 
 def check_site_names(sites: list[str]) -> None:
-    """Check that every site has a name of its own.
+    """Check that every site has a name of its own, which FLARE takes.
 
     Raises:
-        ConfigError: two sites share a name, or there is none.
+        ConfigError: two sites share a name, FLARE takes a name for no site's, or there is none.
     """
     if not sites:
         raise ConfigError("the job names no site; list the sites in meta.json's 'deploy_map'")
     for name in sites:
         if sites.count(name) > 1:
             raise ConfigError(f"two sites are named '{name}'; every site needs a name of its own")
+        check_site_name(name)
+
+
+def check_site_name(name: str) -> None:
+    """Check that FLARE takes a name for a site's.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ConfigError(f"a site cannot be named '{name}': FLARE takes letters, digits, '-' and '_' alone")
+    if name == SERVER:
+        raise ConfigError(f"a site cannot be named '{name}', which is FLARE's name for the server")

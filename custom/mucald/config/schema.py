@@ -29,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from ``path``.
 
     Raises:
-        ConfigError: the file is missing, is not JSON, does not hold an object, or names a key twice.
+        ConfigError: the file is missing or cannot be read, is no JSON object, or names a key twice.
     """
     try:
         return parse_json(path.read_text(encoding="utf-8"), path.name)
@@ -37,6 +37,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ConfigError(f"configuration file not found: {path.name}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path.name} is not valid JSON: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path.name} cannot be read: {error.strerror}") from None
 
 
 def parse_json(text: str, name: str) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def parse_json(text: str, name: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text, object_pairs_hook=_without_duplicates)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{name} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{name} must hold a JSON object, not {type(value).__name__}")

@@ -17,6 +17,8 @@ from mucald.tasks import get_task
 
 SITE_FILE = "site.json"
 SECRET_FILE = "noise_secret"
+PATHS = ("root", "datalist")
+"""The keys that name a file or folder, absolute or from the site file's own folder."""
 SECRET_BYTES = 32
 SHORTEST_SECRET = 16
 FEWEST_CASES = 3

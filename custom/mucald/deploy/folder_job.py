@@ -1,11 +1,11 @@
 """A job folder as FLARE's job API takes it, so that SimEnv, PocEnv and ProdEnv run it as any other job."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from nvflare.job_config.api import FedJob
+from nvflare.private.fed.app.utils import kill_child_processes
 
 from mucald.deploy.submission import export_job
 from mucald.methods.jobs import load_job
@@ -28,10 +28,7 @@ class FolderJob(FedJob):
 
     def export_job(self, job_root: str) -> None:
         """Write the job into ``job_root/<name>`` as it is submitted; one from before is replaced."""
-        target = Path(job_root) / self.name
-        if target.exists():
-            shutil.rmtree(target)
-        export_job(self._folder, target)
+        export_job(self._folder, Path(job_root) / self.name, force=True)
 
     def simulator_run(
         self,
@@ -42,7 +39,7 @@ class FolderJob(FedJob):
         gpu: str | None = None,
         log_config: str | None = None,
     ) -> int:
-        """Run the job in FLARE's simulator and return the process's exit status.
+        """Run the job in FLARE's simulator and return the process's exit status; an interruption ends it.
 
         The simulator gets the folder with its marker under ``app/custom``: like FLARE's own jobs it may then
         name classes that are not FLARE's.
@@ -53,4 +50,11 @@ class FolderJob(FedJob):
         command += ["-c", ",".join(clients or self.sites)]
         for option, value in (("-t", threads), ("-gpu", gpu), ("-l", log_config)):
             command += [] if value is None else [option, str(value)]
-        return subprocess.run(command, check=False).returncode
+        # In a session of its own: Ctrl-C is then ours to handle, and FLARE's processes print no tracebacks.
+        with subprocess.Popen(command, start_new_session=True) as process:
+            try:
+                return process.wait()
+            except BaseException:
+                kill_child_processes(process.pid)
+                process.kill()
+                raise

@@ -55,13 +55,18 @@ class Finding:
 
 def check_kit(kit: Kit) -> list[Finding]:
     """Check a kit on the machine where it is to run; every check names what mends its finding."""
-    findings = list(_certificates(kit))
+    findings = [*_spaces(kit), *_certificates(kit)]
     if kit.kind == "admin":
         return [*findings, *_packages(), *_server_reachable(kit)]
     if not kit.in_container:  # an image has packages of its own
         findings += _packages()
     findings += [*_resources(kit), *_space(kit)]
     return findings + list(_server(kit) if kit.kind == "server" else _site(kit))
+
+
+def _spaces(kit: Kit) -> Iterator[Finding]:
+    if len(str(kit.folder).split()) > 1:
+        yield Finding(f"{kit.folder}: FLARE's start.sh needs a path without spaces; move the kit")
 
 
 def _packages() -> Iterator[Finding]:

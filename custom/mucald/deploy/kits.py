@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mucald.config.schema import read_json
-from mucald.data.site_file import SITE_FILE
+from mucald.data.site_file import PATHS, SITE_FILE
 from mucald.errors import ConfigError, MucaldError
 from mucald.home import PROVISIONED_HOME, participant_home
 from mucald.privacy.policy import POLICY_FILE, read_policy
@@ -151,7 +151,7 @@ def set_up(kit: Kit, templates: Path, site_file: Path | None = None) -> list[str
     Args:
         kit: the kit.
         templates: folder ``workspace_templates``.
-        site_file: the site's ``site.json``; it replaces the kit's.
+        site_file: the site's ``site.json``; it replaces the kit's, its paths made absolute.
 
     Returns:
         the files that were written.
@@ -175,11 +175,20 @@ def set_up(kit: Kit, templates: Path, site_file: Path | None = None) -> list[str
         kit.home.mkdir(parents=True, exist_ok=True)
         kit.home.chmod(0o700)
         if site_file is not None:
-            written += _write(kit.home / SITE_FILE, read_json(site_file))
+            written += _write(kit.home / SITE_FILE, _moved(site_file))
         # A site that trains on phantoms has nothing to protect, and takes part in every job.
         if (kit.home / SITE_FILE).exists():
             written += _copy(source / POLICY_FILE, kit.home / POLICY_FILE)
     return written
+
+
+def _moved(site_file: Path) -> dict[str, Any]:
+    """Return a site file's content for another folder: what is relative to its own becomes absolute."""
+    content = read_json(site_file)
+    for key in PATHS:
+        if isinstance(content.get(key), str):
+            content[key] = str(site_file.resolve().parent / Path(content[key]).expanduser())
+    return content
 
 
 def merge(value: Any, change: Any) -> Any:

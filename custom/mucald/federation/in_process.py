@@ -3,6 +3,7 @@
 The messages are the same bytes as over FLARE, so the numbers are the same too.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,13 @@ import torch
 
 from mucald.config.job import JobConfig
 from mucald.device import choose_device, settle_threads
-from mucald.errors import InterruptedRunError, MucaldError
+from mucald.errors import InterruptedRunError, explained
 from mucald.federation.coordinator import Coordinator
 from mucald.federation.method import Family, Outcome, SiteMethod
-from mucald.federation.participant import create_site, save_site_outputs
+from mucald.federation.participant import create_site, data_lines, save_site_outputs
 from mucald.federation.task import SiteTask
+
+log = logging.getLogger(__name__)
 
 
 def run_in_process(
@@ -48,6 +51,9 @@ def run_in_process(
     """
     torch.set_num_threads(config.runtime.threads)
     device = choose_device(config.runtime)
+    for name in sites:
+        for line in data_lines(family, name, config, home(name)):
+            log.info("%s", line)
     coordinator = Coordinator(family, config, list(sites), home("server"), folder / "server", device)
     participants: dict[str, SiteMethod] = {}
 
@@ -70,9 +76,9 @@ def run_in_process(
                     try:
                         outcome = future.result()
                         coordinator.receive(name, outcome.reports, outcome.payload)
-                    except MucaldError as error:
+                    except Exception as error:  # noqa: BLE001 - whatever ends a site ends it alone
                         # One process has one log, so the person who can mend it reads the whole message.
-                        coordinator.fail(name, str(error))
+                        coordinator.fail(name, str(explained(error)))
             coordinator.close(task)
         return coordinator.finish()
     except KeyboardInterrupt:

@@ -2,11 +2,14 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from mucald.config.job import JobConfig
+from mucald.data.source import data_line
+from mucald.errors import DataError, MucaldError
 from mucald.federation.method import Family, SiteMethod
 from mucald.privacy.policy import Policy, check_disclosures, read_policy
 from mucald.results.tensorboard import write_previews
@@ -16,6 +19,15 @@ from mucald.state.files import write_atomically
 log = logging.getLogger(__name__)
 
 ACCOUNT_FILE = "privacy_account.json"
+
+
+def data_lines(family: Family, name: str, config: JobConfig, home: Path) -> Iterator[str]:
+    """Yield in words what each site of a participant is going to train on; they name folders, so stay there.
+
+    Arguments are those of :func:`create_site`.
+    """
+    for member in family.members(config, name):
+        yield data_line(member, config, home if member == name else home / member)
 
 
 def create_site(
@@ -33,7 +45,9 @@ def create_site(
         device: where to compute.
 
     Raises:
-        DataError: a data file or an image is wrong, or the data of a site are missing where all must be.
+        DataError: a data file or an image is wrong, the data of a site are missing where all must be, or
+            something else in the site's folder keeps it from being built.
+        OSError: the file system refuses a file.
         ConfigError: the job does not fit the site's task or image size.
         PolicyError: the site's policy is wrong, or refuses the job.
     """
@@ -42,7 +56,14 @@ def create_site(
     for member in family.members(config, name):
         if member != name:
             _check(family, member, config, read_policy(home / member, member))
-    return family.site(name, config, home, policy, CheckpointStore(home / "runs" / run_id), device)
+    try:
+        return family.site(name, config, home, policy, CheckpointStore(home / "runs" / run_id), device)
+    except (MucaldError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        # What a damaged file makes its reader throw is as various as readers are.
+        kind = f"cannot be set up ({type(error).__name__}"
+        raise DataError(f"site '{name}' {kind}: {error})", public=f"it {kind})") from error
 
 
 def _check(family: Family, site: str, config: JobConfig, policy: Policy) -> None:

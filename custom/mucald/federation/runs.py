@@ -35,11 +35,16 @@ def run_to_resume(config: JobConfig, runs: Path) -> str | None:
         raise ConfigError("resume_from must be the name of a run, as printed when it began, or 'latest'")
     if config.resume_from != LATEST:
         return config.resume_from
-    # The date tells this job's runs from those of another whose name only begins alike.
-    earlier = sorted(path.name for path in runs.glob(f"{config.name}-{'[0-9]' * 8}-*"))
-    if not earlier:
+    latest = latest_run(config, runs)
+    if latest is None:
         raise CheckpointError(f"resume_from: there is no earlier run of '{config.name}' in {runs}")
-    return earlier[-1]
+    return latest
+
+
+def latest_run(config: JobConfig, runs: Path) -> str | None:
+    """Return the name of a job's latest run, of those whose folders lie in ``runs``."""
+    # The date tells this job's runs from those of another whose name only begins alike.
+    return max((path.name for path in runs.glob(f"{config.name}-{'[0-9]' * 8}-*")), default=None)
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str:

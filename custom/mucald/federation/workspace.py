@@ -4,15 +4,18 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mucald.errors import WorkspaceError
+from mucald.state.files import write_atomically
 
 OUTPUTS = ("results.json", "privacy_account.json", "models", "tb_events", "recording")
 """What a participant writes into its folder of a workspace."""
 
 _LOCK = ".lock"
+_PARTICIPANTS = ".participants"
+_SERVER = "server"
 
 
 @contextlib.contextmanager
@@ -22,6 +25,9 @@ def held(workspace: Path) -> Iterator[None]:
     Raises:
         WorkspaceError: another run holds it, or the folder cannot be written.
     """
+    is_new = not workspace.exists()
+    if not workspace.name:
+        raise WorkspaceError(f"{workspace} cannot be a workspace; give a folder in it")
     with contextlib.ExitStack() as stack:
         try:
             workspace.mkdir(parents=True, exist_ok=True)
@@ -33,27 +39,54 @@ def held(workspace: Path) -> Iterator[None]:
                 f"{workspace} is in use by process {lock.read().strip()}; wait for it, or give another folder"
             ) from None
         except OSError as error:
-            raise WorkspaceError(f"{workspace} cannot be written: {error.strerror}") from None
+            raise WorkspaceError(f"{workspace} cannot be written ({error.strerror})") from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         try:
             yield
         finally:
-            if [path.name for path in workspace.iterdir()] == [_LOCK]:
+            if {path.name for path in workspace.iterdir()} <= {_LOCK, _PARTICIPANTS}:
                 # Nothing came of the run, so no trace of it stays.
-                shutil.rmtree(workspace)
+                (workspace / _PARTICIPANTS).unlink(missing_ok=True)
+                (workspace / _LOCK).unlink()
+                if is_new:
+                    workspace.rmdir()
 
 
-def results_in(workspace: Path) -> list[Path]:
-    """Return what earlier runs have left in a workspace: the outputs of all participants."""
-    folders = sorted(path for path in workspace.iterdir() if path.is_dir()) if workspace.is_dir() else []
-    return [folder / name for folder in folders for name in OUTPUTS if (folder / name).exists()]
+def note(workspace: Path, participants: Iterable[str]) -> None:
+    """Note who writes into a workspace from now on, so that their outputs are known for those of a run."""
+    names = _noted(workspace) | {_SERVER, *participants}
+    write_atomically(workspace / _PARTICIPANTS, "\n".join(sorted(names)).encode())
 
 
-def empty(workspace: Path) -> None:
-    """Delete what earlier runs have left, and nothing else that may lie there."""
-    for path in results_in(workspace):
+def _noted(workspace: Path) -> set[str]:
+    path = workspace / _PARTICIPANTS
+    return set(path.read_text(encoding="utf-8").split("\n")) if path.exists() else set()
+
+
+def _outputs(workspace: Path, participants: Iterable[str]) -> list[Path]:
+    paths = (workspace / name / output for name in sorted(participants) for output in OUTPUTS)
+    return [path for path in paths if path.exists()]
+
+
+def empty(workspace: Path, participants: Iterable[str]) -> None:
+    """Delete what earlier runs have left, and nothing else that may lie there.
+
+    Args:
+        workspace: its folder.
+        participants: those of the run that is to begin.
+
+    Raises:
+        WorkspaceError: files that no run has left are where this one is to write.
+    """
+    noted = _noted(workspace)
+    if strange := _outputs(workspace, {_SERVER, *participants} - noted):
+        raise WorkspaceError(
+            f"{strange[0]} is of no run that this workspace knows; give another folder, or --keep to move it "
+            f"to {workspace}.1"
+        )
+    for path in _outputs(workspace, noted):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -62,16 +95,25 @@ def empty(workspace: Path) -> None:
             path.parent.rmdir()
 
 
-def set_aside(workspace: Path) -> Path | None:
-    """Move what earlier runs have left to ``<workspace>.<number>``; return where, if there was anything."""
-    found = results_in(workspace)
+def set_aside(workspace: Path, participants: Iterable[str]) -> Path | None:
+    """Move what earlier runs have left to ``<workspace>.<number>``; return where, if there was anything.
+
+    Arguments are those of :func:`empty`.
+    """
+    found = _outputs(workspace, _noted(workspace) | {_SERVER, *participants})
     if not found:
         return None
-    number = 1
-    while (place := workspace.with_name(f"{workspace.name}.{number}")).exists():
-        number += 1
+    place = numbered(workspace)
     for path in found:
         target = place / path.parent.name
         target.mkdir(parents=True, exist_ok=True)
         path.rename(target / path.name)
+    return place
+
+
+def numbered(workspace: Path) -> Path:
+    """Return the first ``<workspace>.<number>`` that does not exist."""
+    number = 1
+    while (place := workspace.with_name(f"{workspace.name}.{number}")).exists():
+        number += 1
     return place

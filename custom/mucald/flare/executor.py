@@ -9,9 +9,9 @@ from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
 from mucald.device import choose_device
-from mucald.errors import MucaldError, WireError
+from mucald.errors import UnexpectedError, WireError, explained
 from mucald.federation.method import SiteMethod
-from mucald.federation.participant import create_site, save_site_outputs
+from mucald.federation.participant import create_site, data_lines, save_site_outputs
 from mucald.flare.channel import ChannelSender
 from mucald.flare.protocol import failure_to_shareable, outcome_to_shareable, task_from_shareable
 from mucald.flare.workspace import home_folder, job_config, run_folder
@@ -35,12 +35,11 @@ class MethodExecutor(Executor):
         """Do one task; a failure is logged here in full and reported without private details."""
         try:
             return self._execute(task_name, shareable, fl_ctx, abort_signal)
-        except MucaldError as error:
-            self.log_error(fl_ctx, str(error))
-            return failure_to_shareable(error)
         except Exception as error:  # noqa: BLE001 - its text may hold a path, so FLARE must not forward it
-            self.log_exception(fl_ctx, f"task '{task_name}' failed")
-            return failure_to_shareable(error)
+            told = explained(error)
+            # A defect of ours is logged with its traceback, for a report; it stays in the site's own log.
+            (self.log_exception if isinstance(told, UnexpectedError) else self.log_error)(fl_ctx, str(told))
+            return failure_to_shareable(told)
 
     def _execute(
         self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
@@ -62,10 +61,13 @@ class MethodExecutor(Executor):
         if run_id not in self._sites:
             name, config = fl_ctx.get_identity_name(), job_config(fl_ctx)
             self.log_info(fl_ctx, config.log_line())
+            family, home, device = (
+                family_of(config.method),
+                home_folder(fl_ctx),
+                choose_device(config.runtime),
+            )
+            for line in data_lines(family, name, config, home):
+                self.log_info(fl_ctx, line)
             device = choose_device(config.runtime)
-            self._sites = {
-                run_id: create_site(
-                    family_of(config.method), name, config, home_folder(fl_ctx), run_id, device
-                )
-            }
+            self._sites = {run_id: create_site(family, name, config, home, run_id, device)}
         return self._sites[run_id]

@@ -70,10 +70,9 @@ def outcome_from_shareable(shareable: Shareable) -> tuple[Any, State]:
     return shareable.get(_REPORTS), _tensors(shareable)
 
 
-def failure_to_shareable(error: Exception) -> Shareable:
+def failure_to_shareable(error: MucaldError) -> Shareable:
     """Return a site's failure as a task result, with what others may read of it."""
-    reason = error.public if isinstance(error, MucaldError) else f"internal error ({type(error).__name__})"
-    return make_reply(ReturnCode.EXECUTION_EXCEPTION, {REASON: reason})
+    return make_reply(ReturnCode.EXECUTION_EXCEPTION, {REASON: error.public})
 
 
 def _with_tensors(shareable: Shareable, kind: str, payload: State) -> Shareable:

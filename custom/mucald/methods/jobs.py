@@ -6,11 +6,13 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from mucald.config.job import CONFIG_FILE, JobConfig, check_site_names
+from mucald.config.job import CONFIG_FILE, SERVER, JobConfig, check_site_names
 from mucald.config.merge import overridden
 from mucald.config.schema import closest, parse, parse_json, read_json
 from mucald.errors import ConfigError
 from mucald.methods import FAMILIES, family_of
+
+META_FILE = "meta.json"
 
 _OF_DIFFERENCES = ("base", "name", "description", "set")
 _BESIDE = ("method", "name", "description")
@@ -151,17 +153,26 @@ def load_job(job: Path) -> tuple[JobConfig, list[str]]:
     """
     app, sites = app_of(job)
     check_site_names(sites)
-    return load_config(job / app / "config"), sites
+    folder = job / app / "config"
+    try:
+        return load_config(folder), sites
+    except ConfigError as error:
+        raise ConfigError(f"{folder / CONFIG_FILE}: {error}") from None
 
 
 def app_of(job: Path) -> tuple[str, list[str]]:
     """Return the name of a job folder's app and the sites that run it.
 
     Raises:
-        ConfigError: ``meta.json`` is missing or wrong.
+        ConfigError: it is no job folder, or its ``meta.json`` is wrong.
     """
-    deploy_map = read_json(job / "meta.json").get("deploy_map")
+    if not (job / META_FILE).is_file():
+        known = sorted(path.parent.name for path in job.parent.glob(f"*/{META_FILE}"))
+        raise ConfigError(f"{job} is no job folder: it has no {META_FILE}{closest(job.name, known)}")
+    deploy_map = read_json(job / META_FILE).get("deploy_map")
     if not isinstance(deploy_map, dict) or len(deploy_map) != 1:
-        raise ConfigError("meta.json: 'deploy_map' must name one app and the sites that run it")
+        raise ConfigError(f"{job / META_FILE}: 'deploy_map' must name one app and the sites that run it")
     ((app, participants),) = deploy_map.items()
-    return app, [name for name in participants if name != "server"]
+    if not isinstance(participants, list) or not all(isinstance(name, str) for name in participants):
+        raise ConfigError(f"{job / META_FILE}: 'deploy_map.{app}' must be a list of sites")
+    return app, [name for name in participants if name != SERVER]

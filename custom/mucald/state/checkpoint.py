@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from mucald.errors import CheckpointError
+from mucald.errors import CheckpointError, is_full
 from mucald.state.files import write_atomically
 
 _STATE = "state"
@@ -42,7 +42,7 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
         write_atomically(_hash_path(path), hashlib.sha256(data).hexdigest().encode())
     except OSError as error:
         raise CheckpointError(
-            f"could not write checkpoint {path}: {error.strerror}; free disk space",
+            f"could not write checkpoint {path}: {error.strerror}{'; make room' if is_full(error) else ''}",
             public=f"could not write a checkpoint: {error.strerror}",
         ) from error
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from mucald.errors import MucaldError
+from mucald.errors import MucaldError, explained
 from mucald.federation.progress import clock
 from mucald_studies.reporting.experiments import Experiment, run_experiment
 
@@ -52,7 +52,7 @@ def run_all(experiments: Sequence[Experiment], simulator: bool, threads: int | N
         except (MucaldError, OSError) as error:
             failed += 1
             _clear()
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {explained(error)}", file=sys.stderr, flush=True)
             continue
         seconds, dice = time.monotonic() - start, run.content["mean"]["test"]["dice"]
         left.add(experiment.config.name, seconds)

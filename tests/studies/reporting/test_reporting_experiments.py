@@ -217,7 +217,7 @@ def test_changes_are_json_or_text(monkeypatch):
         "e": {"f": 0.1},
         "g": "",
     }
-    with pytest.raises(ValueError, match="write KEY=VALUE"):
+    with pytest.raises(ConfigError, match="write KEY=VALUE"):
         changes(["training.rounds"])
 
 

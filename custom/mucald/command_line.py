@@ -1,0 +1,118 @@
+"""What all commands have in common: how they read arguments, what they write over, and how they end."""
+
+import argparse
+import contextlib
+import functools
+import logging
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from mucald.errors import InterruptedRunError, WorkspaceError, explained
+
+OF_SIGNAL = 128
+"""A command that a signal ends has the status 128 plus the signal's number."""
+
+WRONG_USE = 2
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LARGEST = 2**31 - 1
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads arguments; a wrong one is told in one line."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and end with the status 2."""
+        _say(f"error: {message} (--help tells the use)")
+        self.exit(WRONG_USE)
+
+    def add_force(self) -> None:
+        """Add ``--force``, for :func:`check_free`."""
+        self.add_argument("--force", action="store_true", help="write over what is there")
+
+
+def at_least(least: float, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
+    """Return what reads a number from an argument and refuses one that is smaller, or not finite."""
+
+    def number(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= _LARGEST:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {what} of at least {least}, not {text!r}")
+        return value
+
+    return number
+
+
+def check_free(paths: Iterable[Path], force: bool) -> None:
+    """Check that nothing lies where a command is to write, unless it may be written over.
+
+    Raises:
+        WorkspaceError: naming what lies there.
+    """
+    for path in paths:
+        if (path.exists() or path.is_symlink()) and not force:
+            raise WorkspaceError(f"{path} exists; give another place, or --force to write over it")
+
+
+def program(main: Callable[..., int]) -> Callable[..., int]:
+    """Make a program of a function that takes arguments and returns the exit status.
+
+    An error is one line and the status 1. Ctrl-C, a SIGTERM and a closed terminal stop it with the status of
+    their signal; a second one ends the process at once.
+    """
+
+    @functools.wraps(main)
+    def run(argv: list[str] | None = None) -> int:
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        # A terminal that is closed would otherwise be told of each line that it cannot show.
+        logging.raiseExceptions = False
+        received: list[int] = []
+
+        def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal names it
+            if received:
+                os._exit(OF_SIGNAL + number)
+            received.append(number)
+            raise KeyboardInterrupt
+
+        # What is ignored stays so, as under nohup.
+        kept = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, stop) for number in kept}
+        try:
+            status = main(argv)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Who read the output has seen enough, as in `… | head`; nor can Python tell them at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OF_SIGNAL + signal.SIGPIPE
+        except (KeyboardInterrupt, InterruptedRunError) as error:
+            _say(str(error) or "stopped")
+            return OF_SIGNAL + (received or [signal.SIGINT])[0]
+        except Exception as error:  # noqa: BLE001 - the end of the command: a user is told, not shown a traceback
+            _say(f"error: {explained(error)}")
+            return 1
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return status
+
+    return run
+
+
+def _say(text: str) -> None:
+    # If the terminal is gone, so is who would read it.
+    with contextlib.suppress(OSError):
+        print(" ".join(text.split()), file=sys.stderr, flush=True)
