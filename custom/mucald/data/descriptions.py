@@ -74,10 +74,11 @@ def read_entries(path: Path, content: Mapping[str, Any]) -> tuple[list[Entry], l
             for key in value.keys() - set(_KEYS):
                 unread[key] = unread.get(key, 0) + 1
     for entry in entries:
-        if len(entry.images) != len(entries[0].images):
+        count, first = len(entry.images), len(entries[0].images)
+        if count != first:
             raise DataError(
-                f"{entry.where} has {len(entry.images)} channels, {entries[0].where} {len(entries[0].images)}; "
-                "name the same channels for every image",
+                f"{entry.where} has {count} channels, {entries[0].where} {first}; name the same channels for "
+                "every image",
                 public="images of a set differ in their channels",
             )
     return entries, [
@@ -87,7 +88,7 @@ def read_entries(path: Path, content: Mapping[str, Any]) -> tuple[list[Entry], l
 
 def _entry(where: str, value: Any, split: str) -> Entry:
     images = value.get("image") if isinstance(value, dict) else None
-    names = images if isinstance(images, list) else [images]
+    names: list[Any] = images if isinstance(images, list) else [images]
     if not names or not all(isinstance(name, str) and name for name in (*names, _label(value))):
         raise DataError(
             f"{where} must have 'image' and 'label', each a file's name (or 'image' a list of them, one per "
@@ -115,7 +116,7 @@ def _nearest(key: str) -> str:
 
 
 def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> None:
-    """Check the labels of a description: ``{"background": 0, ...}``, or of nnU-Net v1 ``{"0": "background", ...}``.
+    """Check the labels of a description, ``{"background": 0}`` or, as of nnU-Net v1, ``{"0": "background"}``.
 
     Args:
         path: the description.
@@ -138,8 +139,8 @@ def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> None:
         known = {title.casefold(): label for label, title in enumerate(task.classes)}.get(name.casefold())
         if known not in (None, number):
             raise DataError(
-                f"{path}: '{name}' is {number} in 'labels' and {known} in task {task.name}; map the values with "
-                f"'mask_values' in site.json, such as {{\"{number}\": {known}}}",
+                f"{path}: '{name}' is {number} in 'labels' and {known} in task {task.name}; map the values "
+                f"with 'mask_values' in site.json, such as {{\"{number}\": {known}}}",
                 public=_PUBLIC,
             )
 

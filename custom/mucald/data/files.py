@@ -53,7 +53,16 @@ def same_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def counted(names: Iterable[str]) -> str:
-    """Return how many names there are of each ending, such as ``2 .webp, 1 without ending``."""
-    endings = Counter(ending_of(name) or "without ending" for name in names)
-    return ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
+def unused_in(folder: Path, names: Iterable[str]) -> list[str]:
+    """Say how many files of a folder are not read, by their endings; hidden ones are no one's images.
+
+    Args:
+        folder: the folder.
+        names: of what is not read in it; those of folders end with ``/``.
+    """
+    seen = [name for name in names if not name.startswith(".")]
+    folders = sum(name.endswith("/") for name in seen)
+    endings = Counter(ending_of(name) or "without ending" for name in seen if not name.endswith("/"))
+    words = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
+    found = [f"{endings.total()} files of {folder.name}/ are not read: {words}"] * bool(endings)
+    return found + [f"{folders} folders in {folder.name}/ are not read"] * bool(folders)

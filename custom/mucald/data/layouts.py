@@ -4,13 +4,13 @@ A new layout is one function and one entry of :data:`LAYOUTS`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mucald.config.schema import closest
 from mucald.data.descriptions import check_channels, check_labels, read_description, read_entries
-from mucald.data.files import IMAGE_ENDINGS, counted, reading, same_form
+from mucald.data.files import IMAGE_ENDINGS, reading, same_form, unused_in
 from mucald.data.images.pictures import RGB_CHANNELS
 from mucald.data.site_file import SiteFile
 from mucald.errors import DataError
@@ -47,7 +47,7 @@ class ImageSet:
 
     Args:
         records: the images, sorted by name.
-        unused: what lies beside them or is said of them and is not used, in words that name no patient's file.
+        unused: what lies beside them or is said of them and is not used, without patients' names.
     """
 
     records: list[Record]
@@ -83,7 +83,7 @@ def find_set(site_file: SiteFile) -> ImageSet:
     if site_file.case_pattern is not None:
         records = [replace(record, case=_case(record.case, site_file.case_pattern)) for record in records]
     if site_file.case_pattern is not None or site_file.datalist is not None:
-        _check_cases(records)
+        check_cases(records)
     more = sum(len(record.images) > RGB_CHANNELS for record in records)
     unused += [f"{more} images have more than three channels, of which the first three are read"] * (more > 0)
     return ImageSet(records, unused)
@@ -133,7 +133,7 @@ def _nnunet(root: Path, site_file: SiteFile) -> Found:
         channels.setdefault(name[: -len("_0000")], {})[name[-len("0000") :]] = files[name]
     check_channels(path, description, channels)
     records = _matched({case: tuple(found.values()) for case, found in channels.items()}, masks)
-    unused = _unused(root / "imagesTr", other_images) + _unused(root / "labelsTr", other_masks)
+    unused = unused_in(root / "imagesTr", other_images) + unused_in(root / "labelsTr", other_masks)
     if (told := description.get("numTraining")) not in (None, len(records)):
         unused.append(f"dataset.json tells {told} training cases; there are {len(records)}")
     return records, unused
@@ -192,23 +192,14 @@ def _files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]]:
     return found, others
 
 
-def _unused(folder: Path, names: list[str]) -> list[str]:
-    """Say which files were passed over; hidden ones are no one's images."""
-    seen = [name for name in names if not name.startswith(".")]
-    folders = [name for name in seen if name.endswith("/")]
-    files = [name for name in seen if not name.endswith("/")]
-    words = [f"{len(files)} files of {folder.name}/ are not read: {counted(files)}"] * bool(files)
-    return words + [f"{len(folders)} folders in {folder.name}/ are not read"] * bool(folders)
-
-
 def _paired(images: Path, image: str, masks: Path, mask: str) -> Found:
     found, other_images = _files(images, image)
     labels, other_masks = _files(masks, mask)
     records = _matched({name: (path,) for name, path in found.items()}, labels)
     if images == masks:
         used = {path.name for path in (*found.values(), *labels.values())}
-        return records, _unused(images, [name for name in other_images if name not in used])
-    return records, _unused(images, other_images) + _unused(masks, other_masks)
+        return records, unused_in(images, [name for name in other_images if name not in used])
+    return records, unused_in(images, other_images) + unused_in(masks, other_masks)
 
 
 def _matched(images: Mapping[str, tuple[Path, ...]], masks: Mapping[str, Path]) -> list[Record]:
@@ -226,14 +217,18 @@ def _case(name: str, pattern: str) -> str:
     return match[1]
 
 
-def _check_cases(records: list[Record]) -> None:
-    """Check that no patient is written in two ways, so that one might lie in two splits."""
+def check_cases(records: Sequence[Record]) -> None:
+    """Check that no patient is written in two ways, so that one might lie in two splits.
+
+    Raises:
+        DataError: one is.
+    """
     written: dict[str, str] = {}
     for record in records:
         first = written.setdefault(same_form(record.case).casefold().strip(), record.case)
         if first != record.case:
             raise DataError(
-                f"the patients '{first}' and '{record.case}' differ only in case, spaces or Unicode form; write "
-                "each in one way",
+                f"the patients '{first}' and '{record.case}' differ only in case, spaces or Unicode form; "
+                "write each in one way",
                 public="a patient is written in two ways",
             )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mucald.data.files import same_form
-from mucald.data.layouts import Record
+from mucald.data.layouts import Record, check_cases
 from mucald.errors import DataError
 
 _PUBLIC = "the site's table of patients is wrong"
@@ -48,7 +48,7 @@ def with_patients(records: Sequence[Record], patients: Mapping[str, str]) -> lis
         patients: by the image file's name, with or without its ending.
 
     Raises:
-        DataError: an image has no patient.
+        DataError: an image has no patient, or a patient is written in two ways.
     """
     found = []
     for record in records:
@@ -57,6 +57,7 @@ def with_patients(records: Sequence[Record], patients: Mapping[str, str]) -> lis
         if not known:
             raise DataError(f"{record.images[0]}: the table names no patient for '{name}'", public=_PUBLIC)
         found.append(replace(record, case=patients[known[0]]))
+    check_cases(found)
     return found
 
 

@@ -156,6 +156,6 @@ def _check_forms(header: Any) -> None:
     codes = ["".join(code or "?" for code in aff2axcodes(form)) for form in forms]
     if codes[0] != codes[1] and max(header["sform_code"], header["qform_code"]) <= 2:
         raise RefusedError(
-            f"its header tells axes to {codes[0]} (sform) and to {codes[1]} (qform); correct it, or export it "
-            "again"
+            f"its header tells axes to {codes[0]} (sform) and to {codes[1]} (qform); correct it, or export "
+            "it again"
         )

@@ -219,7 +219,7 @@ def _check_closed(part: NDArray[np.bool_], name: str) -> None:
     sides = (rows[0], columns[0], part.shape[0] - 1 - rows[-1], part.shape[1] - 1 - columns[-1])
     what = "leaves the image" if min(sides) == 0 else "does not close"
     raise DataError(
-        f"{name} {what} (rows {rows[0]} to {rows[-1]}, columns {columns[0]} to {columns[-1]}); draw it closed, "
-        "or save the mask as an area",
+        f"{name} {what} (rows {rows[0]} to {rows[-1]}, columns {columns[0]} to {columns[-1]}); draw it "
+        "closed, or save the mask as an area",
         public="an outline does not close",
     )

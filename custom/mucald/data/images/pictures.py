@@ -62,12 +62,12 @@ def open_picture(path: Path) -> Picture:
     """Decode a picture.
 
     Raises:
-        RefusedError: it has several pages, more than 8 bits per colour, transparent pixels, channels without a
-            name, or colours that are not RGB.
+        RefusedError: it has several pages, more than 8 bits per colour, transparent pixels, channels
+            without a name, or colours that are not RGB.
         Exception: whatever Pillow raises where the file is missing, damaged or no picture.
     """
     with Image.open(path, formats=_FORMATS) as picture:
-        tags: dict[int, Any] = dict(picture.tag_v2) if picture.format == "TIFF" else {}
+        tags: dict[int, Any] = dict(getattr(picture, "tag_v2", {}))
         lossy = _is_lossy(picture, path)
         # Before anything loads it, for then Pillow has reduced what it holds to a mode.
         raw = _raw_mode(picture)

@@ -138,8 +138,8 @@ def _check_size(path: Path, own: Stored, what: str, other_path: Path, other: Sto
     shape, others = own.values.shape[:3], other.values.shape[:3]
     if own.geometry is None and shape != others:
         raise DataError(
-            f"{path}: {what} is {_size(shape)} but its image {other_path.name} is {_size(others)}; export both "
-            "at one size",
+            f"{path}: {what} is {_size(shape)} but its image {other_path.name} is {_size(others)}; export "
+            "both at one size",
             public="an image and its mask, or its channels, differ in size",
         )
 
