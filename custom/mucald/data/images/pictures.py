@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 RGB_CHANNELS = 3
@@ -87,9 +87,12 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     """Return a picture as training sees it before it is resized: uint8, H x W x 3.
 
     Raises:
-        RefusedError, Exception: see :func:`open_picture` and :func:`window`.
+        RefusedError, Exception: see :func:`open_picture` and :func:`window`; the message names the file.
     """
-    return as_rgb(open_picture(path).values)
+    try:
+        return as_rgb(open_picture(path).values)
+    except RefusedError as error:
+        raise RefusedError(f"{path}: {error}") from None
 
 
 def as_rgb(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -139,10 +142,13 @@ def _is_lossy(picture: Image.Image, path: Path) -> bool:
     return picture.format in ("JPEG", "MPO") or "jpeg" in compression or "webp" in compression
 
 
-def _check(picture: Image.Image, raw: str, tags: dict[int, Any]) -> None:
+def _check(picture: ImageFile.ImageFile, raw: str, tags: dict[int, Any]) -> None:
     # The further pictures of an MPO, which phones write, are previews of the first.
     if picture.format != "MPO" and (pages := getattr(picture, "n_frames", 1)) > 1:
         raise RefusedError(f"holds {pages} pages; save each as a file of its own")
+    if tags.get(ExifTags.Base.Orientation, 1) > 4 and picture.tile[0].codec_name == "raw":
+        # Pillow 13 decodes such a file with its width and height swapped, so that rows are torn.
+        raise RefusedError("is an uncompressed TIFF stored on its side; save it upright, or compressed")
     bands = len(picture.getbands())
     if re.search(r";16[BLN]", raw) and (bands > 1 or not picture.mode.startswith("I")):
         raise RefusedError(

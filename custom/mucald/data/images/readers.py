@@ -140,7 +140,7 @@ def _check_size(path: Path, own: Stored, what: str, other_path: Path, other: Sto
         raise DataError(
             f"{path}: {what} is {_size(shape)} but its image {other_path.name} is {_size(others)}; export "
             "both at one size",
-            public="an image and its mask, or its channels, differ in size",
+            public="an image and its mask differ in size",
         )
 
 
@@ -152,7 +152,7 @@ def _laid_over(
     except ValueError as error:
         raise DataError(
             f"{path}: does not lie over {other_path.name}: {error}",
-            public="an image and its mask, or its channels, lie elsewhere",
+            public="an image and its mask do not lie over each other",
         ) from None
 
 

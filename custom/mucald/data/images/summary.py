@@ -34,11 +34,11 @@ def summaries(survey: Survey) -> list[Summary]:
     if not images:
         return [_counts(survey)]
     columns: dict[str, Callable[[ImageFacts], str]] = {
-        "images, as read": lambda image: image.encoding,
-        "masks, as read": lambda image: image.mask,
-        "width x height": lambda image: f"{image.shape[2]} x {image.shape[1]}",
-        "spacing in mm": _spacing,
-        "axes point to": lambda image: image.orientation or "not told",
+        "Images are read as": lambda image: image.encoding,
+        "Masks are read as": lambda image: image.mask,
+        "Width x height": lambda image: f"{image.shape[2]} x {image.shape[1]}",
+        "Spacing in mm": _spacing,
+        "Axes point to": lambda image: image.orientation or "not told",
     }
     frequent = [_frequent(title, map(value, images)) for title, value in columns.items()]
     return [
@@ -102,7 +102,7 @@ def _frequent(what: str, values: Iterable[str]) -> Summary:
     common = counter.most_common(MOST_LISTED)
     rest = counter.total() - sum(count for _, count in common)
     rows = [[name, str(count)] for name, count in common] + [["other", str(rest)]] * (rest > 0)
-    return Summary(what[0].upper() + what[1:], (what, "images"), rows)
+    return Summary(what, ("value", "images"), rows)
 
 
 def _intensities(images: list[ImageFacts]) -> Summary:
