@@ -1,9 +1,10 @@
-"""Report on a site's images before it trains: counts, sizes, values, classes, copies, unreadable files.
+"""Report on a site's images before it trains: what each file is taken for, classes, copies, faults.
 
     python tools/check_data.py home/endoscopy/site.json --out check
 
-prints the report and writes it with pictures into ``check/data.html``. That page holds images, file names and
-patients: it stays at the site. The exit status is 1 if something must be mended.
+prints a summary and keeps a fingerprint of what it read in ``checked.json`` beside the site file, which runs
+compare. ``--out`` gets ``files.csv``, a row per image, and ``data.html``, the summary with pictures. They
+hold file names, patients and images: they stay at the site. The exit status is 1 if something must be mended.
 """
 
 import argparse
@@ -11,19 +12,21 @@ import sys
 from pathlib import Path
 
 from mucald.command_line import Parser, program
-from mucald.data.images.survey import survey
+from mucald.data.checked import write_check
+from mucald.data.images.summary import MOST_LISTED, summaries, write_files
+from mucald.data.images.survey import Survey, survey
 from mucald.data.measures import no_measures
 from mucald.data.site_file import read_site_file
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS, measures_of
-from mucald_studies.reporting.data_page import data_document
 
 PAGE = "data.html"
+FILES = "files.csv"
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("site_file", type=Path, help="the site's site.json")
-    parser.add_argument("--out", type=Path, help="the folder to write the page into")
+    parser.add_argument("--out", type=Path, help="the folder to write the table of files and the page into")
     return parser.parse_args(argv)
 
 
@@ -36,13 +39,53 @@ def main(argv: list[str] | None = None) -> int:
         arguments.out.mkdir(parents=True, exist_ok=True)
     known = site_file.task in CAUSAL_TASKS
     found = survey(site_file, (measures_of if known else no_measures)(site_file.task))
-    print(data_document(found, pictures=False).markdown(), end="")
+    print(report(found))
     if arguments.out is not None:
-        page = arguments.out / PAGE
-        page.touch(mode=0o600)
-        page.write_text(data_document(found, pictures=True).html(), encoding="utf-8")
-        print(f"\n{page}")
+        for path in write_out(found, arguments.out):
+            print(path)
+    if not found.faults:
+        keep(found, arguments.site_file.parent)
     return 1 if found.faults else 0
+
+
+def report(found: Survey) -> str:
+    """Return the summary, printable whatever characters names hold."""
+    faults = found.faults[:MOST_LISTED]
+    if len(found.faults) > MOST_LISTED:
+        faults.append(f"and {len(found.faults) - MOST_LISTED} more")
+    if not faults:
+        faults = ["None: every image and mask can be read, and no copy lies in two splits."]
+    parts = [f"Images of task {found.task.name}", "\n  ".join(("Faults", *faults))]
+    if found.remarks:
+        parts.append("\n  ".join(("Remarks", *found.remarks)))
+    text = "\n\n".join((*parts, *map(str, summaries(found))))
+    return text.encode(errors="backslashreplace").decode()
+
+
+def write_out(found: Survey, folder: Path) -> list[Path]:
+    """Write the table of files and, where the studies are installed, the page; return what was written."""
+    written = [folder / FILES]
+    written[0].touch(mode=0o600)
+    write_files(found, written[0])
+    try:
+        from mucald_studies.reporting.data_page import data_document
+    except ImportError as error:
+        print(f"no {PAGE}: it needs {error.name}; pip install -e custom/mucald_studies", file=sys.stderr)
+        return written
+    page = folder / PAGE
+    page.touch(mode=0o600)
+    page.write_text(data_document(found).html(), encoding="utf-8", errors="backslashreplace")
+    return [*written, page]
+
+
+def keep(found: Survey, home: Path) -> None:
+    """Keep the fingerprint where runs look for it; a folder that cannot be written is told, and no fault."""
+    try:
+        path = write_check(home, found.seen.fingerprint, [image.record.split for image in found.images])
+    except OSError as error:
+        print(f"runs cannot compare: {home} cannot be written ({error.strerror})", file=sys.stderr)
+        return
+    print(f"\n{path}: runs compare their images with this check")
 
 
 if __name__ == "__main__":

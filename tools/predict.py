@@ -3,9 +3,9 @@
     python tools/predict.py images/ --run workspace --site polyp --out masks
     python tools/predict.py images/ --model polyp.safetensors --server-model server.safetensors --out masks
 
-Takes PNG, JPEG, BMP, TIFF and NIfTI files. A model is two files: the site's, and the server's part, which the
-operator of the server hands over; one of ``baseline_centralized`` is one file. Nothing leaves the machine.
-Research software; not for diagnosis.
+Takes PNG, JPEG, BMP, TIFF, WebP and NIfTI files. A model is two files: the site's, and the server's part,
+which the operator of the server hands over; one of ``baseline_centralized`` is one file. Nothing leaves the
+machine. Research software; not for diagnosis.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from mucald.command_line import Parser, check_free, program
-from mucald.inference.images import find_inputs
+from mucald.inference.images import find_inputs, passed_over
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
 from mucald.inference.predict import SUMMARY, Segmenter, predict_images
 from mucald.methods.split.as_tested import TestReplay
@@ -70,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     config = model.config
     segmenter = Segmenter(predict, config.data.image_size, config.training.batch_size)
     faults = predict_images(inputs, segmenter, model.task, arguments.out)
+    for words in passed_over(arguments.images):
+        print(words)
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     print(f"{len(inputs) - len(faults)} masks and {SUMMARY} in {arguments.out}")

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from mucald.command_line import Parser, check_free, program
+from mucald.data.checked import SeenImages
 from mucald.data.datalist import build_datalist
-from mucald.data.images.survey import check_copies
-from mucald.data.layouts import Record, find_records
+from mucald.data.images.readers import read_set
+from mucald.data.layouts import ImageSet, find_set
 from mucald.data.patients import read_patients, with_patients
 from mucald.data.site_file import SiteFile, read_site_file
 from mucald.data.splits import split_records
@@ -39,22 +40,22 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def records_of(site_file: SiteFile, arguments: argparse.Namespace) -> list[Record]:
-    """Return the site's records with their patients.
+def set_of(site_file: SiteFile, arguments: argparse.Namespace) -> ImageSet:
+    """Return the site's images with their patients.
 
     Raises:
-        DataError: see :func:`find_records`, :func:`read_patients` and :func:`with_patients`.
+        DataError: see :func:`find_set`, :func:`read_patients` and :func:`with_patients`.
     """
     if arguments.cases is not None:
-        records = find_records(replace(site_file, case_pattern=None))
+        found = find_set(replace(site_file, case_pattern=None))
         patients = read_patients(arguments.cases, arguments.file_column, arguments.case_column)
-        return with_patients(records, patients)
+        return replace(found, records=with_patients(found.records, patients))
     if arguments.case_pattern is not None:
         try:
             site_file = replace(site_file, case_pattern=arguments.case_pattern)
         except ValueError as error:
             raise DataError(f"--case-pattern: {error}") from None
-    return find_records(site_file)
+    return find_set(site_file)
 
 
 @program
@@ -63,16 +64,19 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     check_free([arguments.out], arguments.force)
     site_file = read_site_file(arguments.site_file)
-    records = records_of(site_file, arguments)
-    splits = split_records(records, site_file)
-    check_copies(splits)
+    found = set_of(site_file, arguments)
+    splits = split_records(found.records, site_file)
+    for _ in read_set(splits, get_task(site_file.task), site_file.value_map, SeenImages()):
+        pass  # every image and mask is read as training does, and no copy lies in two splits
     content = build_datalist(splits, get_task(site_file.task), arguments.out.parent)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     arguments.out.chmod(0o600)
     for name, chosen in splits.items():
         print(f"{name}: {len({record.case for record in chosen})} patients, {len(chosen)} images")
-    if len({record.case for record in records}) == len(records):
+    for words in found.unused:
+        print(words)
+    if len({record.case for record in found.records}) == len(found.records):
         print("every image is a patient of its own; if patients have several, name them (--help)")
     print(f'{arguments.out}; in site.json put "datalist" in place of "root", "layout" and "case_pattern"')
     return 0

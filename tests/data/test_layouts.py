@@ -71,13 +71,13 @@ def test_datalist(tmp_path: Path) -> None:
         tmp_path / "list.json",
         {
             "training": [{"image": "a.png", "label": "m.png", "case": 7}],
-            "validation": [{"image": ["b.png", "c.png"], "label": "m.png"}],
+            "validation": [{"image": ["b.png"], "label": "m.png"}],
             "testing": [{"image": str(tmp_path / "c.png"), "label": "m.png"}],
             "description": "other keys are ignored",
         },
     )
     assert [(r.case, r.split) for r in records[:2]] == [("7", "train"), ("b.png", "validation")]
-    assert records[1].images == (tmp_path / "b.png", tmp_path / "c.png")
+    assert records[1].images == (tmp_path / "b.png",)
     assert records[2].split == "test"
 
 

@@ -205,7 +205,7 @@ def test_cache_is_used_and_private(
     (kept,) = (home / "cache").iterdir()
     assert kept.stat().st_mode & 0o077 == 0
     # Reading an image would now fail.
-    monkeypatch.setattr("mucald.data.images.loader.read_record", None)
+    monkeypatch.setattr("mucald.data.images.loader.read_set", None)
     again = own(home)
     for name in SPLITS:
         for array in ("pixels", "labels", "measures"):

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from image_files import turned
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 from tiny_job import REPOSITORY, run_job, tiny_config
@@ -48,12 +49,19 @@ def test_an_export_of_other_weights_is_refused(trained, tmp_path):
         check_export(other, tmp_path, 16)
 
 
-def test_the_bundle_alone_gives_the_masks_of_the_tool(trained, tmp_path):
+def test_the_bundle_alone_gives_the_masks_of_the_tool(trained, tmp_path, capsys):
     model = trained.model("mucald")
     export(model, tmp_path / "bundle")
     write_pictures(images_of(model.config), tmp_path / "images")
     # One of another size and shape.
-    Image.open(tmp_path / "images/00.png").resize((40, 24)).save(tmp_path / "images/wide.jpg")
+    wide = Image.open(tmp_path / "images/00.png").resize((40, 24))
+    wide.save(tmp_path / "images/wide.jpg")
+    # And some that Pillow alone would read as something else.
+    deep = np.asarray(wide.convert("L")).astype(np.uint16) * 16
+    Image.fromarray(deep).save(tmp_path / "images/deep.png")
+    wide.save(tmp_path / "images/strips.tif", compression="tiff_lzw")
+    wide.save(tmp_path / "images/turned.webp", exif=turned(6), lossless=True)
+    (tmp_path / "images/notes.txt").write_text("not a picture")
     workflow = ConfigWorkflow(
         config_file=str(tmp_path / "bundle/configs/inference.json"),
         meta_file=str(tmp_path / "bundle/configs/metadata.json"),
@@ -64,11 +72,13 @@ def test_the_bundle_alone_gives_the_masks_of_the_tool(trained, tmp_path):
         output_dir=str(tmp_path / "masks"),
     )
     workflow.initialize()
+    assert "not read: notes.txt" in capsys.readouterr().out
     workflow.run()
     segmenter = Segmenter(model.network(), 16, 1)
     predict_images(find_inputs([tmp_path / "images"], False), segmenter, model.task, tmp_path / "expected")
     expected = sorted((tmp_path / "expected").glob("*.png"))
-    assert len(expected) == 6
+    assert len(expected) == 9
+    assert Image.open(tmp_path / "masks/turned.png").size == (24, 40)
     for path in expected:
         mask = np.asarray(Image.open(tmp_path / "masks" / path.name))
         assert np.array_equal(mask, np.asarray(Image.open(path))), path.name

@@ -32,7 +32,9 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing or cannot be read, is no JSON object, or names a key twice.
     """
     try:
-        return parse_json(path.read_text(encoding="utf-8"), path.name)
+        content = path.read_bytes()
+        # Windows begins UTF-8 with a mark, and its PowerShell writes UTF-16.
+        return parse_json(content.decode(json.detect_encoding(content)), path.name)
     except FileNotFoundError:
         raise ConfigError(f"configuration file not found: {path.name}") from None
     except UnicodeDecodeError as error:

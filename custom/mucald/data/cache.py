@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mucald import __version__
+from mucald.data.files import reading
 from mucald.data.layouts import Record
 from mucald.data.site_file import SiteFile
 
 FOLDER = "cache"
 # Raise when the meaning of the arrays changes.
-FORMAT = 3
+FORMAT = 4
 
 
 def cached(
@@ -56,6 +57,7 @@ def _digest(site_file: SiteFile, records: list[Record], key: tuple[int | str, ..
     for record in records:
         state.update(repr((record.case, record.split)).encode())
         for path in (*record.images, record.mask):
-            status = path.stat()
+            with reading(path):
+                status = path.stat()
             state.update(repr((str(path), status.st_size, status.st_mtime_ns)).encode())
     return state.hexdigest()[:32]

@@ -20,9 +20,9 @@ def build_datalist(splits: Mapping[str, Sequence[Record]], task: Task, folder: P
     """
 
     def name(path: Path) -> str:
-        resolved = path.resolve()
-        inside = resolved.is_relative_to(folder.resolve())
-        return str(resolved.relative_to(folder.resolve()) if inside else resolved)
+        # A link is named, and not what it leads to: a store of links has names without endings.
+        own, base = path.parent.resolve() / path.name, folder.resolve()
+        return str(own.relative_to(base) if own.is_relative_to(base) else own)
 
     def entry(record: Record) -> dict[str, Any]:
         images = [name(path) for path in record.images]

@@ -4,20 +4,21 @@ A new layout is one function and one entry of :data:`LAYOUTS`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from mucald.config.schema import closest, read_json
+from mucald.config.schema import closest
+from mucald.data.descriptions import check_channels, check_labels, read_description, read_entries
+from mucald.data.files import IMAGE_ENDINGS, reading, same_form, unused_in
+from mucald.data.images.pictures import RGB_CHANNELS
 from mucald.data.site_file import SiteFile
-from mucald.errors import ConfigError, DataError
+from mucald.errors import DataError
 from mucald.tasks import get_task
 
 SPLITS = ("train", "validation", "test")
-DATALIST_SECTIONS = {"training": "train", "validation": "validation", "test": "test", "testing": "test"}
 
-_PICTURE = r"(?:png|jpe?g|bmp|tiff?|nii|nii\.gz)"
+_IMAGE = "(?:" + "|".join(map(re.escape, IMAGE_ENDINGS)) + ")"
 _PUBLIC = "the site's image set does not have the layout that site.json names"
 
 
@@ -40,69 +41,105 @@ class Record:
     outline: bool = False
 
 
-def find_records(site_file: SiteFile) -> list[Record]:
-    """List the images of a site, sorted by name.
+@dataclass(frozen=True)
+class ImageSet:
+    """What a site file names.
+
+    Args:
+        records: the images, sorted by name.
+        unused: what lies beside them or is said of them and is not used, without patients' names.
+    """
+
+    records: list[Record]
+    unused: list[str]
+
+
+Found = tuple[list[Record], list[str]]
+
+
+def find_set(site_file: SiteFile) -> ImageSet:
+    """List the images of a site, and what of their folders or list is not used.
 
     Raises:
-        DataError: the layout is unknown, a folder or file is missing, an image lacks a mask or a mask its
-            image, or nothing was found.
+        DataError: the layout is unknown, a folder or file is missing, an image lacks a mask, a mask its image
+            or an image a channel, or nothing was found.
     """
     if site_file.datalist is not None:
-        records = _datalist(Path(site_file.datalist))
+        records, unused = _datalist(Path(site_file.datalist), site_file)
     else:
         layout = site_file.layout or ""
         if layout not in LAYOUTS:
             hint = f"{closest(layout, list(LAYOUTS))} (known: {', '.join(LAYOUTS)})"
             raise DataError(f"site.json: unknown layout '{layout}'{hint}", public=_PUBLIC)
-        records = LAYOUTS[layout](Path(site_file.root or ""), site_file)
+        records, unused = LAYOUTS[layout](Path(site_file.root or ""), site_file)
     if not records:
-        where = site_file.datalist or site_file.root
-        raise DataError(f"{where}: no images found; check 'root' and 'layout' in site.json", public=_PUBLIC)
+        where, rest = site_file.datalist or site_file.root, "".join(f"; {words}" for words in unused)
+        raise DataError(
+            f"{where}: no images found; check 'root' and 'layout' in site.json{rest}", public=_PUBLIC
+        )
+    for record in records:
+        if record.mask in record.images:
+            raise DataError(f"{record.mask}: image and mask are one file", public=_PUBLIC)
     if site_file.case_pattern is not None:
         records = [replace(record, case=_case(record.case, site_file.case_pattern)) for record in records]
-    return records
+    if site_file.case_pattern is not None or site_file.datalist is not None:
+        check_cases(records)
+    more = sum(len(record.images) > RGB_CHANNELS for record in records)
+    unused += [f"{more} images have more than three channels, of which the first three are read"] * (more > 0)
+    return ImageSet(records, unused)
 
 
-def _pairs(root: Path, site_file: SiteFile) -> list[Record]:
+def find_records(site_file: SiteFile) -> list[Record]:
+    """Return the records of :func:`find_set`."""
+    return find_set(site_file).records
+
+
+def _pairs(root: Path, site_file: SiteFile) -> Found:
     """Two folders whose files match by name without ending."""
-    name = rf"([^.].*?)\.{_PICTURE}"
-    return _paired(_files(root / site_file.images, name), _files(root / site_file.masks, name))
+    name = rf"([^.].*?){_IMAGE}"
+    return _paired(root / site_file.images, name, root / site_file.masks, name)
 
 
-def _isic(root: Path, site_file: SiteFile) -> list[Record]:
+def _isic(root: Path, site_file: SiteFile) -> Found:
     """ISIC archive and HAM10000: ``ISIC_<n>.jpg`` and ``ISIC_<n>_segmentation.png``."""
-    images = _files(root / site_file.images, r"(ISIC_\d+)\.(?:jpe?g|png)")
-    return _paired(images, _files(root / site_file.masks, r"(ISIC_\d+)_segmentation\.png"))
+    image, mask = r"(ISIC_\d+)\.(?:jpe?g|png)", r"(ISIC_\d+)_segmentation\.png"
+    return _paired(root / site_file.images, image, root / site_file.masks, mask)
 
 
-def _hc18(root: Path, _site_file: SiteFile) -> list[Record]:
+def _hc18(root: Path, _site_file: SiteFile) -> Found:
     """HC18 challenge: ``training_set/<n>_HC.png``, ``<n>_2HC.png``, ..., and ``<n>_HC_Annotation.png``.
 
     The number is the pregnancy, hence the case. The annotations are published as drawn outlines.
     """
-    images = _files(root / "training_set", r"(\d+_\d*HC)\.png")
-    masks = _files(root / "training_set", r"(\d+_\d*HC)_Annotation\.png")
-    return [replace(r, case=r.case.split("_")[0], outline=True) for r in _paired(images, masks)]
+    folder = root / "training_set"
+    records, unused = _paired(folder, r"(\d+_\d*HC)\.png", folder, r"(\d+_\d*HC)_Annotation\.png")
+    return [replace(r, case=r.case.split("_")[0], outline=True) for r in records], unused
 
 
-def _nnunet(root: Path, site_file: SiteFile) -> list[Record]:
+def _nnunet(root: Path, site_file: SiteFile) -> Found:
     """nnU-Net raw: ``imagesTr/<case>_<channel>``, ``labelsTr/<case>``.
 
-    ``dataset.json`` tells the labels and the files' ending.
+    ``dataset.json`` tells the labels, the channels and the files' ending.
     """
-    description = _json(root / "dataset.json")
+    path = root / "dataset.json"
+    description = read_description(path)
     ending = re.escape(str(description.get("file_ending", ".nii.gz")))
     if not site_file.mask_values:
-        _check_labels(root / "dataset.json", description.get("labels"), site_file)
-    files = _files(root / "imagesTr", rf"([^.].*_\d{{4}}){ending}")
-    channels: dict[str, list[Path]] = {}
+        check_labels(path, description.get("labels"), get_task(site_file.task), all_ids=True)
+    files, other_images = _files(root / "imagesTr", rf"([^.].*_\d{{4}}){ending}")
+    masks, other_masks = _files(root / "labelsTr", rf"([^.].*){ending}")
+    channels: dict[str, dict[str, Path]] = {}
     for name in sorted(files):
-        channels.setdefault(name[: -len("_0000")], []).append(files[name])
-    images = {case: tuple(paths) for case, paths in channels.items()}
-    return _paired(images, _files(root / "labelsTr", rf"([^.].*){ending}"))
+        channels.setdefault(name[: -len("_0000")], {})[name[-len("0000") :]] = files[name]
+    check_channels(path, description, channels)
+    records = _matched({case: tuple(found.values()) for case, found in channels.items()}, masks)
+    unused = unused_in(root / "imagesTr", other_images) + unused_in(root / "labelsTr", other_masks)
+    if (told := description.get("numTraining")) not in (None, len(records)):
+        unused.append(f"dataset.json tells {told} training cases; there are {len(records)}")
+    return records, unused
 
 
-LAYOUTS: dict[str, Callable[[Path, SiteFile], list[Record]]] = {
+LAYOUTS: dict[str, Callable[[Path, SiteFile], Found]] = {
     "pairs": _pairs,
     "isic": _isic,
     "nnunet": _nnunet,
@@ -110,76 +147,88 @@ LAYOUTS: dict[str, Callable[[Path, SiteFile], list[Record]]] = {
 }
 
 
-def _datalist(path: Path) -> list[Record]:
+def _datalist(path: Path, site_file: SiteFile) -> Found:
     """MONAI data list: ``{"training": [{"image": ..., "label": ...}], "validation": [...], "test": [...]}``.
 
     ``image`` may be a list with one file per channel; an entry may name its patient as ``case``, and say with
     ``"outline": true`` that its label may be a closed line instead of an area.
     """
-    content = _json(path)
+    description = read_description(path)
+    if description.get("labels") is not None and not site_file.mask_values:
+        check_labels(path, description["labels"], get_task(site_file.task), all_ids=False)
+    entries, unused = read_entries(path, description)
     records = []
-    for section, split in DATALIST_SECTIONS.items():
-        for index, entry in enumerate(content.get(section) or []):
-            where = f"{path}: {section}[{index}]"
-            if not isinstance(entry, dict) or not {"image", "label"} <= entry.keys():
-                raise DataError(
-                    f"{where} must have 'image' and 'label'; leave out what is unlabelled", public=_PUBLIC
-                )
-            names = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-            images = tuple(path.parent / str(name) for name in names)
-            mask = path.parent / str(entry["label"])
-            for file in (*images, mask):
+    for entry in entries:
+        images, mask = tuple(path.parent / name for name in entry.images), path.parent / entry.mask
+        for file in (*images, mask):
+            with reading(file):
                 if not file.is_file():
-                    raise DataError(f"{where}: {file} does not exist", public=_PUBLIC)
-            case, outline = str(entry.get("case", names[0])), entry.get("outline") is True
-            records.append(Record(images, mask, case, split, outline))
-    return records
+                    raise DataError(f"{entry.where}: {file} does not exist", public=_PUBLIC)
+        records.append(Record(images, mask, entry.case, entry.split, entry.outline))
+    again = len(records) - len({record.mask for record in records})
+    unused += [f"{again} images have the label of another image"] * (again > 0)
+    return records, unused
 
 
-def _files(folder: Path, pattern: str) -> dict[str, Path]:
-    """The files of a folder whose whole name matches, by the pattern's first group."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; check 'root' and 'layout' in site.json", public=_PUBLIC)
+def _files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]]:
+    """The files of a folder whose whole name matches, by the pattern's first group, and the other names."""
+    with reading(folder):
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder}: no such folder; check 'root' and 'layout' in site.json", public=_PUBLIC
+            )
+        paths = sorted(folder.iterdir())
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        match = re.fullmatch(pattern, path.name, re.IGNORECASE)
-        if match and match[1] in found:
-            raise DataError(f"{path}: {found[match[1]].name} has the same name; remove one", public=_PUBLIC)
-        if match:
-            found[match[1]] = path
-    return found
+    others = []
+    for path in paths:
+        match = re.fullmatch(pattern, path.name, re.IGNORECASE | re.DOTALL)
+        if not match:
+            others.append(path.name + "/" * path.is_dir())
+            continue
+        name = same_form(match[1])
+        if name in found:
+            raise DataError(f"{path}: {found[name].name} has the same name; remove one", public=_PUBLIC)
+        found[name] = path
+    return found, others
 
 
-def _paired(images: Mapping[str, Path | tuple[Path, ...]], masks: Mapping[str, Path]) -> list[Record]:
+def _paired(images: Path, image: str, masks: Path, mask: str) -> Found:
+    found, other_images = _files(images, image)
+    labels, other_masks = _files(masks, mask)
+    records = _matched({name: (path,) for name, path in found.items()}, labels)
+    if images == masks:
+        used = {path.name for path in (*found.values(), *labels.values())}
+        return records, unused_in(images, [name for name in other_images if name not in used])
+    return records, unused_in(images, other_images) + unused_in(masks, other_masks)
+
+
+def _matched(images: Mapping[str, tuple[Path, ...]], masks: Mapping[str, Path]) -> list[Record]:
     for name in sorted(images.keys() ^ masks.keys()):
         lacking, having = ("mask", "image") if name in images else ("image", "mask")
         raise DataError(f"'{name}' has no {lacking}; add it or remove the {having}", public=_PUBLIC)
-    records = []
-    for name, mask in sorted(masks.items()):
-        image = images[name]
-        records.append(Record(image if isinstance(image, tuple) else (image,), mask, case=name))
-    return records
+    return [Record(images[name], mask, case=name) for name, mask in sorted(masks.items())]
 
 
 def _case(name: str, pattern: str) -> str:
     match = re.search(pattern, name)
-    if match is None:
+    # A group that takes no part, or nothing, would put strangers together.
+    if match is None or not match[1]:
         raise DataError(f"site.json: 'case_pattern' does not match '{name}'", public=_PUBLIC)
     return match[1]
 
 
-def _check_labels(path: Path, labels: Any, site_file: SiteFile) -> None:
-    classes = get_task(site_file.task).classes
-    if not isinstance(labels, dict) or set(labels.values()) != set(range(len(classes))):
-        raise DataError(
-            f"{path}: 'labels' must be the ids 0 to {len(classes) - 1} of task {site_file.task} "
-            f"({', '.join(classes)}); if they are not, map them with 'mask_values' in site.json",
-            public=_PUBLIC,
-        )
+def check_cases(records: Sequence[Record]) -> None:
+    """Check that no patient is written in two ways, so that one might lie in two splits.
 
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path)
-    except ConfigError as error:
-        raise DataError(f"{path}: {error}", public=_PUBLIC) from None
+    Raises:
+        DataError: one is.
+    """
+    written: dict[str, str] = {}
+    for record in records:
+        first = written.setdefault(same_form(record.case).casefold().strip(), record.case)
+        if first != record.case:
+            raise DataError(
+                f"the patients '{first}' and '{record.case}' differ only in case, spaces or Unicode form; "
+                "write each in one way",
+                public="a patient is written in two ways",
+            )

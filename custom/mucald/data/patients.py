@@ -1,16 +1,12 @@
-"""Whose image is whose: patients from a table, and copies of one image under several names."""
+"""Whose image is whose, by a table."""
 
 import csv
-import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mucald.data.layouts import Record
+from mucald.data.files import same_form
+from mucald.data.layouts import Record, check_cases
 from mucald.errors import DataError
 
 _PUBLIC = "the site's table of patients is wrong"
@@ -34,7 +30,7 @@ def read_patients(path: Path, file_column: str, case_column: str) -> dict[str, s
             raise DataError(f"{path}: no column '{column}'; it has {', '.join(columns)}", public=_PUBLIC)
     patients: dict[str, str] = {}
     for row in table:
-        name, case = (row[file_column] or "").strip(), (row[case_column] or "").strip()
+        name, case = same_form((row[file_column] or "").strip()), (row[case_column] or "").strip()
         if not name or not case:
             raise DataError(f"{path}: a row lacks '{file_column}' or '{case_column}': {row}", public=_PUBLIC)
         if patients.setdefault(name, case) != case:
@@ -52,29 +48,17 @@ def with_patients(records: Sequence[Record], patients: Mapping[str, str]) -> lis
         patients: by the image file's name, with or without its ending.
 
     Raises:
-        DataError: an image has no patient.
+        DataError: an image has no patient, or a patient is written in two ways.
     """
     found = []
     for record in records:
-        name = record.images[0].name
+        name = same_form(record.images[0].name)
         known = [key for key in (name, _stem(name), record.case) if key in patients]
         if not known:
             raise DataError(f"{record.images[0]}: the table names no patient for '{name}'", public=_PUBLIC)
         found.append(replace(record, case=patients[known[0]]))
+    check_cases(found)
     return found
-
-
-def content_hash(pixels: NDArray[np.uint8]) -> str:
-    """Return a hash of an image's pixels, the same for a copy in another format without loss."""
-    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-
-
-def copies(hashes: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """Return groups of names whose content is the same, of (name, hash) pairs."""
-    groups: defaultdict[str, list[str]] = defaultdict(list)
-    for name, digest in hashes:
-        groups[digest].append(name)
-    return [names for names in groups.values() if len(names) > 1]
 
 
 def _stem(name: str) -> str:

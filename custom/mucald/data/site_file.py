@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mucald.config.keys import key, section
 from mucald.config.schema import parse, read_json
+from mucald.data.files import reading
 from mucald.errors import ConfigError, DataError
 from mucald.tasks import get_task
 
@@ -81,7 +82,7 @@ class SiteFile:
         if (self.root is None) != (self.layout is None):
             raise ValueError("'root' and 'layout' go together")
         for stored, label in self.mask_values.items():
-            if not stored.isdigit() or not 0 <= label < n_classes:
+            if not (stored.isascii() and stored.isdecimal()) or not 0 <= label < n_classes:
                 raise ValueError(
                     f"'mask_values.{stored}' must map a number to a class id from 0 to {n_classes - 1}"
                 )
@@ -110,7 +111,8 @@ def read_site_file(path: Path) -> SiteFile:
             a value has the wrong type or range.
     """
     try:
-        content = parse(SiteFile, read_json(path))
+        with reading(path):
+            content = parse(SiteFile, read_json(path))
     except ConfigError as error:
         raise DataError(f"{path}: {error}", public=_PUBLIC) from None
 

@@ -3,16 +3,19 @@
 from typing import Any
 
 import monai
-import nibabel
 import numpy as np
+import PIL
 import torch
 
 from mucald import __version__
+from mucald.data.images import pictures
 from mucald.federation.method import TrainedModel
 
 MODEL = "models/model.ts"
 METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
+READER = "scripts/pictures.py"
+"""A copy of :mod:`mucald.data.images.pictures`, so that the bundle reads pictures as training does."""
 INTENDED_USE = "research, not for diagnosis"
 
 
@@ -25,7 +28,7 @@ def metadata(model: TrainedModel) -> dict[str, Any]:
         "monai_version": monai.__version__,
         "pytorch_version": torch.__version__,
         "numpy_version": np.__version__,
-        "required_packages_version": {"nibabel": nibabel.__version__},
+        "required_packages_version": {"pillow": PIL.__version__},
         "task": f"{model.task.title} segmentation",
         "description": f"Site '{model.site}', job '{config.name}': {model.description}.",
         "authors": f"run of the job '{config.name}'",
@@ -66,31 +69,34 @@ def inference_config(model: TrainedModel) -> dict[str, Any]:
     """Return the content of ``configs/inference.json``.
 
     ``run`` segments the pictures of ``dataset_dir`` and writes masks of their size into ``output_dir``. It
-    reads and resizes pictures as training does, with Pillow.
+    reads and resizes pictures as training does, names the files that it does not read, and stops at a picture
+    that training would refuse.
     """
     side = model.config.data.image_size
-    resized = f"$lambda picture: picture.convert('RGB').resize(({side}, {side}), Image.Resampling.BILINEAR)"
+    resize = f"$lambda array: Image.fromarray(array).resize(({side}, {side}), Image.Resampling.BILINEAR)"
+    is_picture = f"$lambda path: path.suffix.lower() in {pictures.ENDINGS}"
     return {
-        "imports": ["$import pathlib", "$from PIL import Image", "$import torch"],
+        "imports": [
+            "$import pathlib",
+            "$import runpy",
+            "$import numpy",
+            "$from PIL import Image",
+            "$import torch",
+        ],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/masks'",
         "device": "$torch.device('cpu')",
-        "pictures": (
-            "$sorted(path for path in pathlib.Path(@dataset_dir).iterdir() "
-            "if path.suffix.lower() in ('.png', '.jpg', '.jpeg', '.bmp'))"
-        ),
+        "is_picture": is_picture,
+        "files": "$sorted(path for path in pathlib.Path(@dataset_dir).iterdir() if path.is_file())",
+        "pictures": "$[path for path in @files if @is_picture(path)]",
+        "read": f"$runpy.run_path(@bundle_root + '/{READER}')['read_picture']",
+        "resize": resize,
         "network_def": f"$torch.jit.load(@bundle_root + '/{MODEL}', map_location=@device).eval()",
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
-                {
-                    "_target_": "LoadImage",
-                    "reader": "PILReader",
-                    "converter": resized,
-                    "reverse_indexing": False,
-                    "image_only": True,
-                },
+                {"_target_": "Lambda", "func": "$lambda array: numpy.array(@resize(array))"},
                 {"_target_": "EnsureChannelFirst", "channel_dim": -1},
                 {
                     "_target_": "ScaleIntensityRange",
@@ -108,19 +114,21 @@ def inference_config(model: TrainedModel) -> dict[str, Any]:
             ],
         },
         "inferer": {"_target_": "SimpleInferer"},
-        "size_of": "$lambda path: Image.open(path).size[::-1]",
-        "predict": "$lambda path: @inferer(@preprocessing(path)[None], @network_def)",
+        "predict": "$lambda array: @inferer(@preprocessing(array)[None], @network_def)",
         "upsample": (
             "$lambda logits, size: torch.nn.functional.interpolate("
             "logits, size=size, mode='bilinear', align_corners=False)"
         ),
         "mask_of": (
-            "$lambda path: @upsample(@predict(path), @size_of(path))"
+            "$lambda array: @upsample(@predict(array), array.shape[:2])"
             ".argmax(dim=1)[0].to(torch.uint8).cpu().numpy()"
         ),
-        "initialize": ["$pathlib.Path(@output_dir).mkdir(parents=True, exist_ok=True)"],
+        "initialize": [
+            "$pathlib.Path(@output_dir).mkdir(parents=True, exist_ok=True)",
+            "$[print('not read:', path.name) for path in @files if not @is_picture(path)]",
+        ],
         "run": [
-            "$[Image.fromarray(@mask_of(path)).save(pathlib.Path(@output_dir) / (path.stem + '.png')) "
+            "$[Image.fromarray(@mask_of(@read(path))).save(pathlib.Path(@output_dir) / (path.stem + '.png')) "
             "for path in @pictures]"
         ],
     }

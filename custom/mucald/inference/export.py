@@ -1,6 +1,7 @@
 """A site's joined model as TorchScript and as a MONAI bundle, each checked against the model itself."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mucald import randomness
+from mucald.data.images import pictures
 from mucald.errors import ModelError
 from mucald.federation.method import TrainedModel
-from mucald.inference.bundle import INFERENCE, METADATA, MODEL, inference_config, metadata
+from mucald.inference.bundle import INFERENCE, METADATA, MODEL, READER, inference_config, metadata
 
 TOLERANCE = 1e-4
 """Largest difference of a logit; a traced network may fuse operations."""
@@ -35,9 +37,10 @@ def export(model: TrainedModel, folder: Path) -> dict[str, float]:
     """
     joined = model.network()
     traced = trace(joined, model.config.data.image_size)
-    for part in (MODEL, METADATA):
+    for part in (MODEL, METADATA, READER):
         (folder / part).parent.mkdir(parents=True, exist_ok=True)
     torch.jit.save(traced, folder / MODEL)
+    shutil.copyfile(pictures.__file__, folder / READER)
     for part, content in ((METADATA, metadata(model)), (INFERENCE, inference_config(model))):
         text = json.dumps(content, indent=2, ensure_ascii=False)
         (folder / part).write_text(text + "\n", encoding="utf-8")

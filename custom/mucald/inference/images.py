@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mucald.data.images.geometry import is_nifti
+from mucald.data.files import IMAGE_ENDINGS, ending_of, is_nifti, unused_in
 from mucald.errors import DataError
 
-_FILE = re.compile(r"([^.].*?)(\.(?:png|jpe?g|bmp|tiff?|nii|nii\.gz))", re.IGNORECASE)
-_CHANNEL = re.compile(r"(.+)_\d{4}")
+_ENDINGS = "|".join(map(re.escape, IMAGE_ENDINGS))
+_FILE = re.compile(rf"([^.].*?)({_ENDINGS})", re.IGNORECASE | re.DOTALL)
+_CHANNEL = re.compile(r"(.+)_(\d{4})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,13 @@ class Input:
         name: of its mask, without ending.
         files: the image file, or one per channel.
         ending: of the mask's file; a picture's mask is a PNG, a NIfTI file keeps its ending.
+        fault: why it is not segmented, if it lacks a channel that others have.
     """
 
     name: str
     files: tuple[Path, ...]
     ending: str
+    fault: str = ""
 
     @property
     def mask_name(self) -> str:
@@ -48,23 +51,32 @@ def find_inputs(paths: Iterable[Path], channels: bool) -> list[Input]:
     Raises:
         DataError: a path does not exist, is no image, two images would have one mask, or nothing was found.
     """
-    found: dict[str, Input] = {}
+    found: dict[str, dict[str, Path]] = {}
     for path in _expanded(paths):
         match = _FILE.fullmatch(path.name)
         if match is None:
-            raise DataError(f"{path}: not the name of a PNG, JPEG, BMP, TIFF or NIfTI file")
-        name, ending = match[1], match[2].lower()
-        channel = _CHANNEL.fullmatch(name) if channels else None
-        key = channel[1] if channel else name
-        files: tuple[Path, ...] = (path,)
-        if key in found:
-            if channel is None:
-                raise DataError(f"{path}: {found[key].files[0]} would have the same mask; rename one")
-            files = (*found[key].files, path)
-        found[key] = Input(key, files, ending if is_nifti(path) else ".png")
+            raise DataError(f"{path}: not the name of a PNG, JPEG, BMP, TIFF, WebP or NIfTI file")
+        parts = _CHANNEL.fullmatch(match[1]) if channels else None
+        name, channel = (parts[1], parts[2]) if parts else (match[1], "")
+        files = found.setdefault(name, {})
+        if "" in files or channel in files:
+            first = next(iter(files.values()))
+            raise DataError(f"{path}: {first} would have the same mask; rename one")
+        files[channel] = path
     if not found:
-        raise DataError("no images found; give files or folders of PNG, JPEG, BMP, TIFF or NIfTI files")
-    return list(found.values())
+        raise DataError("no images found; give files or folders of PNG, JPEG, BMP, TIFF, WebP or NIfTI files")
+    most = max(int(channel or 0) for files in found.values() for channel in files)
+    wanted = [f"{number:04}" for number in range(most + 1)]
+    return [_input(name, files, wanted) for name, files in found.items()]
+
+
+def _input(name: str, files: dict[str, Path], wanted: list[str]) -> Input:
+    ordered = [files[channel] for channel in sorted(files)]
+    ending = ending_of(ordered[0].name) if is_nifti(ordered[0]) else ".png"
+    fault = ""
+    if "" not in files and sorted(files) != wanted:
+        fault = f"{ordered[0]}: has the channels {', '.join(sorted(files))}, not {', '.join(wanted)}"
+    return Input(name, tuple(ordered), ending, fault)
 
 
 def _expanded(paths: Iterable[Path]) -> Iterable[Path]:
@@ -75,6 +87,18 @@ def _expanded(paths: Iterable[Path]) -> Iterable[Path]:
             yield path
         else:
             raise DataError(f"{path}: no such file or folder")
+
+
+def passed_over(paths: Iterable[Path]) -> list[str]:
+    """Say which files of folders among ``paths`` are no images by their endings."""
+    folders = [path for path in paths if path.is_dir()]
+    return [
+        words
+        for folder in folders
+        for words in unused_in(
+            folder, [p.name + "/" * p.is_dir() for p in folder.iterdir() if not _FILE.fullmatch(p.name)]
+        )
+    ]
 
 
 def write_mask(image: Input, labels: NDArray[np.uint8], folder: Path) -> Path:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mucald.data.images.geometry import spacing_mm
+from mucald.data.images.geometry import Geometry
 from mucald.data.images.readers import read_image
 from mucald.data.images.squares import resize
 from mucald.errors import DataError
@@ -84,44 +84,48 @@ def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, ou
             raise DataError(f"{out} is where {image.files[0]} lies; write the masks into another folder")
     out.mkdir(parents=True, exist_ok=True)
     faults = []
-    with (out / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
+    # Names that are no text in the machine's encoding are written with escapes.
+    with (out / SUMMARY).open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.writer(stream)
         writer.writerow(_columns(task))
-        for image, masks, fault in _segmented(inputs, segmenter):
+        for image, geometry, masks, fault in _segmented(inputs, segmenter):
             if fault is not None:
                 faults.append(str(fault))
                 writer.writerow([image.files[0].name, "", "", *[""] * 2 * (task.n_classes - 1), str(fault)])
                 continue
             write_mask(image, np.stack(masks), out)
-            writer.writerows(_rows(image, masks, task))
+            writer.writerows(_rows(image, geometry, masks, task))
     return faults
 
 
-def _segmented(
-    inputs: Sequence[Input], segmenter: Segmenter
-) -> Iterator[tuple[Input, list[NDArray[np.uint8]], DataError | None]]:
+_Segmented = tuple[Input, Geometry | None, list[NDArray[np.uint8]], DataError | None]
+
+
+def _segmented(inputs: Sequence[Input], segmenter: Segmenter) -> Iterator[_Segmented]:
     """Yield every image with its slices' masks; batches run on over files, as in the run's test."""
     slices: list[NDArray[np.uint8]] = []
     masks: list[NDArray[np.uint8]] = []
-    waiting: deque[tuple[Input, int]] = deque()
+    waiting: deque[tuple[Input, Geometry | None, int]] = deque()
 
-    def complete(least: int) -> Iterator[tuple[Input, list[NDArray[np.uint8]], None]]:
+    def complete(least: int) -> Iterator[_Segmented]:
         while len(slices) >= least and slices:
             masks.extend(segmenter.segment(slices[: segmenter.batch_size]))
             del slices[: segmenter.batch_size]
-        while waiting and len(masks) >= waiting[0][1]:
-            image, count = waiting.popleft()
-            yield image, masks[:count], None
+        while waiting and len(masks) >= waiting[0][2]:
+            image, geometry, count = waiting.popleft()
+            yield image, geometry, masks[:count], None
             del masks[:count]
 
     for image in inputs:
         try:
-            pixels = read_image(image.files)
+            if image.fault:
+                raise DataError(image.fault)
+            found = read_image(image.files)
         except DataError as error:
-            yield image, [], error
+            yield image, None, [], error
             continue
-        waiting.append((image, len(pixels)))
-        slices.extend(pixels)
+        waiting.append((image, found.first.geometry, len(found.pixels)))
+        slices.extend(found.pixels)
         yield from complete(segmenter.batch_size)
     yield from complete(1)
 
@@ -131,8 +135,10 @@ def _columns(task: Task) -> list[str]:
     return ["file", "mask", "slice", *classes, "fault"]
 
 
-def _rows(image: Input, masks: Sequence[NDArray[np.uint8]], task: Task) -> Iterator[list[str]]:
-    spacing = spacing_mm(image.files[0])
+def _rows(
+    image: Input, geometry: Geometry | None, masks: Sequence[NDArray[np.uint8]], task: Task
+) -> Iterator[list[str]]:
+    spacing = None if geometry is None else geometry.spacing
     # A slice is what training takes for one: the first two axes.
     area = None if spacing is None else spacing[0] * spacing[1]
     for number, mask in enumerate(masks):

@@ -1,23 +1,27 @@
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
-from image_files import write_pair
+from image_files import save_nifti, write_pair
 from numpy.typing import NDArray
 from PIL import Image
 
-from mucald.data.images.readers import read_image, read_mask, read_record
+from mucald.data.images import readers
+from mucald.data.images.masks import ClassIds
+from mucald.data.images.stored import read_stored
 from mucald.data.layouts import Record
 from mucald.errors import DataError
-from mucald.tasks import TASKS
+from mucald.tasks import TASKS, Task
 
 BINARY, THREE = TASKS["kvasir"], TASKS["wbc"]
 
 
-def save_nifti(path: Path, array: NDArray) -> Path:
-    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
-    return path
+def read_image(paths: tuple[Path, ...]) -> NDArray:
+    return readers.read_image(paths).pixels
+
+
+def read_mask(path: Path, task: Task, value_map: dict[int, int], fill: bool = False) -> NDArray:
+    return ClassIds(task, value_map).of(path, read_stored(path), fill)[0]
 
 
 def save_mask(path: Path, *values: int, mode: str = "L") -> Path:
@@ -170,7 +174,7 @@ def test_size_mismatch_names_both_sizes(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"m.png: the mask is 16 x 20 but its image a.png is 20 x 16"
     ) as caught:
-        read_record(Record((tmp_path / "a.png",), tmp_path / "m.png", "a"), BINARY, {})
+        readers.SetReader(BINARY, {}).read(Record((tmp_path / "a.png",), tmp_path / "m.png", "a"))
     assert caught.value.public == "an image and its mask differ in size"
 
 
@@ -206,5 +210,7 @@ def test_unsupported_volumes(tmp_path: Path) -> None:
 
 def test_channels_of_different_size(tmp_path: Path) -> None:
     paths = tuple(save_nifti(tmp_path / f"c{n}.nii", np.zeros((4, n), np.int16)) for n in (4, 5))
-    with pytest.raises(DataError, match=r"c5.nii: its size differs from that of c4.nii"):
+    with pytest.raises(
+        DataError, match=r"c5.nii: does not lie over c4.nii: it has 4 x 5 x 1 voxels, not 4 x 4 x 1"
+    ):
         read_image(paths)

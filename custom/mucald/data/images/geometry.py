@@ -1,28 +1,161 @@
-"""What an image file tells of its pixels' size."""
+"""Where voxels lie, as a NIfTI header tells it, and how two files of one image lie on each other."""
 
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
-_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+import numpy as np
+from numpy.typing import NDArray
+
+from mucald.data.images.pictures import RefusedError
+
+_MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
+_SIZES_AGREE = 0.01
+"""Largest relative difference between two sizes that are told of one voxel."""
+_SHIFT_AGREES = 0.1
+"""Farthest that two headers may put one voxel apart, in voxels: what rounding in float32 leaves."""
 
 
-def is_nifti(path: Path) -> bool:
-    """Return whether a file is NIfTI, by its name."""
-    return path.name.lower().endswith((".nii", ".nii.gz"))
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of a volume.
 
-
-def spacing_mm(path: Path) -> tuple[float, ...] | None:
-    """Return the size of a pixel or voxel in mm along the first three axes of the stored array.
-
-    Only NIfTI files tell it; a unit that the header leaves open is read as mm, as NIfTI readers do.
-
-    Returns:
-        two or three sizes, or None where the file tells none.
+    Args:
+        shape: voxels along the axes of the stored array; a flat one has one slice.
+        affine: mm of a voxel's centre from its indices (4 x 4), by the header's sform or else its qform.
+        told: whether a form tells where voxels lie; otherwise their sizes alone are known, if these are.
+        unit: of the header's numbers; ``unknown`` is read as mm, as NIfTI readers do.
     """
-    if not is_nifti(path):
-        return None
-    import nibabel  # only sites with NIfTI files pay for its import
 
-    header = nibabel.load(path).header
-    scale = _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
-    sizes = tuple(float(size) * scale for size in header.get_zooms()[:3])
-    return sizes if all(0 < size < float("inf") for size in sizes) else None
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    told: bool
+    unit: str
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Sizes of a voxel in mm along the axes; None where the header tells none."""
+        sizes = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return (float(sizes[0]), float(sizes[1]), float(sizes[2])) if (sizes > 0).all() else None
+
+    @property
+    def orientation(self) -> str:
+        """Where the three axes point, such as ``RAS`` (right, anterior, superior)."""
+        from nibabel.orientations import aff2axcodes
+
+        return "".join(code or "?" for code in aff2axcodes(self.affine)) if self.told else "not told"
+
+
+def geometry_of(image: Any) -> Geometry:
+    """Return what the header of a NIfTI image (:mod:`nibabel`) tells.
+
+    Raises:
+        RefusedError: it tells two things, or numbers that are not finite.
+    """
+    header = image.header
+    unit = header.get_xyzt_units()[0]
+    flat = (*image.shape, 1, 1)[:3]
+    told = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
+    affine = np.array(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all():
+        raise RefusedError("its header's affine is not finite; export it again")
+    if told:
+        _check_sizes(affine, np.array((*header.get_zooms(), 1, 1)[:3], dtype=np.float64), flat)
+    if header["sform_code"] > 0 and header["qform_code"] > 0:
+        _check_forms(header)
+    affine[:3] *= _MM_PER_UNIT.get(unit, 1.0)
+    return Geometry(flat, affine, told, unit)
+
+
+def laid_over(volume: NDArray[Any], own: Geometry | None, other: Geometry | None) -> NDArray[Any]:
+    """Return values (slices x rows x columns, and more) on the grid of another file of the same image.
+
+    Axes that are only flipped or swapped are turned; nothing is interpolated.
+
+    Args:
+        volume: the values.
+        own: its grid; None for a picture.
+        other: the grid to lie on; None for a picture.
+
+    Raises:
+        RefusedError: the grids differ, or a picture and a volume are to lie on each other.
+    """
+    if (own is None) != (other is None):
+        raise RefusedError(
+            "one is NIfTI and the other a picture, whose rows NIfTI does not tell; export both alike"
+        )
+    if own is None or other is None or _agree(own, other):
+        return volume
+    if own.told and other.told:
+        from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+
+        turn = io_orientation(np.linalg.inv(other.affine) @ _in_unit_of(own, other))
+        if np.isfinite(turn).all():
+            turned = apply_orientation(np.moveaxis(volume, 0, 2), turn)
+            affine = own.affine @ inv_ornt_aff(turn, own.shape)
+            if _agree(Geometry(turned.shape[:3], affine, True, own.unit), other):
+                return np.moveaxis(turned, 2, 0)
+    raise RefusedError(_difference(own, other))
+
+
+def _in_unit_of(own: Geometry, other: Geometry) -> NDArray[np.float64]:
+    """A header that names no unit has that of the other file."""
+    if own.unit != "unknown":
+        return own.affine
+    scale = np.array([[_MM_PER_UNIT.get(other.unit, 1.0)]] * 3 + [[1.0]])
+    return own.affine * scale
+
+
+def _agree(own: Geometry, other: Geometry) -> bool:
+    if own.shape != other.shape:
+        return False
+    if other.unit == "unknown" != own.unit:
+        own, other = other, own
+    affine, long = _in_unit_of(own, other), [axis for axis in range(3) if own.shape[axis] > 1] or [0, 1]
+    sizes, others = (np.linalg.norm(matrix[:3, :3], axis=0)[long] for matrix in (affine, other.affine))
+    if not (own.told and other.told):
+        # A header that never was filled in has sizes of 0 or 1.
+        unset = any(np.isin(values, (0, 1)).all() for values in (sizes, others))
+        return unset or np.allclose(sizes, others, rtol=_SIZES_AGREE)
+    corners = np.array([(*corner, 1) for corner in product(*((0, count - 1) for count in own.shape))])
+    apart = np.linalg.norm(((affine - other.affine) @ corners.T)[:3], axis=0).max()
+    return bool(apart <= _SHIFT_AGREES * others.min())
+
+
+def _difference(own: Geometry, other: Geometry) -> str:
+    if own.shape != other.shape:
+        return f"it has {_by(own.shape)} voxels, not {_by(other.shape)}"
+    if own.told and other.told and own.orientation != other.orientation:
+        return f"its axes point to {own.orientation}, not {other.orientation}, and are not only turned"
+    if own.spacing is None or other.spacing is None or not np.allclose(own.spacing, other.spacing, rtol=0.01):
+        return f"its voxels are {_by(own.spacing or ())} mm, not {_by(other.spacing or ())} mm"
+    shift = np.linalg.norm(own.affine[:3, 3] - other.affine[:3, 3])
+    return f"its first voxel lies {shift:.3g} mm away, or it is tilted"
+
+
+def _by(numbers: tuple[float, ...]) -> str:
+    return " x ".join(f"{number:.4g}" for number in numbers) or "?"
+
+
+def _check_sizes(affine: NDArray[np.float64], pixdim: NDArray[np.float64], shape: tuple[int, ...]) -> None:
+    """An axis of one voxel has no size that matters."""
+    long = np.array(shape) > 1
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.allclose(sizes[long], pixdim[long], rtol=_SIZES_AGREE):
+        raise RefusedError(
+            f"its header tells voxels of {_by(tuple(sizes))} (affine) and of {_by(tuple(pixdim))} (pixdim); "
+            "correct it, or export it again"
+        )
+
+
+def _check_forms(header: Any) -> None:
+    """A form that aligns to a template (codes above 2) may point elsewhere than the scanner's."""
+    from nibabel.orientations import aff2axcodes
+
+    forms = header.get_sform(), header.get_qform()
+    codes = ["".join(code or "?" for code in aff2axcodes(form)) for form in forms]
+    if codes[0] != codes[1] and max(header["sform_code"], header["qform_code"]) <= 2:
+        raise RefusedError(
+            f"its header tells axes to {codes[0]} (sform) and to {codes[1]} (qform); correct it, or export "
+            "it again"
+        )

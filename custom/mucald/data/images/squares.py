@@ -13,7 +13,7 @@ from mucald.data.measures import Measures, scored
 from mucald.data.site_data import Batch, DataSplit
 
 Pixels = NDArray[np.uint8]
-Sample = tuple[Pixels, Pixels]
+Slice = tuple[Pixels, Pixels]
 """An image (uint8, H x W x 3) and its mask (uint8 class ids, H x W)."""
 
 
@@ -51,7 +51,7 @@ def resize(array: Pixels, size: int, method: Image.Resampling) -> Pixels:
     return np.asarray(Image.fromarray(array).resize((size, size), method))
 
 
-def prepare(split: str, samples: Iterable[Sample], measures: Measures, size: int) -> dict[str, Tensor]:
+def prepare(split: str, samples: Iterable[Slice], measures: Measures, size: int) -> dict[str, Tensor]:
     """Return the arrays of a split: images resized bilinearly with antialiasing, masks by nearest neighbour.
 
     Measures are taken before, at full resolution, and not yet z-scored.

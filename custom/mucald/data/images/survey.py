@@ -1,17 +1,15 @@
-"""Look at all images and masks of a site before it trains, and note whatever is odd about them."""
+"""Look at all images and masks of a site before it trains, and note what each was taken for."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mucald.data.images.geometry import spacing_mm
-from mucald.data.images.readers import RGB_CHANNELS, read_image, read_record, read_stored
-from mucald.data.layouts import Record, find_records
+from mucald.data.checked import SeenImages
+from mucald.data.images.readers import Sample, SetReader
+from mucald.data.layouts import Record, find_set
 from mucald.data.measures import Measures
-from mucald.data.patients import content_hash, copies
 from mucald.data.site_file import SiteFile
 from mucald.data.splits import split_records
 from mucald.errors import DataError
@@ -25,30 +23,36 @@ class ImageFacts:
     """What is known of one readable image.
 
     Args:
-        path: its first file.
-        case: patient or volume.
-        split: where it trains or tests.
+        record: its files, patient and split.
         shape: slices, height, width.
-        spacing: pixel's size in mm, None where the file does not tell it.
-        low, high: least and greatest value as stored, over all channels that are read; NaN where some is not
-            finite.
+        encoding: what its files were taken for, in words.
+        orientation: where the axes of a NIfTI file point; empty for a picture.
+        spacing: sizes of a pixel in mm along the stored axes, None where the file does not tell them.
+        low, high: least and greatest value as stored, over all channels that are read.
+        window: the values that its first channel shows as black and white; None where it has 8 bits.
+        mask: what its mask was taken for, and which value for which class, in words.
         pixels: pixels of each class (C,).
         slices_with: slices that hold each class (C,).
         measures: of every slice (slices, n), at full resolution, NaN where undefined.
-        digest: hash of its pixels.
     """
 
-    path: Path
-    case: str
-    split: str
+    record: Record
     shape: tuple[int, int, int]
+    encoding: str
+    orientation: str
     spacing: tuple[float, ...] | None
     low: float
     high: float
+    window: tuple[float, float] | None
+    mask: str
     pixels: NDArray[np.int64]
     slices_with: NDArray[np.int64]
     measures: NDArray[np.float64]
-    digest: str
+
+    @property
+    def path(self) -> Path:
+        """Its first file."""
+        return self.record.images[0]
 
 
 @dataclass(frozen=True)
@@ -66,38 +70,41 @@ class Survey:
 
     Args:
         task: the site's task.
+        measures: what was measured.
+        unused: what lies beside the images or is said of them and is not used, in words.
         images: those that could be read, in the order of their splits and names.
         unreadable: what is wrong with the others, in words that name files.
         split_fault: why the images cannot be divided, if they cannot.
         examples: a few slices, spread over the images.
+        seen: the content of the images.
     """
 
     task: Task
     measures: tuple[str, ...]
+    unused: list[str]
     images: list[ImageFacts] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     split_fault: str | None = None
     examples: list[Example] = field(default_factory=list)
-
-    @property
-    def copies(self) -> list[list[ImageFacts]]:
-        """Groups of images with the same pixels."""
-        by_name = {str(image.path): image for image in self.images}
-        groups = copies((name, image.digest) for name, image in by_name.items())
-        return [[by_name[name] for name in names] for names in groups]
-
-    @property
-    def leaks(self) -> list[list[ImageFacts]]:
-        """Groups of copies that lie in more than one split."""
-        return [group for group in self.copies if len({image.split for image in group}) > 1]
+    seen: SeenImages = field(default_factory=SeenImages)
 
     @property
     def faults(self) -> list[str]:
-        """What must be mended before the site can train, or would make its test worthless."""
-        found = [*([self.split_fault] if self.split_fault else []), *self.unreadable]
-        for group in self.leaks:
-            places = ", ".join(f"{image.path} ({image.split})" for image in group)
-            found.append(f"the same image in several splits: {places}")
+        """What must be mended before the site can train, which refuses it too."""
+        return [*([self.split_fault] if self.split_fault else []), *self.unreadable, *self.seen.leaks]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is odd and hinders nothing."""
+        found = list(self.unused)
+        pointing = sorted({image.orientation for image in self.images} - {"", "not told"})
+        if len(pointing) > 1:
+            found.append(f"the axes of the images point differently: {', '.join(pointing)}")
+        if self.images:
+            present = np.sum([image.slices_with for image in self.images], axis=0)
+            found += [
+                f"no mask holds {name}" for name, n in zip(self.task.classes, present, strict=True) if not n
+            ]
         return found
 
 
@@ -107,8 +114,8 @@ def survey(site_file: SiteFile, measures: Measures) -> Survey:
     Raises:
         DataError: the files do not have the layout that the site file names, so there is nothing to read.
     """
-    task, records = get_task(site_file.task), find_records(site_file)
-    found = Survey(task, measures.names)
+    task, image_set = get_task(site_file.task), find_set(site_file)
+    found, records = Survey(task, measures.names, image_set.unused), image_set.records
     try:
         # Records carry the split that their layout gives; this is the one that a job uses.
         divided = split_records(records, site_file)
@@ -116,59 +123,40 @@ def survey(site_file: SiteFile, measures: Measures) -> Survey:
     except DataError as error:
         found.split_fault = str(error)
     shown = set(np.linspace(0, len(records) - 1, EXAMPLES).astype(int).tolist())
+    reader = SetReader(task, site_file.value_map)
     for index, record in enumerate(records):
         try:
-            facts, example = _look(record, task, measures, site_file.value_map)
+            sample = reader.read(record)
         except DataError as error:
             found.unreadable.append(str(error))
             continue
-        found.images.append(facts)
+        found.images.append(_facts(record, sample, task, measures))
+        found.seen.add(record, sample.image.pixels, sample.labels)
         if index in shown:
-            found.examples.append(example)
+            found.examples.append(_example(record, sample))
     return found
 
 
-def _look(
-    record: Record, task: Task, measures: Measures, value_map: dict[int, int]
-) -> tuple[ImageFacts, Example]:
-    pixels, labels = read_record(record, task, value_map)
-    stored = [read_stored(path) for path in record.images[:RGB_CHANNELS]]
-    counts = np.stack([np.bincount(mask.reshape(-1), minlength=task.n_classes) for mask in labels])
-    facts = ImageFacts(
-        path=record.images[0],
-        case=record.case,
-        split=record.split,
-        shape=labels.shape,
-        spacing=spacing_mm(record.images[0]),
-        low=float(min(values.min() for values in stored)),
-        high=float(max(values.max() for values in stored)),
+def _facts(record: Record, sample: Sample, task: Task, measures: Measures) -> ImageFacts:
+    files, geometry = sample.image.files, sample.image.first.geometry
+    counts = np.stack([np.bincount(mask.reshape(-1), minlength=task.n_classes) for mask in sample.labels])
+    pairs = zip(sample.image.pixels, sample.labels, strict=True)
+    return ImageFacts(
+        record=record,
+        shape=sample.labels.shape,
+        encoding=" + ".join(stored.encoding for stored in files),
+        orientation="" if geometry is None else geometry.orientation,
+        spacing=None if geometry is None else geometry.spacing,
+        low=float(min(stored.values.min() for stored in files)),
+        high=float(max(stored.values.max() for stored in files)),
+        window=sample.image.window,
+        mask=sample.mask,
         pixels=counts.sum(axis=0),
         slices_with=(counts > 0).sum(axis=0),
-        measures=np.array([measures.of(*pair) for pair in zip(pixels, labels, strict=True)]),
-        digest=content_hash(pixels),
+        measures=np.array([measures.of(*pair) for pair in pairs]),
     )
-    fullest = int(counts[:, 1:].sum(axis=1).argmax())
-    return facts, Example(record.images[0].name, pixels[fullest], labels[fullest])
 
 
-def check_copies(splits: Mapping[str, Sequence[Record]]) -> None:
-    """Check that no image lies in two splits under different names, which is a patient in both.
-
-    Raises:
-        DataError: naming the two, or an image that cannot be read.
-    """
-    split_of: dict[str, str] = {}
-    hashes = []
-    for split, records in splits.items():
-        for record in records:
-            name = str(record.images[0])
-            split_of[name] = split
-            hashes.append((name, content_hash(read_image(record.images))))
-    for names in copies(hashes):
-        for name in names[1:]:
-            if split_of[name] != split_of[names[0]]:
-                raise DataError(
-                    f"{names[0]} ('{split_of[names[0]]}') and {name} ('{split_of[name]}') are the same image "
-                    "in two splits; remove one, or give both one patient",
-                    public="images of two splits are the same",
-                )
+def _example(record: Record, sample: Sample) -> Example:
+    fullest = int((sample.labels > 0).sum(axis=(1, 2)).argmax())
+    return Example(record.images[0].name, sample.image.pixels[fullest], sample.labels[fullest])

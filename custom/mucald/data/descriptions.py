@@ -1,0 +1,180 @@
+"""What data lists and ``dataset.json`` say of a set: sections, entries, labels and channels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mucald.config.schema import closest, read_json
+from mucald.data.files import reading
+from mucald.errors import ConfigError, DataError
+from mucald.tasks import Task
+
+SECTIONS = {"training": "train", "validation": "validation", "test": "test", "testing": "test"}
+
+_KEYS = ("image", "label", "case", "outline")
+_PUBLIC = "the site's image set does not have the layout that site.json names"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a data list.
+
+    Args:
+        where: its place, in words.
+        images: names of the image file, or of one per channel.
+        mask: name of its mask.
+        case: its patient, or else the image's name.
+        split: where it trains or tests.
+        outline: whether the mask may be a closed line.
+    """
+
+    where: str
+    images: tuple[str, ...]
+    mask: str
+    case: str
+    split: str
+    outline: bool
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        DataError: the file is missing, or is no JSON object.
+    """
+    try:
+        with reading(path):
+            return read_json(path)
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}", public=_PUBLIC) from None
+
+
+def read_entries(path: Path, content: Mapping[str, Any]) -> tuple[list[Entry], list[str]]:
+    """Return the entries of a MONAI data list, and which keys of theirs are not read.
+
+    Raises:
+        DataError: a section is unknown or no list, an entry lacks a file or has a value of the wrong type, or
+            entries differ in their number of channels.
+    """
+    for key, value in content.items():
+        if key not in SECTIONS and isinstance(value, list) and value:
+            near = _nearest(key)
+            if near or any(isinstance(one, dict | list) for one in value):
+                known = ", ".join(SECTIONS)
+                raise DataError(f"{path}: unknown section '{key}'{near} (known: {known})", public=_PUBLIC)
+    entries: list[Entry] = []
+    unread: dict[str, int] = {}
+    for section, split in SECTIONS.items():
+        listed = content.get(section) or []
+        if not isinstance(listed, list):
+            raise DataError(f"{path}: '{section}' must be a list of images with labels", public=_PUBLIC)
+        for index, value in enumerate(listed):
+            entries.append(_entry(f"{path}: {section}[{index}]", value, split))
+            for key in value.keys() - set(_KEYS):
+                unread[key] = unread.get(key, 0) + 1
+    for entry in entries:
+        count, first = len(entry.images), len(entries[0].images)
+        if count != first:
+            raise DataError(
+                f"{entry.where} has {count} channels, {entries[0].where} {first}; name the same channels for "
+                "every image",
+                public="images of a set differ in their channels",
+            )
+    return entries, [
+        f"the key '{key}' of {count} entries is not read" for key, count in sorted(unread.items())
+    ]
+
+
+def _entry(where: str, value: Any, split: str) -> Entry:
+    images = value.get("image") if isinstance(value, dict) else None
+    names: list[Any] = images if isinstance(images, list) else [images]
+    if not names or not all(isinstance(name, str) and name for name in (*names, _label(value))):
+        raise DataError(
+            f"{where} must have 'image' and 'label', each a file's name (or 'image' a list of them, one per "
+            "channel); leave out what is unlabelled",
+            public=_PUBLIC,
+        )
+    for key in value.keys() - set(_KEYS):
+        if hint := closest(key, list(_KEYS)):
+            raise DataError(f"{where}: unknown key '{key}'{hint}", public=_PUBLIC)
+    case, outline = value.get("case"), value.get("outline", False)
+    if not isinstance(case, str | int | None) or case == "" or not isinstance(outline, bool):
+        raise DataError(
+            f"{where}: 'case' must be a text or a number, 'outline' true or false", public=_PUBLIC
+        )
+    return Entry(where, tuple(names), value["label"], str(names[0] if case is None else case), split, outline)
+
+
+def _label(value: Any) -> Any:
+    return value.get("label") if isinstance(value, dict) else None
+
+
+def _nearest(key: str) -> str:
+    shortened = [name for name in SECTIONS if name.startswith(key.lower()[:3])]
+    return f"; did you mean '{shortened[0]}'?" if shortened else closest(key, list(SECTIONS))
+
+
+def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> None:
+    """Check the labels of a description, ``{"background": 0}`` or, as of nnU-Net v1, ``{"0": "background"}``.
+
+    Args:
+        path: the description.
+        labels: what it says.
+        task: the site's task.
+        all_ids: whether they must be all classes of the task; otherwise only a class that the task knows by
+            this name must have its number.
+
+    Raises:
+        DataError: they do not fit.
+    """
+    ids = _label_ids(labels)
+    if all_ids and (ids is None or sorted(ids.values()) != list(range(task.n_classes))):
+        raise DataError(
+            f"{path}: 'labels' must be the ids 0 to {task.n_classes - 1} of task {task.name} "
+            f"({', '.join(task.classes)}); if they are not, map them with 'mask_values' in site.json",
+            public=_PUBLIC,
+        )
+    for name, number in (ids or {}).items():
+        known = {title.casefold(): label for label, title in enumerate(task.classes)}.get(name.casefold())
+        if known not in (None, number):
+            raise DataError(
+                f"{path}: '{name}' is {number} in 'labels' and {known} in task {task.name}; map the values "
+                f"with 'mask_values' in site.json, such as {{\"{number}\": {known}}}",
+                public=_PUBLIC,
+            )
+
+
+def _label_ids(labels: Any) -> dict[str, int] | None:
+    """Class ids by name; None where they are neither form, such as regions of nnU-Net."""
+    if not isinstance(labels, dict):
+        return None
+    if all(key.isdecimal() and isinstance(name, str) for key, name in labels.items()):
+        labels = {name: int(key) for key, name in labels.items()}
+    return labels if all(type(number) is int for number in labels.values()) else None
+
+
+def check_channels(
+    path: Path, description: Mapping[str, Any], cases: Mapping[str, Mapping[str, Path]]
+) -> None:
+    """Check that every case has all channels, which nnU-Net numbers from 0000.
+
+    Args:
+        path: the description.
+        description: its ``channel_names`` (v2) or ``modality`` (v1) tell the channels.
+        cases: files by channel, by case.
+
+    Raises:
+        DataError: a case has others.
+    """
+    told = description.get("channel_names") or description.get("modality")
+    numbers = {channel for found in cases.values() for channel in found}
+    count = len(told) if isinstance(told, dict | list) else max((int(n) for n in numbers), default=-1) + 1
+    wanted = [f"{number:04}" for number in range(count)]
+    for case, found in cases.items():
+        if sorted(found) != wanted:
+            raise DataError(
+                f"'{case}' has the channels {', '.join(sorted(found))} but {path.name} or the other cases "
+                f"{', '.join(wanted)}; add or remove files",
+                public="images of a set differ in their channels",
+            )

@@ -1,0 +1,68 @@
+"""What a hospital hands over as files: their names, and any fault of one as an error that names it."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mucald.data.images.pictures import ENDINGS, RefusedError
+from mucald.errors import DataError, MucaldError
+
+VOLUME_ENDINGS = (".nii", ".nii.gz")
+IMAGE_ENDINGS = (*ENDINGS, *VOLUME_ENDINGS)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever reading ``path`` raises into a :class:`DataError` that names it.
+
+    Libraries raise errors of any class at damaged headers; none may end another site's run.
+    """
+    try:
+        yield
+    except MucaldError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: it does not exist", public=_UNREADABLE) from None
+    except RefusedError as error:
+        raise DataError(f"{path}: {error}", public="an image or mask file holds what is not read") from None
+    except Exception as error:  # noqa: BLE001 - see above
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{path}: cannot be read ({words}); copy or export it again", public=_UNREADABLE
+        ) from None
+
+
+_UNREADABLE = "an image or mask file is missing or unreadable"
+
+
+def ending_of(name: str) -> str:
+    """Return the ending of a file's name in lower case, such as ``.nii.gz``; empty where it has none."""
+    lower = name.lower()
+    return ".nii.gz" if lower.endswith(".nii.gz") else Path(lower).suffix
+
+
+def is_nifti(path: Path) -> bool:
+    """Return whether a file is NIfTI, by its name."""
+    return ending_of(path.name) in VOLUME_ENDINGS
+
+
+def same_form(name: str) -> str:
+    """Return a name in the one form of Unicode (NFC) in which names are compared; macOS writes another."""
+    return unicodedata.normalize("NFC", name)
+
+
+def unused_in(folder: Path, names: Iterable[str]) -> list[str]:
+    """Say how many files of a folder are not read, by their endings; hidden ones are no one's images.
+
+    Args:
+        folder: the folder.
+        names: of what is not read in it; those of folders end with ``/``.
+    """
+    seen = [name for name in names if not name.startswith(".")]
+    folders = sum(name.endswith("/") for name in seen)
+    endings = Counter(ending_of(name) or "without ending" for name in seen if not name.endswith("/"))
+    words = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
+    found = [f"{endings.total()} files of {folder.name}/ are not read: {words}"] * bool(endings)
+    return found + [f"{folders} folders in {folder.name}/ are not read"] * bool(folders)

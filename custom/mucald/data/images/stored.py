@@ -1,0 +1,71 @@
+"""One image or mask file as its values are stored: pictures by Pillow, NIfTI by nibabel.
+
+NIfTI arrays are taken as stored: the first axis counts rows, the second columns, the third slices.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mucald.data.files import is_nifti, reading
+from mucald.data.images.geometry import Geometry, geometry_of
+from mucald.data.images.pictures import RefusedError, open_picture
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The values of a file, before any window.
+
+    Args:
+        values: slices x H x W, or slices x H x W x 3; a picture has one slice.
+        encoding: what the file was taken for, in words.
+        geometry: the grid that NIfTI tells.
+        codes: see :class:`mucald.data.images.pictures.Picture`; slices x H x W.
+        lossy: whether the compression changes values.
+    """
+
+    values: NDArray[Any]
+    encoding: str
+    geometry: Geometry | None = None
+    codes: NDArray[np.uint8] | None = None
+    lossy: bool = False
+
+
+def read_stored(path: Path) -> Stored:
+    """Read a file.
+
+    Raises:
+        DataError: it is missing, damaged or no image, or holds what has no one meaning.
+    """
+    with reading(path):
+        if is_nifti(path):
+            return _volume(path)
+        picture = open_picture(path)
+        codes = None if picture.codes is None else picture.codes[None]
+        return Stored(picture.values[None], picture.encoding, None, codes, picture.lossy)
+
+
+def _volume(path: Path) -> Stored:
+    import nibabel  # only sites with NIfTI files pay for its import
+
+    image = nibabel.load(path)
+    if not isinstance(image, nibabel.Nifti1Image):
+        raise RefusedError(f"is a {type(image).__name__}; export it as NIfTI")
+    kind = image.get_data_dtype()
+    if kind.kind not in "iuf":
+        what = "RGB" if kind.names else "complex numbers" if kind.kind == "c" else str(kind)
+        raise RefusedError(f"holds {what}; export numbers, one file per channel")
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise RefusedError(f"has the shape {image.shape}; export a 2-D or 3-D volume, one file per channel")
+    if min(shape[:2]) == 1 < max(shape[2:], default=1):
+        raise RefusedError(
+            f"has the shape {shape}, hence slices one voxel wide; the third axis must count slices"
+        )
+    volume = np.asanyarray(image.dataobj).reshape(*shape[:2], -1).astype(np.float64)
+    return Stored(np.moveaxis(volume, -1, 0), f"NIfTI {kind.name}", geometry_of(image))

@@ -1,0 +1,202 @@
+"""Every encoding of a picture is read to what a viewer shows, or refused by its name."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from image_files import save_png, save_tiff, turned
+from numpy.typing import NDArray
+from PIL import Image
+
+from mucald.data.images.pictures import RefusedError, open_picture, read_picture
+from mucald.data.images.readers import read_image
+from mucald.errors import DataError
+
+RAMP = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+COLOUR = np.stack([RAMP, RAMP[::-1], 255 - RAMP], axis=-1)
+DEEP = RAMP.astype(np.uint16) * 16
+WINDOWED = np.clip(
+    np.rint(
+        (RAMP - np.percentile(RAMP, 0.5)) * (255 / (np.percentile(RAMP, 99.5) - np.percentile(RAMP, 0.5)))
+    ),
+    0,
+    255,
+)
+
+
+def near(image: NDArray[Any], expected: NDArray[Any], tolerance: int = 1) -> bool:
+    """Whether grey pixels (H x W x 3) are those expected up to rounding."""
+    return bool((np.abs(image.astype(int) - expected[..., None].astype(int)) <= tolerance).all())
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_a_picture_is_turned_as_viewers_turn_it(ending: str, number: int, tmp_path: Path) -> None:
+    """Each turn by its definition in the EXIF standard: where the stored first row and column lie."""
+    shown = np.zeros((16, 24), np.uint8)
+    shown[:8, :8], shown[:8, 16:], shown[8:, :8] = 240, 160, 80
+    stored = {
+        1: shown,
+        2: shown[:, ::-1],
+        3: shown[::-1, ::-1],
+        4: shown[::-1],
+        5: shown.T,
+        6: shown.T[::-1],
+        7: shown[::-1, ::-1].T,
+        8: shown.T[:, ::-1],
+    }[number]
+    options = {
+        "jpg": {"quality": 100},
+        "webp": {"lossless": True},
+        "tif": {"compression": "tiff_lzw"},
+        "png": {},
+    }[ending]
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=turned(number), **options)
+    assert near(read_picture(path), shown, tolerance=3)
+    assert ("turned" in open_picture(path).encoding) == (number > 1)
+
+
+def test_grey_of_sixteen_bits_is_windowed_in_any_byte_order_and_sign(tmp_path: Path) -> None:
+    Image.fromarray(DEEP).save(tmp_path / "png.png")
+    save_tiff(tmp_path / "little.tif", DEEP, 1)
+    save_tiff(tmp_path / "big.tif", DEEP.astype(">u2"), 1)
+    save_tiff(tmp_path / "signed.tif", DEEP.astype("<i2") - 1000, 1, format=2)
+    save_tiff(tmp_path / "signed_bytes.tif", RAMP.astype(np.int16).astype("i1"), 1, format=2)
+    save_tiff(tmp_path / "float.tif", RAMP.astype("<f4") / 7, 1, format=3)
+    save_tiff(tmp_path / "long.tif", RAMP.astype("<i4") * 70000, 1, format=2)
+    save_tiff(tmp_path / "unsigned_long.tif", RAMP.astype("<u4") * 16_000_000, 1, format=1)
+    Image.fromarray(DEEP).save(tmp_path / "packed.tif", compression="tiff_lzw")
+    paths = sorted(tmp_path.iterdir())
+    for path in paths:
+        expected = WINDOWED
+        if path.stem == "signed_bytes":
+            values = RAMP.astype(np.int16).astype(np.int8).astype(float)
+            low, high = np.percentile(values, (0.5, 99.5))
+            expected = np.clip(np.rint((values - low) / (high - low) * 255), 0, 255)
+        assert near(read_picture(path), expected), path.name
+    assert len(paths) == 9
+
+
+@pytest.mark.parametrize(
+    ("depth", "rows"),
+    [
+        (8, 255 - RAMP),
+        (16, (65535 - DEEP).astype(np.uint16)),
+        (32, (1 - RAMP / 255).astype("<f4")),
+    ],
+)
+def test_white_is_zero_in_any_depth(depth: int, rows: NDArray[Any], tmp_path: Path) -> None:
+    kind = {"format": 3} if depth == 32 else {}
+    path = save_tiff(tmp_path / "a.tif", rows, 0, **kind)
+    assert near(read_picture(path), RAMP if depth == 8 else WINDOWED)
+    assert "white is zero" in open_picture(path).encoding
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_few_bits_are_shown_from_black_to_white(depth: int, tmp_path: Path) -> None:
+    rows = RAMP % 2**depth
+    path = save_png(tmp_path / "a.png", rows, depth, 0)
+    picture = open_picture(path)
+    assert near(read_picture(path), rows * (255 // (2**depth - 1)), 0)
+    assert picture.codes is not None
+    assert np.array_equal(picture.codes, rows)
+
+
+def test_a_palette_gives_its_colours_whatever_their_order(tmp_path: Path) -> None:
+    for seed in range(3):
+        colours = np.random.default_rng(seed).permutation(256).astype(np.uint8)
+        table = np.repeat(colours[:, None], 3, axis=1).tobytes()
+        path = save_png(tmp_path / "a.png", np.argsort(colours)[RAMP], 8, 3, PLTE=table)
+        assert near(read_picture(path), RAMP, 0)
+    Image.fromarray(COLOUR).quantize(32).save(tmp_path / "b.png")
+    expected = np.asarray(Image.open(tmp_path / "b.png").convert("RGB"))
+    assert np.array_equal(read_picture(tmp_path / "b.png"), expected)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize("ending", ["png", "tif", "webp"])
+def test_an_opaque_alpha_channel_is_left_out(ending: str, mode: str, tmp_path: Path) -> None:
+    picture = Image.fromarray(RAMP).convert(mode)
+    picture.save(tmp_path / f"a.{ending}", **({"lossless": True} if ending == "webp" else {}))
+    assert near(read_picture(tmp_path / f"a.{ending}"), RAMP, 0)
+    picture.putpixel((2, 3), (*picture.getpixel((2, 3))[:-1], 254))
+    picture.save(tmp_path / f"b.{ending}", **({"lossless": True} if ending == "webp" else {}))
+    with pytest.raises(RefusedError, match=f"b.{ending}: has an alpha channel that is not opaque"):
+        read_picture(tmp_path / f"b.{ending}")
+
+
+def refused(folder: Path) -> dict[str, Path]:
+    """Pictures of which Pillow would keep a part, or whose colours depend on more than the file."""
+    deep_colour = np.stack([DEEP] * 3, axis=-1)
+    first, second = Image.fromarray(RAMP), Image.fromarray(RAMP[::-1].copy())
+    made = {
+        "more than one channel of 16 bits": save_png(folder / "a.png", deep_colour, 16, 2),
+        "one channel of 16 bits": save_tiff(folder / "b.tif", deep_colour, 2),
+        "than one channel of 16": save_png(folder / "c.png", deep_colour[..., :2], 16, 4),
+        "holds 2 pages": folder / "d.tif",
+        "2 pages": folder / "e.webp",
+        "holds CMYK": folder / "f.jpg",
+        "CMYK pixels": folder / "g.tif",
+        "holds LAB pixels": folder / "h.tif",
+        "holds YCbCr": folder / "i.tif",
+        "4 channels, of which 1 have no meaning": save_tiff(
+            folder / "j.tif", np.concatenate([COLOUR, RAMP[..., None]], axis=-1), 2, extra=0
+        ),
+        "2 channels, of which 1 have no meaning": save_tiff(
+            folder / "k.tif", np.stack([RAMP, RAMP], axis=-1), 1, extra=0
+        ),
+        "an alpha channel that is not opaque": save_png(
+            folder / "l.png", RAMP // 5 % 4, 2, 3, PLTE=bytes(range(12)), tRNS=b"\xff\x00"
+        ),
+        "alpha channel that is not opaque": save_png(folder / "m.png", RAMP, 8, 0, tRNS=b"\x00\x05"),
+        "holds values that are not finite": save_tiff(
+            folder / "n.tif", np.where(RAMP == 5, np.nan, RAMP).astype("<f4"), 1, format=3
+        ),
+        "an uncompressed TIFF stored on its side": folder / "p.tif",
+        "cannot be read": save_tiff(folder / "o.tif", RAMP.astype("<f8"), 1, format=3),
+    }
+    first.save(folder / "d.tif", save_all=True, append_images=[second])
+    first.convert("RGB").save(
+        folder / "e.webp", save_all=True, append_images=[second.convert("RGB")], duration=1
+    )
+    first.convert("CMYK").save(folder / "f.jpg")
+    first.convert("CMYK").save(folder / "g.tif")
+    save_tiff(folder / "h.tif", COLOUR, 8)
+    first.convert("YCbCr").save(folder / "i.tif")
+    first.save(folder / "p.tif", exif=turned(6))
+    return made
+
+
+def test_what_has_no_one_meaning_is_refused_by_its_name(tmp_path: Path) -> None:
+    for words, path in refused(tmp_path).items():
+        with pytest.raises(DataError, match=words) as caught:
+            read_image((path,))
+        assert str(path) in str(caught.value)
+        assert path.name not in caught.value.public
+
+
+def test_a_file_of_another_format_is_told_by_its_content_not_its_name(tmp_path: Path) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "a.jpg", format="PNG")
+    assert np.array_equal(read_picture(tmp_path / "a.jpg"), COLOUR)
+    Image.fromarray(RAMP).save(tmp_path / "b.png", format="GIF")
+    with pytest.raises(DataError, match=r"b.png: cannot be read \(cannot identify image file"):
+        read_image((tmp_path / "b.png",))
+
+
+@pytest.mark.parametrize("ending", ["bmp", "webp", "tif", "png"])
+def test_lossless_colours_are_unchanged(ending: str, tmp_path: Path) -> None:
+    options = {"lossless": True} if ending == "webp" else {}
+    Image.fromarray(COLOUR).save(tmp_path / f"a.{ending}", **options)
+    assert np.array_equal(read_picture(tmp_path / f"a.{ending}"), COLOUR)
+    assert not open_picture(tmp_path / f"a.{ending}").lossy
+
+
+def test_what_compression_changes_is_known_as_lossy(tmp_path: Path) -> None:
+    picture = Image.fromarray(COLOUR)
+    picture.save(tmp_path / "a.jpg")
+    picture.save(tmp_path / "b.webp", quality=80)
+    picture.save(tmp_path / "c.tif", compression="jpeg")
+    picture.save(tmp_path / "d.png", format="JPEG")
+    assert all(open_picture(path).lossy for path in sorted(tmp_path.iterdir()))
