@@ -34,6 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
         PLAIN, {"algorithm": {"name": "splitfed_v2"}, "aggregation": {"rule": "local"}}
     ),
     "split groups": tiny_content({"algorithm": {"name": "groups", "args": {"rule": "by_size"}}}),
+    "split hand-over": tiny_content({"handover": {"epochs": 2}}),
     "weights fedavg": _WEIGHTS | {"algorithm": {"name": "fedavg"}},
     "weights fedprox": _WEIGHTS | {"algorithm": {"name": "fedprox", "args": {"mu": 0.1}}},
     "weights groups": _WEIGHTS

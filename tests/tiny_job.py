@@ -377,7 +377,7 @@ def request(phase: Phase, step: int = 0, round_number: int = 0, **changes: Tenso
         fields[Field.FEATURE_GRADIENT] = draw(*LATENT, seed=100 + step) / 10
     elif phase is Phase.REPORT:
         fields[Field.COUNTERS] = torch.tensor([0.5, 1.0], dtype=torch.float64)
-    elif phase not in (Phase.FETCH_FRONT_END, Phase.GIVE_FRONT_END):
+    elif phase not in (Phase.FETCH_FRONT_END, Phase.GIVE_FRONT_END, Phase.FETCH_MIDDLE):
         fields[Field.LATENT] = draw(*LATENT, seed=step)
         fields[Field.LEVEL] = torch.full((BATCH,), 300, dtype=torch.int32)
         if phase not in (Phase.TEST, Phase.TRAIN_HEAD):

@@ -64,8 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     names = (SUMMARY, *(image.mask_name for image in inputs))
     check_free([arguments.out / name for name in names], arguments.force)
     model = model_of(arguments)
-    # The test of other methods has no noise to repeat.
-    replay = arguments.as_tested is not None and model.config.method == "split"
+    # The test of a network that the site has as a whole has no noise to repeat.
+    replay = arguments.as_tested is not None and bool(model.server_weights)
     predict = TestReplay(model, arguments.as_tested) if replay else model.network()
     config = model.config
     segmenter = Segmenter(predict, config.data.image_size, config.training.batch_size)

@@ -27,6 +27,7 @@ KINDS: dict[str, list[dict[str, Any]]] = {
     "task adaptation": [PLAIN, {"network": {"task_adaptation": True}}],
     "batch norm": [PLAIN, {"network": {"norm": "batch"}}],
     "bfloat16": [PLAIN, {"network": {"precision": "bfloat16"}}],
+    "handed over": [{"handover": {"epochs": 1}}],
     "pooled": [],
 }
 SITE = "south"

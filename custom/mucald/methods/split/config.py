@@ -175,6 +175,16 @@ class WireConfig(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HandoverConfig(Section):
+    """After the last round every site gets its middle network, fine-tunes all it has, and infers at home."""
+
+    epochs: int = key(
+        "passes over a site's training images with the whole network; 0 hands nothing over", 0, at_least=0
+    )
+    learning_rate: float = key("AdamW, the whole network", 0.0003, at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitConfig(JobConfig):
     """Split learning: sites hold the first and last layers, the server the rest; each step crosses the wire.
 
@@ -191,6 +201,7 @@ class SplitConfig(JobConfig):
     algorithm: AlgorithmConfig
     aggregation: AggregationConfig
     wire: WireConfig
+    handover: HandoverConfig = section(HandoverConfig)
 
     def learning_rates(self) -> dict[str, float]:
         """Return the learning rates of the networks, the causal part and the denoisers."""

@@ -21,6 +21,8 @@ from mucald.privacy.disclosure import SCORES, Disclosure, weights
 from mucald.privacy.gaussian import Bound
 from mucald.privacy.policy import Policy
 
+_HANDED_OVER = ("Every site gets a middle network at the end that has learnt from the latents of others.",)
+
 
 def release_snr(release: ReleaseConfig) -> float | None:
     """Return the signal-to-noise ratio of one release per number of the latent; None without noise."""
@@ -85,7 +87,10 @@ def disclosures(config: SplitConfig, images_per_case: int = 1) -> list[Disclosur
 
 def _ends() -> Disclosure:
     shared = weights("front and back end", "in every round")
-    readers = "The server reads them, and each site of the group gets their mean."
+    readers = (
+        "The server reads them, and has the middle network too: it knows the whole network of each site. "
+        "Each site of the group gets their mean."
+    )
     return replace(shared, meaning=(*shared.meaning, readers))
 
 
@@ -109,7 +114,7 @@ def _latents(config: SplitConfig, images: int) -> Disclosure:
             "payload_type": config.wire.latent,
         },
         bounds,
-        _meaning_of_latents(snr, bounds["train"]),
+        _meaning_of_latents(snr, bounds["train"]) + (_HANDED_OVER if config.handover.epochs else ()),
     )
 
 

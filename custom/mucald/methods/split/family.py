@@ -48,6 +48,10 @@ class SplitFamily:
             found.append(
                 "front ends are SHARED: the server knows them, which helps to invert what they release"
             )
+        if config.handover.epochs:
+            found.append(
+                "middle networks are HANDED OVER: every site gets one that has learnt from all who share it"
+            )
         return found
 
     def takes_steps(self, config: SplitConfig) -> bool:  # noqa: ARG002
@@ -76,13 +80,22 @@ class SplitFamily:
         return build_site(name, config, home, policy, store, device)
 
     def network(self, model: TrainedModel) -> nn.Module:
-        """Return front end, the server's part and back end as one."""
+        """Return front end, the server's part and back end as one, or the network that was handed over."""
+        config = model.config
+        assert isinstance(config, SplitConfig)
+        if config.handover.epochs:
+            from mucald.nets.whole import trained_network
+
+            clip = config.release.clip
+            return trained_network(config.network, model.task.n_classes, clip, model.site_weights)
         from mucald.methods.split.joined import JoinedModel
 
         return JoinedModel(model)
 
     def description(self, config: SplitConfig) -> str:
         """Name the parts, and the noise within them."""
+        if config.handover.epochs:
+            return f"split-federated {config.network.backbone}, handed over to the site and fine-tuned there"
         noise = "one fixed draw of the release's noise is part of the network"
         parts = "front end, server's part and back end joined"
         return (
@@ -90,9 +103,9 @@ class SplitFamily:
             f"{noise if config.release.noised else 'without noise'}"
         )
 
-    def server_keeps_models(self, config: SplitConfig) -> bool:  # noqa: ARG002
-        """Return True: the deep layers lie there."""
-        return True
+    def server_keeps_models(self, config: SplitConfig) -> bool:
+        """Return whether the deep layers lie there alone."""
+        return not config.handover.epochs
 
     def disclosures(
         self, config: SplitConfig, policy: Policy = OPEN, images_per_case: int = 1

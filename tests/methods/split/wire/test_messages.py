@@ -144,6 +144,7 @@ def test_steps_that_go_together_stand_at_one_place():
         ["TRAIN_BACKWARD", "TRAIN_FORWARD", "TRAIN_FORWARD_WITH_NOISE", "TRAIN_HEAD"],
         ["GIVE_FRONT_END"],
         ["TEST"],
+        ["FETCH_MIDDLE"],
     ]
 
 

@@ -30,7 +30,7 @@ class FedEM(Algorithm):
         return self.components
 
     def check(self, config: SplitConfig) -> None:
-        """Refuse modules behind the middle network: they are built for the features of one.
+        """Refuse what is built for the features of one middle network.
 
         Raises:
             ConfigError: naming the field.
@@ -41,11 +41,12 @@ class FedEM(Algorithm):
             "crdm.encoder": config.crdm.encoder != "none",
             "crdm.denoiser": config.crdm.denoiser,
             "daca.enabled": config.daca.enabled,
+            "handover.epochs": config.handover.epochs > 0,
         }
         for field, on in parts.items():
             if on:
-                off = '"none"' if field == "crdm.encoder" else "false"
+                off = {"crdm.encoder": '"none"', "handover.epochs": "0"}.get(field, "false")
                 raise ConfigError(
                     f"'{field}' must be {off} with the algorithm fedem: features of {self.components} "
-                    "components do not fit what it adds behind the middle network"
+                    "components do not fit what it puts behind the middle network"
                 )

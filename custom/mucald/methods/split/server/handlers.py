@@ -14,8 +14,9 @@ from mucald.methods.split.server.released_samples import Samples
 from mucald.methods.split.server.site_copy import SiteCopy
 from mucald.methods.split.wire.messages import Field, Message, Phase
 from mucald.methods.split.wire.phases import Shape
-from mucald.methods.split.wire.weight_vector import from_vector, to_vector
+from mucald.methods.split.wire.weight_vector import PIECE, flat, from_vector, to_vector
 from mucald.nets import backbone_of
+from mucald.state.checkpoint import without_prefix
 from mucald.wire.frame import MAX_MESSAGE_BYTES
 
 Request = Message[Phase, Field]
@@ -146,6 +147,17 @@ class Handlers:
         weights = request.fields[Field.WEIGHTS]
         from_vector(copy.segments.front_end, weights, self._config.aggregation.statistics)
         return {}
+
+    def fetch_middle(self, copy: SiteCopy, request: Request) -> Fields:
+        """Return a piece of the middle network of the site's best round, once training is over."""
+        if request.round < self._config.training.rounds:
+            raise WireError("the middle network is handed over after the last round")
+        if request.step == 0:
+            copy.load_best()
+        pieces = flat(without_prefix("middle", copy.weights()).values()).split(PIECE)
+        if request.step >= len(pieces):
+            raise WireError(f"the middle network has {len(pieces)} pieces, so there is no {request.step}")
+        return {Field.WEIGHTS: pieces[request.step]}
 
     def _front_end(self, copy: SiteCopy) -> Tensor:
         assert copy.segments.front_end is not None

@@ -36,6 +36,8 @@ class SplitServerMethod(ServerMethod):
     report_fields: ClassVar[Mapping[str, ReportField]] = {
         "server_contribution": ReportField("test"),
         "pretraining": ReportField("train", needed=False),
+        "handover": ReportField("test", needed=False),
+        "through_server": ReportField("test", needed=False),
     }
 
     def __init__(self, config: SplitConfig, sites: Sequence[str], context: ServerContext):

@@ -1,15 +1,17 @@
 """A site's half of the protocol: what it asks of the server in one round, step by step."""
 
+import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mucald.errors import WireError
 from mucald.federation.method import Send
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.site.release import Released
 from mucald.methods.split.wire.messages import Field, Phase, decode, payload_types
+from mucald.methods.split.wire.weight_vector import PIECE, length
 from mucald.wire.link import Link
 from mucald.wire.traffic import Traffic
 
@@ -75,6 +77,11 @@ class Exchange:
     def give_front_end(self, weights: Tensor) -> None:
         """Send the weights (n,) of the front end after training."""
         self._request(Phase.GIVE_FRONT_END, 0, {Field.WEIGHTS: weights})
+
+    def fetch_middle(self, like: nn.Module) -> Tensor:
+        """Return the weights (n,) of the middle network that the server hands over; ``like`` has as many."""
+        pieces = range(math.ceil(length(like, statistics=True) / PIECE))
+        return torch.cat([self._request(Phase.FETCH_MIDDLE, n, {})[Field.WEIGHTS] for n in pieces])
 
     def report(self, scores: Sequence[tuple[float | None, float]]) -> tuple[bool, int]:
         """Send the validation's Dice and loss with every state, the server's choice being the least loss.

@@ -19,6 +19,7 @@ from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.disclosures import disclosures
 from mucald.methods.split.site.exchange import Exchange
 from mucald.methods.split.site.fresh import FreshReleases
+from mucald.methods.split.site.handover import numbers_of, take_over
 from mucald.methods.split.site.once import SingleReleases
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments
@@ -31,6 +32,7 @@ from mucald.privacy.disclosure import account
 from mucald.state.averages import Averages
 from mucald.state.checkpoint import CheckpointStore
 from mucald.state.resumable import Resumable
+from mucald.training.whole_model import WholeModel
 from mucald.wire.tensors import byte_count
 
 
@@ -63,10 +65,14 @@ class SplitSite(Resumable):
         self._releases: SingleReleases | FreshReleases = releases(config, data, self._segments, release)
         super().__init__(name, config.digest(), store, self._releases)
         self.previews: Previews | None = None
+        self._whole: WholeModel | None = None
 
     def weights(self) -> dict[str, Tensor]:
-        """Return front end's and back end's present weights; after the test those of the best round."""
-        return self._segments.weights()
+        """Return front end's and back end's present weights; after the test those of the best round.
+
+        A site that its network was handed over to then has the middle network too.
+        """
+        return self._segments.weights() if self._whole is None else self._whole.weights(self.name)
 
     def tested(self) -> list[Tested]:
         """Return what stays with the site after its test."""
@@ -109,6 +115,8 @@ class SplitSite(Resumable):
             self._save(task.round + 1)
         else:
             report |= self._test(exchange)
+            if self._config.handover.epochs:
+                report |= self._take_over(exchange, report["test"])
         exchange.traffic.up += byte_count(change)
         exchange.traffic.down += byte_count(received)
         report["wire"] = asdict(exchange.traffic)
@@ -176,3 +184,10 @@ class SplitSite(Resumable):
             "dice_per_image": dice_per_image,
             "server_contribution": summary["dice"] - alone_dice if known else None,
         }
+
+    def _take_over(self, exchange: Exchange, through_server: dict[str, Any]) -> dict[str, Any]:
+        """Take the whole network home, and score it in place of what the server has a part of."""
+        ends = self._segments.weights()
+        self._whole, told = take_over(self._config, self.name, self._data, ends, exchange)
+        tested, self.previews = self._whole.test(self.name, self._data)
+        return tested | {"handover": told, "through_server": numbers_of(through_server)}

@@ -16,7 +16,7 @@ from mucald.wire.frame import Message, PhaseSpec, ProtocolField, ProtocolPhase
 Shape = Literal["latents", "samples", "proxies", "scores"]
 """(B, L, h, w), (B,), (B, n), and (2 K,): Dice and loss with each of K states."""
 
-Need = Literal["fresh", "once", "noise given", "noise kept", "shared front end", "head epochs"]
+Need = Literal["fresh", "once", "noise given", "noise kept", "shared front end", "head epochs", "hand-over"]
 """What a step needs of the job: a mode of release, a supervision, or an algorithm."""
 
 _REAL = ("float32", "bfloat16", "int8", "int4")
@@ -49,7 +49,7 @@ class Field(ProtocolField):
     COUNTERS = 8, ("float64",), "scores"
     # Under epsilon supervision alone.
     NOISE = 9, ("float32",), "latents"
-    # Of front ends that an algorithm shares.
+    # Of front ends that an algorithm shares, and of middle networks that are handed over.
     WEIGHTS = 10, ("float32",)
     # Numbers of samples that have been released once.
     INDICES = 11, ("int32",), "samples"
@@ -139,6 +139,10 @@ class Phase(ProtocolPhase):
     TRAIN_FORWARD_RELEASED = 12, _forward(_INDICES, needs=("once",), data_split="train")
     # The front end is frozen, so ∂L/∂x_t is of no use to the site: nothing comes back.
     TRAIN_BACKWARD_RELEASED = 13, _backward(_NOTHING, needs=("once",))
+    FETCH_MIDDLE = (
+        14,
+        SplitPhaseSpec(_NOTHING, _WEIGHTS, place=7, handler="fetch_middle", needs=("hand-over",)),
+    )
 
 
 def phases_without_use(config: SplitConfig, algorithm: Algorithm) -> dict[Phase, str]:
@@ -152,6 +156,7 @@ def phases_without_use(config: SplitConfig, algorithm: Algorithm) -> dict[Phase,
         "noise given": (gives_noise, f"supervision {supervision}"),
         "noise kept": (not gives_noise, f"supervision {supervision}"),
         "shared front end": (algorithm.shares_front_end, named),
+        "hand-over": (config.handover.epochs > 0, "handover.epochs 0"),
         "head epochs": ("head" in algorithm.parts(config.training.local_epochs), named),
     }
     unmet = {phase: [met[need][1] for need in phase.spec.needs if not met[need][0]] for phase in Phase}

@@ -1,0 +1,85 @@
+"""The end of a run at a site that takes its whole network home: joined, fine-tuned, and chosen there."""
+
+import logging
+from dataclasses import fields, replace
+from typing import Any
+
+from torch import Tensor
+
+from mucald.config.common import AdamWConfig
+from mucald.config.job import JobConfig
+from mucald.data.order import epoch_batches
+from mucald.data.site_data import SiteData
+from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.site.exchange import Exchange
+from mucald.methods.split.wire.weight_vector import from_vector
+from mucald.state.checkpoint import load_module_tensors
+from mucald.training.config import WholeModelConfig
+from mucald.training.whole_model import WholeModel
+
+log = logging.getLogger(__name__)
+
+
+def take_over(
+    config: SplitConfig, site: str, data: SiteData, ends: dict[str, Tensor], exchange: Exchange
+) -> tuple[WholeModel, dict[str, Any]]:
+    """Fetch the middle network of the site's best round, and train the whole network on clean latents.
+
+    The site's validation chooses between the joined network as it is and what every epoch makes of it.
+
+    Args:
+        config: the job.
+        site: name of the site.
+        data: its images and labels.
+        ends: its ``front_end.…`` and ``back_end.…`` of the best round.
+        exchange: of the test.
+
+    Returns:
+        the model, with the choice kept as its best, and what the report says of it: the epoch chosen, 0 for
+        none, and validation Dice before and after.
+
+    Raises:
+        WireError: the server refused, or sent another network.
+        TrainingError: a loss or a gradient is not finite.
+    """
+    device = next(iter(ends.values())).device
+    model = WholeModel(_whole(config), {site: data}, device)
+    network, epochs = model.networks[site], config.handover.epochs
+    load_module_tensors({name: part for name, part in network.parts().items() if name != "middle"}, ends)
+    from_vector(network.middle, exchange.fetch_middle(network.middle), statistics=True)
+    scores, chosen = [model.validate(site, data.validation, exchange.round)], 0
+    for epoch in range(epochs):
+        _train(model, config, site, data, epoch)
+        scores.append(model.validate(site, data.validation, exchange.round))
+        chosen = epoch + 1 if scores[-1]["best"] else chosen
+        log.info("site '%s': epoch %d of %d at home, loss %.3f", site, epoch + 1, epochs, scores[-1]["loss"])
+    told = {"epoch": chosen, "validation_before": scores[0]["dice"], "validation": scores[chosen]["dice"]}
+    return model, {name: value for name, value in told.items() if value is not None}
+
+
+def _whole(config: SplitConfig) -> WholeModelConfig:
+    """Return the job as one in which the site has the whole network."""
+    common = {field.name: getattr(config, field.name) for field in fields(JobConfig)}
+    optimiser = config.optimiser
+    return WholeModelConfig(
+        **common | {"runtime": replace(config.runtime, record=False)},
+        network=config.network,
+        clip=config.release.clip,
+        cross_entropy=config.losses.cross_entropy,
+        optimiser=AdamWConfig(
+            learning_rate=config.handover.learning_rate,
+            weight_decay=optimiser.weight_decay,
+            clip_norm=optimiser.clip_norm,
+        ),
+    )
+
+
+def _train(model: WholeModel, config: SplitConfig, site: str, data: SiteData, epoch: int) -> None:
+    for step, rows in enumerate(epoch_batches(config, site, "handover", epoch, len(data.train))):
+        batch = data.train.batch(rows)
+        model.train_step(site, batch.inputs, batch.targets, f"handover epoch {epoch + 1}/{step}")
+
+
+def numbers_of(scores: dict[str, Any]) -> dict[str, float]:
+    """Return those of a test's scores that are single numbers."""
+    return {name: value for name, value in scores.items() if isinstance(value, int | float)}
