@@ -18,8 +18,7 @@ COLOUR = np.stack([RAMP, RAMP[::-1], 255 - RAMP], axis=-1)
 DEEP = RAMP.astype(np.uint16) * 16
 WINDOWED = np.clip(
     np.rint(
-        (RAMP - np.percentile(RAMP, 0.5))
-        * (255 / (np.percentile(RAMP, 99.5) - np.percentile(RAMP, 0.5)))
+        (RAMP - np.percentile(RAMP, 0.5)) * (255 / (np.percentile(RAMP, 99.5) - np.percentile(RAMP, 0.5)))
     ),
     0,
     255,

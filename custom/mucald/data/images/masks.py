@@ -130,9 +130,7 @@ class ClassIds:
         name, values = next(iter(chosen.items()))
         labels = self._mapped(path, values, value_map)
         if any((self._mapped(path, other, value_map) != labels).any() for other in chosen.values()):
-            raise self._ambiguous(
-                path, "the greys that it shows and the numbers that it stores may be class ids"
-            )
+            raise self._ambiguous(path, "both the greys that it shows and its numbers may be class ids")
         return labels, f"{name} of a palette or of few bits: {_words(values, value_map)}"
 
     def _ambiguous(self, path: Path, why: str) -> DataError:
