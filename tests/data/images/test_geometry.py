@@ -1,4 +1,4 @@
-"""Image and mask lie on one grid, or are turned to it, or are refused; a header that says two things is too."""
+"""Image and mask lie on one grid, are turned to it, or are refused, as is a header that says two things."""
 
 import itertools
 from pathlib import Path

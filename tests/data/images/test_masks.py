@@ -230,7 +230,7 @@ def test_outlines_that_do_not_close_or_leave_the_image_are_named(width, tmp_path
         read(ClassIds(BINARY, {}), save(tmp_path / "m.png", np.asarray(picture)), outline=True)
     picture = Image.new("L", (128, 96))
     ImageDraw.Draw(picture).ellipse((60, 20, 190, 80), outline=1, width=width)
-    with pytest.raises(DataError, match="m.png: an outline of polyp leaves the image"):
+    with pytest.raises(DataError, match=r"m.png: an outline of polyp leaves the image"):
         read(ClassIds(BINARY, {}), save(tmp_path / "m.png", np.asarray(picture)), outline=True)
 
 
