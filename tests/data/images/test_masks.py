@@ -83,7 +83,7 @@ def test_lossy_masks_of_black_and_white_keep_their_area(ending, quality, tmp_pat
 @pytest.mark.parametrize(
     ("array", "task", "value_map", "words"),
     [
-        (AREA, BINARY, {}, "values up to [12] in a lossy format"),
+        (AREA, BINARY, {}, "(values up to 2 in|0 and 1, which) a lossy format"),
         (CLASSES, THREE, {}, "blurs values as close as 0, 1, 2"),
         (CLASSES * 10, THREE, {10: 1, 20: 2}, "blurs values as close as 0, 10, 20"),
         (np.arange(768, dtype=np.int64).reshape(24, 32) % 256, BINARY, {}, "lossy compression has blurred"),
@@ -103,9 +103,19 @@ def test_a_lossy_mask_of_three_values_far_apart_is_read_where_no_pixel_is_betwee
         read(ids, save(tmp_path / "b.jpg", CLASSES * 127, quality=10))
 
 
-@pytest.mark.parametrize("task", [BINARY, THREE])
-def test_an_empty_lossy_mask_is_empty(task, tmp_path):
-    assert read(ClassIds(task, {}), save(tmp_path / "m.jpg", AREA * 0)).sum() == 0
+def test_an_empty_lossy_mask_is_empty_unless_the_others_hold_ids(tmp_path):
+    empty = save(tmp_path / "empty.jpg", AREA * 0)
+    many, ones = save(tmp_path / "b.png", AREA * 255), save(tmp_path / "a.png", AREA)
+    for first in (empty, many):
+        ids = ClassIds(BINARY, {})
+        read(ids, first)
+        assert read(ids, empty).sum() == 0
+        assert np.array_equal(read(ids, many), AREA)
+    for order in ((empty, ones), (ones, empty)):
+        ids = ClassIds(BINARY, {})
+        read(ids, order[0])
+        with pytest.raises(DataError, match=r"empty.jpg: the masks of its set hold 0 and 1"):
+            read(ids, order[1])
 
 
 @pytest.mark.parametrize(
