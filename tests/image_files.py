@@ -79,7 +79,7 @@ def save_tiff(path: Path, rows: NDArray[Any], photometric: int, **tags: int) -> 
         path: the file.
         rows: the numbers; their byte order is the file's.
         photometric: 0 white is zero, 1 black is zero, 2 RGB, 5 CMYK, 8 LAB.
-        tags: ``format`` (1 unsigned, 2 signed, 3 floating point) and ``extra``, the meaning of further channels.
+        tags: ``format`` (1 unsigned, 2 signed, 3 floating point), and ``extra``: what further channels mean.
     """
     order = ">" if rows.dtype.byteorder == ">" else "<"
     height, width, channels = (*rows.shape, 1)[:3]

@@ -69,8 +69,8 @@ def write_out(found: Survey, folder: Path) -> list[Path]:
     write_files(found, written[0])
     try:
         from mucald_studies.reporting.data_page import data_document
-    except ImportError as error:
-        print(f"no {PAGE}: it needs {error.name}; pip install -e custom/mucald_studies", file=sys.stderr)
+    except ImportError:
+        print(f"no {PAGE}: it needs the studies; pip install -e custom/mucald_studies", file=sys.stderr)
         return written
     page = folder / PAGE
     page.touch(mode=0o600)

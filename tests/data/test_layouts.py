@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from mucald.data.layouts import Record, find_records
-from mucald.data.site_file import SiteFile
+from mucald.data.layouts import Record, find_records, find_set
+from mucald.data.site_file import SiteFile, read_site_file
 from mucald.errors import DataError
+
+ENTRY = {"image": "a.png", "label": "m.png"}
 
 
 def make(root: Path, *names: str) -> None:
@@ -60,6 +62,100 @@ def test_nnunet_labels_must_fit_the_task_or_be_mapped(tmp_path: Path) -> None:
     assert len(find(tmp_path, "nnunet", "mosmed", mask_values={"1": 0, "2": 1})) == 1
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"0": "background", "1": "infection"}, None),
+        ({"background": 0, "infection": [1, 2]}, "must be the ids 0 to 1"),
+        ({"background": 0, "infection": "1"}, "must be the ids 0 to 1"),
+        ({"background": 0, "infection": True}, "must be the ids 0 to 1"),
+        ({"0": ["background"], "1": ["infection"]}, "must be the ids 0 to 1"),
+        (["background", "infection"], "must be the ids 0 to 1"),
+        ({"background": 0, "a": 1, "b": 1}, "must be the ids 0 to 1"),
+        (None, "must be the ids 0 to 1"),
+        (
+            {"infection": 0, "background": 1},
+            r"'infection' is 0 in 'labels' and 1 in.*\{\"0\": 1\}",
+        ),
+        ({"0": "Infection", "1": "rest"}, "'Infection' is 0"),
+    ],
+)
+def test_labels_of_either_nnunet_are_read_or_named(labels: Any, message: str | None, tmp_path: Path) -> None:
+    nnunet(tmp_path, labels)
+    if message is None:
+        assert len(find(tmp_path, "nnunet", "mosmed")) == 1
+        return
+    with pytest.raises(DataError, match=message):
+        find(tmp_path, "nnunet", "mosmed")
+
+
+def test_a_list_whose_labels_have_other_numbers_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "m.png")
+    content = {
+        "labels": {"0": "background", "1": "fetal head"},
+        "training": [{"image": "a.png", "label": "m.png"}],
+    }
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="'fetal head' is 1 in 'labels' and 2 in task fetal"):
+        find_records(SiteFile(task="fetal", datalist=str(tmp_path / "list.json")))
+    mapped = SiteFile(task="fetal", datalist=str(tmp_path / "list.json"), mask_values={"1": 2})
+    assert len(find_records(mapped)) == 1
+
+
+@pytest.mark.parametrize(
+    "told", [{"channel_names": {"0": "CT", "1": "PET"}}, {"modality": {"0": "CT", "1": "PET"}}, {}]
+)
+def test_a_case_that_lacks_a_channel_is_named(told: dict[str, Any], tmp_path: Path) -> None:
+    for case in ("a", "b"):
+        make(tmp_path, *(f"imagesTr/{case}_{c:04}.nii.gz" for c in range(2)), f"labelsTr/{case}.nii.gz")
+    labels = {"labels": {"background": 0, "infection": 1}} | told
+    (tmp_path / "dataset.json").write_text(json.dumps(labels))
+    assert len(find(tmp_path, "nnunet", "mosmed")) == 2
+    (tmp_path / "imagesTr/b_0000.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"'b' has the channels 0001 but .* 0000, 0001"):
+        find(tmp_path, "nnunet", "mosmed")
+
+
+def test_channels_and_files_that_are_not_read_are_said(tmp_path: Path) -> None:
+    nnunet(tmp_path, {"background": 0, "infection": 1})
+    content = json.loads((tmp_path / "dataset.json").read_text()) | {"numTraining": 5}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    make(tmp_path, "imagesTr/c2.nii.gz", "labelsTr/c2.mha")
+    assert find_set(SiteFile(task="mosmed", root=str(tmp_path), layout="nnunet")).unused == [
+        "1 files of imagesTr/ are not read: 1 .nii.gz",
+        "1 files of labelsTr/ are not read: 1 .mha",
+        "dataset.json tells 5 training cases; there are 1",
+        "1 images have more than three channels, of which the first three are read",
+    ]
+
+
+def test_names_match_in_any_form_of_unicode(tmp_path: Path) -> None:
+    make(tmp_path, "images/J\u00f6.png", "masks/Jo\u0308.png")
+    (record,) = find(tmp_path, "pairs")
+    assert record.case == "J\u00f6"
+    make(tmp_path, "images/Jo\u0308.png")
+    with pytest.raises(DataError, match="has the same name"):
+        find(tmp_path, "pairs")
+
+
+def test_webp_is_read_and_other_endings_are_counted(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "images/a.webp",
+        "masks/a.webp",
+        "images/b.GIF",
+        "images/c",
+        "masks/b.gif",
+        "images/.DS_Store",
+    )
+    found = find_set(SiteFile(task="kvasir", root=str(tmp_path), layout="pairs"))
+    assert [record.case for record in found.records] == ["a"]
+    assert found.unused == [
+        "2 files of images/ are not read: 1 .gif, 1 without ending",
+        "1 files of masks/ are not read: 1 .gif",
+    ]
+
+
 def datalist(path: Path, content: Any) -> list[Record]:
     path.write_text(json.dumps(content))
     return find_records(SiteFile(task="kvasir", datalist=str(path)))
@@ -86,13 +182,86 @@ def test_datalist(tmp_path: Path) -> None:
     [
         ({"image": "a.png", "label": "gone.png"}, r"training\[0\]: .*gone.png does not exist"),
         ({"image": "a.png"}, r"training\[0\] must have 'image' and 'label'"),
+        ({"image": [], "label": "a.png"}, r"training\[0\] must have 'image' and 'label'"),
+        ({"image": ["a.png", 3], "label": "a.png"}, r"training\[0\] must have 'image' and 'label'"),
+        ({"image": "", "label": "a.png"}, r"training\[0\] must have 'image' and 'label'"),
+        ({"image": "a.png", "label": ["a.png"]}, r"training\[0\] must have 'image' and 'label'"),
+        ({"image": "a.png", "label": "a.png"}, "image and mask are one file"),
+        (
+            {"image": "a.png", "label": "m.png", "outlines": True},
+            "'outlines'; did you mean 'outline'",
+        ),
+        ({"image": "a.png", "label": "m.png", "outline": "true"}, "'outline' true or false"),
+        ({"image": "a.png", "label": "m.png", "case": ["p1"]}, "'case' must be a text or a number"),
+        ({"image": "a.png", "label": "m.png", "case": ""}, "'case' must be a text or a number"),
+        ({"image": "a" * 300, "label": "m.png"}, "cannot be read"),
         ("a.png", r"training\[0\] must have 'image' and 'label'"),
     ],
 )
 def test_wrong_datalist_entries(tmp_path: Path, entry: Any, message: str) -> None:
-    make(tmp_path, "a.png")
+    make(tmp_path, "a.png", "m.png")
     with pytest.raises(DataError, match=message):
         datalist(tmp_path / "list.json", {"training": [entry]})
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        ("val", [ENTRY], r"unknown section 'val'; did you mean 'validation'\? \(known: training, valid"),
+        ("Train", [ENTRY], "did you mean 'training'"),
+        ("tests", ["a.png"], "did you mean 'test'"),
+        ("fold_1", [ENTRY], r"unknown section 'fold_1' \(known: "),
+        ("fold_1", [["a.png", "m.png"]], r"unknown section 'fold_1'"),
+        ("test", {"a.png": "m.png"}, "'test' must be a list"),
+        ("test", ["a.png"], r"test\[0\] must have 'image' and 'label'"),
+    ],
+)
+def test_sections_that_would_not_be_read_are_named(
+    section: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    make(tmp_path, "a.png", "m.png")
+    with pytest.raises(DataError, match=message):
+        datalist(tmp_path / "list.json", {"training": [ENTRY], section: value})
+
+
+def test_keys_and_labels_that_are_not_used_are_counted(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "b.png", "m.png")
+    entries = [ENTRY | {"fold": 0}, ENTRY | {"image": "b.png", "spacing": 1}]
+    (tmp_path / "list.json").write_text(
+        json.dumps({"training": entries, "modality": {"0": "RGB"}, "test": None})
+    )
+    found = find_set(SiteFile(task="kvasir", datalist=str(tmp_path / "list.json")))
+    assert len(found.records) == 2
+    assert found.unused == [
+        "the key 'fold' of 1 entries is not read",
+        "the key 'spacing' of 1 entries is not read",
+        "1 images have the label of another image",
+    ]
+
+
+def test_images_of_a_list_have_the_same_channels(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "b.png", "m.png")
+    entries = [ENTRY | {"image": ["a.png", "b.png"]}, ENTRY]
+    with pytest.raises(DataError, match=r"training\[1\] has 1 channels, .*training\[0\] 2"):
+        datalist(tmp_path / "list.json", {"training": entries})
+
+
+@pytest.mark.parametrize("cases", [("P1", "p1"), ("p1", "p1 "), ("J\u00f6", "Jo\u0308")])
+def test_a_patient_written_in_two_ways_is_named(cases: tuple[str, str], tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "b.png", "m.png")
+    entries = [ENTRY | {"case": cases[0]}, ENTRY | {"image": "b.png", "case": cases[1]}]
+    with pytest.raises(DataError, match="differ only in case, spaces or Unicode form") as caught:
+        datalist(tmp_path / "list.json", {"training": entries})
+    assert caught.value.public == "a patient is written in two ways"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_json_as_windows_writes_it(encoding: str, tmp_path: Path) -> None:
+    make(tmp_path, "\u00e4.png", "m.png")
+    listed = {"training": [{"image": "\u00e4.png", "label": "m.png"}]}
+    (tmp_path / "list.json").write_text(json.dumps(listed, ensure_ascii=False), encoding=encoding)
+    (tmp_path / "site.json").write_text('{"task": "kvasir", "datalist": "list.json"}', encoding=encoding)
+    assert len(find_records(read_site_file(tmp_path / "site.json"))) == 1
 
 
 def test_empty_and_missing_datalist(tmp_path: Path) -> None:
@@ -100,6 +269,13 @@ def test_empty_and_missing_datalist(tmp_path: Path) -> None:
         datalist(tmp_path / "list.json", {"training": []})
     with pytest.raises(DataError, match=r"gone.json: configuration file not found"):
         find_records(SiteFile(task="kvasir", datalist=str(tmp_path / "gone.json")))
+
+
+def test_a_pattern_that_names_nobody_matches_nothing(tmp_path: Path) -> None:
+    make(tmp_path, "images/a1.png", "masks/a1.png")
+    for pattern in ("a(x)?", "a(x*)"):
+        with pytest.raises(DataError, match="'case_pattern' does not match 'a1'"):
+            find(tmp_path, "pairs", case_pattern=pattern)
 
 
 def test_case_pattern_groups_images(tmp_path: Path) -> None:
@@ -116,7 +292,7 @@ def test_case_pattern_groups_images(tmp_path: Path) -> None:
         (["images/a.png", "masks/a.png", "masks/b.png"], "'b' has no image; add it or remove the mask"),
         (["images/a.png", "images/a.jpg", "masks/a.png"], "a.jpg has the same name; remove one"),
         (["images/a.png"], "masks: no such folder"),
-        (["images/a.txt", "masks/a.txt"], "no images found"),
+        (["images/a.txt", "masks/a.txt"], "no images found.*1 files of images/ are not read: 1 .txt"),
     ],
 )
 def test_incomplete_sets(tmp_path: Path, files: list[str], message: str) -> None:

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from commands import load_tool
 from image_files import write_pair
 from PIL import Image
 
@@ -148,6 +149,8 @@ def test_splits_of_own_images_do_not_depend_on_the_seed(pairs: Path, site: Calla
 def test_resizing_averages_images_and_keeps_mask_values(pairs: Path, site: Callable[..., Path]) -> None:
     checks = np.indices((64, 64)).sum(axis=0) % 2 * 255
     for index in range(10):
+        # In no two of them alike, for copies may not lie in two splits.
+        checks[0, 0] = index
         Image.fromarray(checks.astype(np.uint8)).save(pairs / f"images/{index:02}.png")
         labels = np.zeros((64, 64), np.uint8)
         labels[:34] = 2
@@ -245,6 +248,74 @@ def test_errors_of_files_reach_the_caller(pairs: Path, site: Callable[..., Path]
     with pytest.raises(DataError, match=r"03.png: cannot be read"):
         own(home)
     assert not (home / "cache").exists()
+
+
+@pytest.mark.parametrize("target", ["nowhere.png", "03.png"])
+def test_a_link_without_content_is_a_data_error(target: str, pairs: Path, site: Callable[..., Path]) -> None:
+    """Also where the images were prepared before."""
+    home = site(task="kvasir", root=str(pairs), layout="pairs")
+    own(home)
+    (pairs / "images/03.png").unlink()
+    (pairs / "images/03.png").symlink_to(target)
+    with pytest.raises(
+        DataError, match=r"images/03.png: (it does not exist|cannot be read \(.*symbolic)"
+    ) as caught:
+        own(home)
+    assert "03" not in caught.value.public
+
+
+def test_a_run_tells_whether_the_data_are_those_of_the_check(
+    pairs: Path, site: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    home = site(task="kvasir", root=str(pairs), layout="pairs")
+    check = load_tool("check_data").main
+
+    def said(level: str) -> str:
+        caplog.clear()
+        with caplog.at_level("INFO", logger="mucald.data"):
+            own(home)
+        (record,) = [one for one in caplog.records if one.name.startswith("mucald.data")]
+        assert record.levelname == level
+        return record.message
+
+    assert "were not checked yet" in said("WARNING")
+    assert check([str(home / "site.json")]) == 0
+    for _ in ("cached", "and again"):
+        assert "the data are those of the check" in said("INFO")
+    for path in pairs.rglob("*.png"):
+        os.utime(path, ns=(1, 1))
+    assert "the data are those of the check" in said("INFO"), "a copy of the same files is no change"
+    write_pair(pairs / "images/03.png", pairs / "masks/03.png", 77, top=255)
+    for _ in ("read", "cached"):
+        assert "have changed since they were checked" in said("WARNING")
+    assert check([str(home / "site.json")]) == 0
+    assert "the data are those of the check" in said("INFO")
+    (home / "checked.json").write_text("{")
+    assert "checked.json is not valid JSON" in said("WARNING")
+
+
+def test_what_is_not_used_is_in_the_sites_log(
+    pairs: Path, site: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    (pairs / "images/10.gif").touch()
+    own(site(task="kvasir", root=str(pairs), layout="pairs"))
+    assert "1 files of images/ are not read: 1 .gif" in caplog.text
+
+
+def test_training_refuses_an_image_in_two_splits(pairs: Path, site: Callable[..., Path]) -> None:
+    listed = {
+        "training": [{"image": f"images/{n:02}.png", "label": f"masks/{n:02}.png"} for n in range(5)],
+        "test": [{"image": "./images/../images/00.png", "label": "masks/00.png", "case": "x"}],
+    }
+    (pairs / "list.json").write_text(json.dumps(listed))
+    home = site(task="kvasir", datalist=str(pairs / "list.json"))
+    with pytest.raises(DataError, match="the same image in several splits") as caught:
+        own(home)
+    assert caught.value.public == "images of two splits are the same"
+    assert load_tool("check_data").main([str(home / "site.json")]) == 1
+    arguments = [str(home / "site.json"), "--out", str(home / "out.json")]
+    assert load_tool("prepare_data").main(arguments) == 1
+    assert not (home / "out.json").exists()
 
 
 def test_too_few_images(pairs: Path, site: Callable[..., Path]) -> None:

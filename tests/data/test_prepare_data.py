@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import load_tool
 from image_files import write_pair
 
 from mucald.data.datalist import build_datalist
 from mucald.data.layouts import find_records
-from mucald.data.patients import copies, read_patients
+from mucald.data.patients import read_patients
 from mucald.data.site_file import SiteFile, read_site_file
 from mucald.data.splits import split_records
 from mucald.errors import DataError
@@ -94,7 +95,7 @@ def test_a_copy_in_another_split_is_refused_whatever_it_is_called(visits, capsys
     (visits / f"set/images/{other}_0.png").unlink()
     (visits / "list.json").unlink()
     assert prepare(visits, "--case-pattern", r"^(p\d+)_") == 1
-    assert "are the same image in two splits" in capsys.readouterr().err
+    assert "the same image in several splits" in capsys.readouterr().err
     assert not (visits / "list.json").exists()
 
 
@@ -112,6 +113,27 @@ def test_a_layout_that_puts_a_patient_into_two_splits_is_refused(visits, capsys)
     (visits / "site.json").write_text(json.dumps({"task": "kvasir", "datalist": "mixed.json"}))
     assert prepare(visits, "--case-pattern", r"(p\d+)_\d\.png") == 1
     assert "case 'p0' is in the splits 'train' and 'test'" in capsys.readouterr().err
+
+
+def test_the_list_names_links_and_not_what_they_lead_to(visits):
+    """Stores of links, such as git-annex and DVC have, name their files without endings."""
+    (visits / "store").mkdir()
+    for path in sorted(visits.glob("set/*/*.png")):
+        stored = visits / "store" / f"{path.parent.name}{path.stem}beef"
+        path.rename(stored)
+        path.symlink_to(Path("../../store") / stored.name)
+    assert prepare(visits) == 0
+    content = json.loads((visits / "list.json").read_text())
+    assert {Path(entry["image"]).parent.as_posix() for entry in content["training"]} == {"set/images"}
+    (visits / "site.json").write_text(json.dumps({"task": "kvasir", "datalist": "list.json"}))
+    assert load_tool("check_data").main([str(visits / "site.json")]) == 0
+
+
+def test_a_fault_of_a_mask_is_told_before_a_list_is_written(visits, capsys):
+    (visits / "set/masks/p3_0.png").write_bytes(b"")
+    assert prepare(visits) == 1
+    assert "p3_0.png: cannot be read" in capsys.readouterr().err
+    assert not (visits / "list.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -147,10 +169,6 @@ def test_outlines_and_files_elsewhere_survive_the_list(tmp_path):
     records = find_records(again)
     assert len(records) == 3
     assert all(record.outline for record in records)
-
-
-def test_copies_are_grouped():
-    assert copies([("a", "x"), ("b", "y"), ("c", "x"), ("d", "x")]) == [["a", "c", "d"]]
 
 
 def test_the_command_tells_what_to_put_into_the_site_file(visits):

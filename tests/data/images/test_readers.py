@@ -210,7 +210,5 @@ def test_unsupported_volumes(tmp_path: Path) -> None:
 
 def test_channels_of_different_size(tmp_path: Path) -> None:
     paths = tuple(save_nifti(tmp_path / f"c{n}.nii", np.zeros((4, n), np.int16)) for n in (4, 5))
-    with pytest.raises(
-        DataError, match=r"c5.nii: does not lie over c4.nii: it has 4 x 5 x 1 voxels, not 4 x 4 x 1"
-    ):
+    with pytest.raises(DataError, match=r"c5.nii: does not lie over c4.nii: it has 4 x 5 x 1 voxels"):
         read_image(paths)

@@ -1,9 +1,12 @@
 """What the data manager is told of the site's images."""
 
 import base64
+import csv
 import io
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,11 +14,13 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_job import REPOSITORY
 
+from mucald.data.images.summary import summaries
 from mucald.data.images.survey import survey
 from mucald.data.site_file import read_site_file
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS, causal_task
-from mucald_studies.reporting.data_page import STAYS, data_document
+from mucald_studies.reporting.data_page import STAYS
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
 from check_data import main
@@ -36,13 +41,14 @@ def test_every_number_is_that_of_the_files(home, pairs):
     found = found_in(home)
     assert found.faults == []
     assert len(found.images) == 10
-    assert {image.split for image in found.images} == {"train", "validation", "test"}
+    assert {image.record.split for image in found.images} == {"train", "validation", "test"}
     task = causal_task("kvasir")
     for facts in found.images:
         image = np.asarray(Image.open(facts.path))
         mask = (np.asarray(Image.open(pairs / "masks" / facts.path.name)) > 0).astype(np.uint8)
         assert facts.shape == (1, 16, 20)
-        assert facts.spacing is None
+        assert facts.spacing is facts.window is None
+        assert facts.mask == "PNG grey: 0 is class 0, 255 is class 1"
         assert (facts.low, facts.high) == (image.min(), image.max())
         assert facts.pixels.tolist() == [320 - mask.sum(), mask.sum()]
         assert facts.slices_with.tolist() == [1, 1]
@@ -66,10 +72,12 @@ def test_volumes_tell_spacing_and_values_as_stored(tmp_path, site):
         assert facts.low < -990
         assert facts.high == 400
         assert facts.slices_with.tolist() == [4, 1]
-    text = data_document(found, pictures=False).markdown()
-    assert "| 0.7 x 0.7 x 5 | 3 |" in text
-    assert "| 8 x 10 | 3 |" in text
-    assert "| 1 infection | 27 | 2.81 % | 3 of 12 |" in text
+        assert facts.orientation == "RAS"
+        assert facts.window == pytest.approx((facts.low, 400))
+    text = "\n".join(map(str, summaries(found)))
+    for row in ("0.7 x 0.7 x 5  3", "8 x 10  3", "1 infection   27      2.81 %   3 of 12", "RAS    3"):
+        assert row in text
+    assert "NIfTI float64: 0 is class 0, 1 is class 1" in text.replace("uint8", "float64")
 
 
 def test_damaged_files_are_listed_and_the_others_counted(home, pairs, capsys):
@@ -79,21 +87,22 @@ def test_damaged_files_are_listed_and_the_others_counted(home, pairs, capsys):
     text = capsys.readouterr().out
     assert re.search(r"images/03\.png: cannot be read", text)
     assert re.search(r"masks/04\.png: the mask is 5 x 5", text)
-    assert "| unreadable |  | 2 |  |" in text
-    assert re.search(r"\| all \| 8 \| 8 \| 8 \|", text)
+    assert re.search(r"unreadable +2\n", text)
+    assert re.search(r"all +8 +8 +8\n", text)
+    assert not (home / "checked.json").exists()
 
 
 def test_copies_are_told_and_count_as_faults_across_splits(home, pairs):
-    split_of = {image.path.stem: image.split for image in found_in(home).images}
+    split_of = {image.path.stem: image.record.split for image in found_in(home).images}
     train = sorted(name for name, split in split_of.items() if split == "train")
     test = next(name for name, split in split_of.items() if split == "test")
     shutil.copy(pairs / f"images/{train[0]}.png", pairs / f"images/{train[1]}.png")
     within = found_in(home)
-    assert [[image.path.stem for image in group] for group in within.copies] == [train[:2]]
+    assert [[record.images[0].stem for record in group] for group in within.seen.copies] == [train[:2]]
     assert within.faults == []
     shutil.copy(pairs / f"images/{train[0]}.png", pairs / f"images/{test}.png")
     across = found_in(home)
-    assert len(across.leaks) == 1
+    assert len(across.seen.leaks) == 1
     assert "the same image in several splits" in across.faults[0]
 
 
@@ -114,14 +123,66 @@ def test_the_page_needs_nothing_else_and_says_that_it_stays(home, tmp_path):
     assert len(pictures) == 8
     pixels = Image.open(io.BytesIO(base64.b64decode(pictures[0]))).convert("RGB")
     assert pixels.size == (320, 160)
-    assert list(tmp_path.glob("check/*")) == [page]
+    with (tmp_path / "check/files.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 10
+    assert {row["mask, as read"] for row in rows} == {"PNG grey: 0 is class 0, 255 is class 1"}
+    assert sum(int(row["polyp, pixels"]) for row in rows) == sum(f.pixels[1] for f in found_in(home).images)
+    assert {path.name: path.stat().st_mode & 0o077 for path in tmp_path.glob("check/*")} == {
+        "data.html": 0,
+        "files.csv": 0,
+    }
+
+
+def test_without_the_studies_only_the_page_is_missing(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mucald_studies.reporting.data_page", None)
+    assert main([str(home / "site.json"), "--out", str(tmp_path / "check")]) == 0
+    assert [path.name for path in tmp_path.glob("check/*")] == ["files.csv"]
+    said = capsys.readouterr()
+    assert "1 polyp" in said.out
+    assert said.err == "no data.html: it needs the studies; pip install -e custom/mucald_studies\n"
+
+
+def test_the_command_imports_nothing_of_the_studies_before_it_needs_them():
+    program = "import sys; sys.path.insert(0, 'tools'); import check_data; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert not {name.split(".")[0] for name in done.stdout.split()} & {"mucald_studies", "jinja2", "markdown"}
+
+
+def test_names_that_are_no_text_are_printed_with_escapes(home, pairs, tmp_path, capsys):
+    for folder in ("images", "masks"):
+        (pairs / folder / "03.png").rename(os.fsdecode(os.fsencode(pairs / folder) + b"/\xff.png"))
+    (pairs / "images/04.png").write_bytes(b"")
+    Path(os.fsdecode(os.fsencode(pairs / "images") + b"/\xff.png")).write_bytes(b"")
+    assert main([str(home / "site.json"), "--out", str(tmp_path / "check")]) == 1
+    assert "images/\\udcff.png: cannot be read" in capsys.readouterr().out
+
+
+def test_what_is_not_read_and_what_is_odd_is_said(home, pairs, capsys):
+    Image.new("L", (5, 5)).save(pairs / "images/10.gif")
+    (pairs / "masks/notes.txt").touch()
+    (pairs / "images/.hidden").touch()
+    (pairs / "images/more").mkdir()
+    for path in (pairs / "masks").glob("*.png"):
+        Image.new("L", (20, 16)).save(path)
+    assert main([str(home / "site.json")]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "1 files of images/ are not read: 1 .gif",
+        "1 folders in images/ are not read",
+        "1 files of masks/ are not read: 1 .txt",
+        "no mask holds polyp",
+    ):
+        assert words in said
 
 
 def test_a_task_without_proxies_is_surveyed_too(home, monkeypatch, capsys):
     monkeypatch.delitem(CAUSAL_TASKS, "kvasir")
     assert main([str(home / "site.json")]) == 0
     text = capsys.readouterr().out
-    assert "| 1 polyp |" in text
+    assert "1 polyp " in text
     assert "LesionSize" not in text
 
 

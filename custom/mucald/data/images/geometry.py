@@ -81,9 +81,7 @@ def laid_over(volume: NDArray[Any], own: Geometry | None, other: Geometry | None
         RefusedError: the grids differ, or a picture and a volume are to lie on each other.
     """
     if (own is None) != (other is None):
-        raise RefusedError(
-            "one is NIfTI and the other a picture, whose rows NIfTI does not tell; export both alike"
-        )
+        raise RefusedError("one is NIfTI, the other a picture that has no place in space; export both alike")
     if own is None or other is None or _agree(own, other):
         return volume
     if own.told and other.told:

@@ -38,6 +38,7 @@ class ClassIds:
         self._value_map = dict(value_map)
         self._binary = not value_map and task.n_classes == 2
         self._decided: tuple[int, Path] | None = None
+        self._lossy: Path | None = None
 
     def of(self, path: Path, stored: Stored, outline: bool = False) -> tuple[Labels, str]:
         """Return class ids (uint8, slices x H x W), and what was taken for what, in words.
@@ -63,13 +64,24 @@ class ClassIds:
     def _plain(self, path: Path, stored: Stored) -> tuple[Labels, str]:
         values = _whole(path, stored)
         value_map = self._value_map or self._guessed(path, values, stored.lossy)
-        if stored.lossy:
+        if stored.lossy and (value_map or not self._binary):
             values = self._snapped(path, values, value_map)
         return self._mapped(path, values, value_map), _words(values, value_map)
 
     def _guessed(self, path: Path, values: Values, lossy: bool) -> dict[int, int]:
         top = int(values.max(initial=0))
-        if not self._binary or top == 0:
+        if not self._binary:
+            return {}
+        if lossy and self._lossy is None:
+            self._lossy = path
+        ids = top == 1 if self._decided is None else self._decided[0] == 1
+        if ids and self._lossy is not None:
+            raise DataError(
+                f"{self._lossy}: the masks of its set hold 0 and 1, which a lossy format does not keep; save it "
+                "as PNG",
+                public=_PUBLIC,
+            )
+        if top == 0:
             return {}
         if lossy and top <= WHITE // 2:
             raise DataError(
@@ -93,8 +105,6 @@ class ClassIds:
 
     def _snapped(self, path: Path, values: Values, value_map: Mapping[int, int]) -> Values:
         levels = np.array(sorted({0, *(value_map or range(self._task.n_classes))}))
-        if not values.any():
-            return values
         gap = int(np.diff(levels).min())
         if gap < _LOSSY_GAP:
             raise DataError(
@@ -130,9 +140,7 @@ class ClassIds:
         name, values = next(iter(chosen.items()))
         labels = self._mapped(path, values, value_map)
         if any((self._mapped(path, other, value_map) != labels).any() for other in chosen.values()):
-            raise self._ambiguous(
-                path, "the greys that it shows and the numbers that it stores may be class ids"
-            )
+            raise self._ambiguous(path, "both the greys that it shows and its numbers may be class ids")
         return labels, f"{name} of a palette or of few bits: {_words(values, value_map)}"
 
     def _ambiguous(self, path: Path, why: str) -> DataError:

@@ -1,0 +1,251 @@
+"""Every mask is read to the right class, in one way for its whole set, or refused with its name."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from image_files import save_nifti, save_png
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from mucald.data.images.masks import ClassIds
+from mucald.data.images.stored import read_stored
+from mucald.errors import DataError
+from mucald.tasks import TASKS
+
+BINARY, THREE = TASKS["kvasir"], TASKS["fetal"]
+AREA = np.zeros((24, 32), np.uint8)
+AREA[6:16, 8:22] = 1
+CLASSES = AREA.copy()
+CLASSES[8:12, 10:18] = 2
+
+
+def read(ids: ClassIds, path: Path, outline: bool = False) -> NDArray[np.uint8]:
+    return ids.of(path, read_stored(path), outline)[0][0]
+
+
+def save(path: Path, array: NDArray[Any], **options: Any) -> Path:
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def palette(colours: list[tuple[int, int, int]]) -> bytes:
+    return bytes(value for colour in colours for value in colour)
+
+
+GREY = [(value, value, value) for value in range(256)]
+
+
+@pytest.mark.parametrize("levels", [(0, 1), (0, 255)])
+@pytest.mark.parametrize("ending", ["png", "bmp", "tif", "webp"])
+def test_binary_masks_in_every_lossless_format(ending, levels, tmp_path):
+    options = {"lossless": True} if ending == "webp" else {}
+    path = save(tmp_path / f"m.{ending}", np.array(levels, np.uint8)[AREA], **options)
+    assert np.array_equal(read(ClassIds(BINARY, {}), path), AREA)
+
+
+def test_what_the_first_mask_tells_holds_for_the_set(tmp_path):
+    """A mask that another guess leaves empty, or full of the wrong class, is a fault."""
+    ones, many = save(tmp_path / "a.png", AREA), save(tmp_path / "b.png", AREA * 255)
+    empty = save(tmp_path / "c.png", AREA * 0)
+    for first, second, told in ((ones, many, "255"), (many, ones, "1")):
+        ids = ClassIds(BINARY, {})
+        assert read(ids, empty).sum() == 0
+        assert read(ids, first).sum() == AREA.sum()
+        with pytest.raises(
+            DataError, match=rf"{second.name}: the mask holds 0 and {told}, but .*{first.name}"
+        ):
+            read(ids, second)
+        assert read(ids, empty).sum() == 0
+    named = ClassIds(BINARY, {255: 1})
+    assert all(np.array_equal(read(named, path), AREA) for path in (ones, many))
+
+
+def test_a_stray_value_is_named_whatever_is_guessed(tmp_path):
+    stray = AREA * 255
+    stray[0, 0] = 1
+    with pytest.raises(DataError, match="holds the value 1"):
+        read(ClassIds(BINARY, {}), save(tmp_path / "m.png", stray))
+
+
+@pytest.mark.parametrize("quality", [30, 60, 95])
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_lossy_masks_of_black_and_white_keep_their_area(ending, quality, tmp_path):
+    path = save(tmp_path / f"m.{ending}", AREA * 255, quality=quality)
+    read_area = read(ClassIds(BINARY, {}), path)
+    assert (read_area != AREA).sum() <= (0 if ending == "jpg" else 12)
+    colour = Image.fromarray(AREA * 255).convert("RGB")
+    colour.save(tmp_path / "c.jpg", quality=quality)
+    assert np.array_equal(read(ClassIds(BINARY, {}), tmp_path / "c.jpg"), AREA)
+
+
+@pytest.mark.parametrize(
+    ("array", "task", "value_map", "words"),
+    [
+        (AREA, BINARY, {}, "(values up to 2 in|0 and 1, which) a lossy format"),
+        (CLASSES, THREE, {}, "blurs values as close as 0, 1, 2"),
+        (CLASSES * 10, THREE, {10: 1, 20: 2}, "blurs values as close as 0, 10, 20"),
+        (np.arange(768, dtype=np.int64).reshape(24, 32) % 256, BINARY, {}, "lossy compression has blurred"),
+    ],
+)
+def test_lossy_masks_that_tell_no_class_are_refused(array, task, value_map, words, tmp_path):
+    path = save(tmp_path / "m.jpg", array.astype(np.uint8), quality=90)
+    with pytest.raises(DataError, match=f"m.jpg: .*{words}"):
+        read(ClassIds(task, value_map), path)
+
+
+def test_a_lossy_mask_of_three_values_far_apart_is_read_where_no_pixel_is_between(tmp_path):
+    path = save(tmp_path / "m.jpg", CLASSES * 127, quality=95)
+    ids = ClassIds(THREE, {127: 1, 254: 2})
+    assert np.array_equal(read(ids, path), CLASSES)
+    with pytest.raises(DataError, match="blurred"):
+        read(ids, save(tmp_path / "b.jpg", CLASSES * 127, quality=10))
+
+
+def test_an_empty_lossy_mask_is_empty_unless_the_others_hold_ids(tmp_path):
+    empty = save(tmp_path / "empty.jpg", AREA * 0)
+    many, ones = save(tmp_path / "b.png", AREA * 255), save(tmp_path / "a.png", AREA)
+    for first in (empty, many):
+        ids = ClassIds(BINARY, {})
+        read(ids, first)
+        assert read(ids, empty).sum() == 0
+        assert np.array_equal(read(ids, many), AREA)
+    for order in ((empty, ones), (ones, empty)):
+        ids = ClassIds(BINARY, {})
+        read(ids, order[0])
+        with pytest.raises(DataError, match=r"empty.jpg: the masks of its set hold 0 and 1"):
+            read(ids, order[1])
+
+
+@pytest.mark.parametrize(
+    ("colours", "indices", "expected"),
+    [
+        (GREY, CLASSES, CLASSES),
+        ([(0, 0, 0), (128, 0, 0), (0, 128, 0)], CLASSES, CLASSES),
+        ([(0, 0, 0), (127, 127, 127), (255, 255, 255)], CLASSES, CLASSES),
+        ([(9, 9, 9), (128, 0, 0), (0, 128, 0)], CLASSES, CLASSES),
+        ([(2, 2, 2), (0, 0, 0), (1, 1, 1)], np.array([1, 2, 0], np.uint8)[CLASSES], CLASSES),
+    ],
+)
+def test_palettes_in_any_order(colours, indices, expected, tmp_path):
+    path = save_png(tmp_path / "m.png", indices, 8, 3, PLTE=palette(colours))
+    assert np.array_equal(read(ClassIds(THREE, {}), path), expected)
+
+
+def test_a_binary_palette_is_read_by_what_it_shows(tmp_path):
+    for colours, indices in (([GREY[0], GREY[255]], AREA), ([GREY[255], GREY[0]], 1 - AREA)):
+        path = save_png(tmp_path / "m.png", indices, 1, 3, PLTE=palette(colours))
+        assert np.array_equal(read(ClassIds(BINARY, {}), path), AREA)
+
+
+@pytest.mark.parametrize(
+    ("colours", "value_map", "words"),
+    [
+        ([(255, 0, 0), (0, 0, 0), (0, 128, 0)], {}, "colours in an order of its own"),
+        ([GREY[0], GREY[2], GREY[1]], {}, "both the greys that it shows and its numbers may be class ids"),
+    ],
+)
+def test_palettes_of_two_meanings_are_refused(colours, value_map, words, tmp_path):
+    path = save_png(tmp_path / "m.png", CLASSES, 8, 3, PLTE=palette(colours))
+    with pytest.raises(DataError, match=words):
+        read(ClassIds(THREE, value_map), path)
+
+
+def test_named_values_decide_what_a_palette_means(tmp_path):
+    path = save_png(tmp_path / "m.png", AREA, 1, 0)
+    assert np.array_equal(read(ClassIds(THREE, {255: 2}), path), AREA * 2)
+    assert np.array_equal(read(ClassIds(THREE, {}), path), AREA)
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_few_bits_are_class_ids(depth, tmp_path):
+    path = save_png(tmp_path / "m.png", CLASSES, depth, 0)
+    assert np.array_equal(read(ClassIds(THREE, {}), path), CLASSES)
+
+
+def test_one_bit_masks_may_lie_beside_others(tmp_path):
+    ids = ClassIds(BINARY, {})
+    for path in (save_png(tmp_path / "a.png", AREA, 1, 0), save(tmp_path / "b.png", AREA * 255)):
+        assert np.array_equal(read(ids, path), AREA)
+
+
+def test_sixteen_bits_hold_ids_too(tmp_path):
+    path = save(tmp_path / "m.png", CLASSES.astype(np.uint16))
+    assert np.array_equal(read(ClassIds(THREE, {}), path), CLASSES)
+
+
+def test_a_mask_in_the_alpha_channel_is_refused(tmp_path):
+    rgba = np.stack([AREA * 0, AREA * 0, AREA * 0, AREA * 255], axis=-1)
+    with pytest.raises(DataError, match=r"m.png: has an alpha channel that is not opaque"):
+        read(ClassIds(BINARY, {}), save(tmp_path / "m.png", rgba))
+
+
+@pytest.mark.parametrize("slope", [1 / 255, 1 / 254, 0.5])
+def test_scaled_volumes_hold_whole_numbers_up_to_rounding(slope, tmp_path):
+    stored = np.rint(CLASSES / slope).astype(np.uint16)
+    path = save_nifti(tmp_path / "m.nii", stored, scl_slope=slope, scl_inter=0)
+    assert np.array_equal(read(ClassIds(THREE, {}), path), CLASSES)
+    assert slope == 0.5 or not np.array_equal(read_stored(path).values[0], CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.3, "holds fractions"),
+        (1.002, "holds fractions"),
+        (np.nan, "holds NaN or infinity"),
+        (np.inf, "holds NaN or infinity"),
+        (1e30, "holds fractions"),
+        (-1, "holds the value -1"),
+    ],
+)
+def test_numbers_that_are_no_ids_are_named(value, words, tmp_path):
+    array = CLASSES.astype(np.float32)
+    array[3, 3] = value
+    with pytest.raises(DataError, match=f"m.nii: the mask {words}"):
+        read(ClassIds(THREE, {}), save_nifti(tmp_path / "m.nii", array))
+
+
+def outlines(*shapes: tuple[int, tuple[int, int, int, int]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Ellipses as lines of one pixel, and as areas."""
+    lines, areas = Image.new("L", (64, 48)), Image.new("L", (64, 48))
+    for label, box in shapes:
+        ImageDraw.Draw(lines).ellipse(box, outline=label)
+        ImageDraw.Draw(areas).ellipse(box, outline=label, fill=label)
+    return np.asarray(lines), np.asarray(areas)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(1, (4, 4, 30, 28)), (2, (36, 10, 58, 40))],
+        [(1, (4, 4, 50, 40)), (2, (14, 12, 34, 30))],
+        [(2, (4, 4, 50, 40)), (1, (14, 12, 34, 30))],
+        [(2, (4, 4, 20, 20)), (2, (30, 10, 60, 40))],
+    ],
+    ids=["apart", "within", "within, the other way", "two of a class"],
+)
+def test_each_class_is_filled_on_its_own(shapes, tmp_path):
+    lines, areas = outlines(*shapes)
+    assert np.array_equal(read(ClassIds(THREE, {}), save(tmp_path / "m.png", lines), outline=True), areas)
+    assert np.array_equal(read(ClassIds(THREE, {}), save(tmp_path / "m.png", areas), outline=True), areas)
+
+
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_outlines_that_do_not_close_or_leave_the_image_are_named(width, tmp_path):
+    picture = Image.new("L", (128, 96))
+    ImageDraw.Draw(picture).arc((10, 10, 100, 80), 20, 340, fill=1, width=width)
+    with pytest.raises(DataError, match=r"m.png: an outline of polyp does not close \(rows \d+ to \d+"):
+        read(ClassIds(BINARY, {}), save(tmp_path / "m.png", np.asarray(picture)), outline=True)
+    picture = Image.new("L", (128, 96))
+    ImageDraw.Draw(picture).ellipse((60, 20, 190, 80), outline=1, width=width)
+    with pytest.raises(DataError, match=r"m.png: an outline of polyp leaves the image"):
+        read(ClassIds(BINARY, {}), save(tmp_path / "m.png", np.asarray(picture)), outline=True)
+
+
+def test_an_area_that_touches_the_border_is_no_outline(tmp_path):
+    picture = Image.new("L", (128, 96))
+    ImageDraw.Draw(picture).ellipse((60, 20, 190, 80), fill=1)
+    areas = np.asarray(picture)
+    assert np.array_equal(read(ClassIds(BINARY, {}), save(tmp_path / "m.png", areas), outline=True), areas)
