@@ -34,7 +34,12 @@ class Seen:
     @property
     def parameters(self) -> dict[str, torch.Tensor]:
         """Names and values of the server's networks for one site."""
-        return load_checkpoint(self.recording.run.server / "models/embryo.safetensors")[0]
+        return load_checkpoint(self.recording.run.server / f"models/{self.site}.safetensors")[0]
+
+    @property
+    def site(self) -> str:
+        """The first site in order of name."""
+        return min(self.results["sites"])
 
     @property
     def last_round(self) -> dict[str, Any]:
@@ -43,11 +48,11 @@ class Seen:
     @property
     def terms(self) -> set[str]:
         """Names of the loss terms of the last round, when every ramp is at its end."""
-        return set(self.last_round["sites"]["embryo"]["losses"])
+        return set(self.last_round["sites"][self.site]["losses"])
 
     @property
     def gradients(self) -> dict[str, float]:
-        return self.last_round["sites"]["embryo"]["gradients"]
+        return self.last_round["sites"][self.site]["gradients"]
 
     def fields(self) -> Iterator[dict[Field, torch.Tensor]]:
         """Yield what every message carried."""

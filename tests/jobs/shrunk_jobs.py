@@ -11,6 +11,9 @@ from mucald.methods.jobs import load_job, parse_config
 ROOT = REPOSITORY / "jobs"
 JOBS = sorted(path.parent for path in ROOT.glob("*/meta.json"))
 
+SITES = ("embryo", "skin", "polyp", "polyp_a", "polyp_b", "skin_a")
+"""Those that a shrunk job keeps; in a consortium two have the same task."""
+
 # A Swin stage halves the side; with three widths it has as many as the others.
 _FEATURES = {"swin_unet": [8, 16, 32]}
 
@@ -23,7 +26,7 @@ def resolved(job: Path | str) -> dict[str, Any]:
 def shrunk(job: Path | str) -> JobConfig:
     """Return a job of three sites and two rounds, which takes less than a second."""
     content = resolved(job)
-    content["sites"] = {site: content["sites"][site] for site in ("embryo", "skin", "polyp")}
+    content["sites"] = {site: content["sites"][site] for site in SITES if site in content["sites"]}
     content["data"] = {"image_size": 16, "phantoms": {"train": 4, "validation": 2, "test": 2}}
     epochs = 1 + content.get("algorithm", {}).get("args", {}).get("head_epochs", 0)
     content["training"] |= {"rounds": 2, "local_epochs": epochs, "batch_size": 2}
@@ -33,6 +36,7 @@ def shrunk(job: Path | str) -> JobConfig:
     if content["method"] == "split":
         release = content["release"]
         release["pretraining_epochs"] = min(release["pretraining_epochs"], 1)
+        content["handover"]["epochs"] = min(content["handover"]["epochs"], 1)
         content["crdm"] |= {"encoder_width": 8, "causal_hidden": 8, "denoiser_width": 8}
         content["daca"] |= {"width": 8, "buffer": 4, "steps": 2, "batch_per_site": 2}
     return parse_config(content)

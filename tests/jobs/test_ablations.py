@@ -22,6 +22,15 @@ POOLED = {"baseline_centralized"}
 # Another backbone changes nothing that the tests below look at.
 RUN = [job.name for job in JOBS if resolved(job)["network"]["backbone"] == "unet"]
 SPLIT = [job for job in RUN if resolved(job)["method"] == "split"]
+SHARED = {
+    "baseline_fedper": "front end",
+    "baseline_fedrep": "front end",
+    "consortium_groups": "front and back end",
+    "consortium_handover": "front and back end",
+}
+"""What a policy calls the weights that leave the sites of a job."""
+
+HANDED_OVER = {"consortium_handover"}
 PLAIN_BASELINES = [
     "baseline_splitfed",
     "baseline_splitfed_v2",
@@ -58,13 +67,12 @@ def test_only_a_job_without_noise_warns_and_says_so_in_its_results(job, seen):
 
 @pytest.mark.parametrize("job", SPLIT)
 def test_only_a_job_that_shares_front_ends_warns_and_says_so_in_its_results(job, seen):
-    shared = job in ("baseline_fedper", "baseline_fedrep")
-    weights = seen(job).disclosed("weights")
-    assert (weights is not None) is shared
-    assert weights is None or weights["facts"]["part"] == "front end"
-    assert sum("front ends are SHARED" in warning for warning in seen(job).warnings) == shared
-    assert seen(job).has("front_end.") is shared
-    assert (Field.WEIGHTS in seen(job).wire) is shared
+    shared, weights = SHARED.get(job), seen(job).disclosed("weights")
+    assert (None if weights is None else weights["facts"]["part"]) == shared
+    assert sum("are SHARED" in warning for warning in seen(job).warnings) == (shared is not None)
+    assert sum("HANDED OVER" in warning for warning in seen(job).warnings) == (job in HANDED_OVER)
+    assert seen(job).has("front_end.") is (shared == "front end")
+    assert (Field.WEIGHTS in seen(job).wire) is (shared == "front end" or job in HANDED_OVER)
 
 
 @pytest.mark.parametrize("job", SPLIT)

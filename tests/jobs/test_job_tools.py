@@ -67,7 +67,7 @@ def test_new_job_has_the_sites_of_the_folder_and_all_else_of_the_original(
     site(home, "derma", "ham10k")
     assert "derma, endo" in run("new_job", ROOT / original, "--home", home, "--out", out)
     config, sites = load_job(out)
-    tasks = {"derma": {"task": "ham10k"}, "endo": {"task": "kvasir"}}
+    tasks = {"derma": {"task": "ham10k", "group": None}, "endo": {"task": "kvasir", "group": None}}
     assert sites == participants
     assert config.to_dict() == resolved(original) | {"sites": tasks}
     assert json.loads((out / "meta.json").read_text())["name"] == original

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from mucald.methods.weights import algorithms as weights
 from mucald.nets import backbone_of
 from mucald.privacy.disclosure import KINDS
 from mucald.state.checkpoint import CheckpointStore
+
+CONSORTIUM = "consortium_groups"
+"""The jobs whose names begin alike have sites, data and schedule of their own."""
 
 POOLED = {"baseline_centralized": "pooled"}
 """Jobs in which one participant holds the data of all sites, and its name."""
@@ -92,6 +96,8 @@ def test_the_other_files_are_those_of_the_main_job(job):
     assert own.keys() == main.keys()
     assert {name for name in own if own[name] != main[name]} <= {"meta.json", "app/config/mucald.json"}
     expected = json.loads(main["meta.json"]) | {"name": job.name}
+    if job.name.startswith("consortium_"):
+        expected |= {"deploy_map": {"app": ["server", *resolved(job)["sites"]]}}
     if job.name in POOLED:
         expected |= {"min_clients": 1, "deploy_map": {"app": ["server", POOLED[job.name]]}}
     assert json.loads(own["meta.json"]) == expected
@@ -107,9 +113,17 @@ def test_a_job_says_what_it_is(job):
     assert ("WITHOUT noise" in content["description"]) is sends_clean
 
 
-def test_all_jobs_have_the_same_sites_data_schedule_and_seed(job):
+def test_all_jobs_that_are_compared_have_the_same_sites_data_schedule_and_seed(job):
+    other = CONSORTIUM if job.name.startswith("consortium_") else "mucald"
     for key in ("sites", "data", "training", "seed"):
-        assert resolved(job)[key] == resolved("mucald")[key]
+        assert resolved(job)[key] == resolved(other)[key]
+
+
+def test_a_consortium_has_two_or_three_sites_of_each_task():
+    sites = resolved(CONSORTIUM)["sites"]
+    counts = Counter(site["task"] for site in sites.values())
+    assert (len(sites), len(counts)) == (8, 4)
+    assert set(counts.values()) <= {2, 3}
 
 
 def test_every_algorithm_is_used_by_a_job():
