@@ -25,7 +25,7 @@ from mucald.randomness import Key
 from mucald.wire.codec import FORMATS, NAMES, decode_tensor
 
 MAGIC = b"MuCA"
-VERSION = 1
+VERSION = 2
 _HEADER = struct.Struct("<4sBBBBIIQ")
 _CHECKSUM = struct.Struct("<I")
 _DESCRIPTOR = struct.Struct("<BBBB4IQ")
