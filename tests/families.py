@@ -16,6 +16,7 @@ _WHOLE: dict[str, Any] = {
     "optimiser": {"learning_rate": 0.001, "weight_decay": 0.01, "clip_norm": 1.0},
 }
 _ONCE = {"release": {"mode": "once", "pretraining_epochs": 1}}
+_AS_PRACTISED = CONTENT["training"] | {"augmentation": 1.0, "schedule": "cosine", "warm_up": 0.1}
 _WEIGHTS = _WHOLE | {"method": "weights", "shared": ["front_end", "middle"]}
 
 
@@ -30,6 +31,8 @@ def whole_content(*changes: dict[str, Any]) -> dict[str, Any]:
 METHODS: dict[str, dict[str, Any]] = {
     "split fresh": tiny_content(),
     "split once": tiny_content(_ONCE),
+    "split fresh augmented": tiny_content(training=_AS_PRACTISED),
+    "split once augmented": tiny_content(_ONCE, training=_AS_PRACTISED),
     "split in turn": tiny_content(
         PLAIN, {"algorithm": {"name": "splitfed_v2"}, "aggregation": {"rule": "local"}}
     ),
@@ -43,6 +46,9 @@ METHODS: dict[str, dict[str, Any]] = {
         "shared_in_group": ["front_end", "back_end"],
         "algorithm": {"name": "fedavg"},
     },
+    "weights augmented": _WEIGHTS | {"algorithm": {"name": "fedavg"}, "training": _AS_PRACTISED},
+    "pooled augmented": _WHOLE
+    | {"method": "pooled", "participant": "hospital", "min_sites": 1, "training": _AS_PRACTISED},
     "pooled": _WHOLE | {"method": "pooled", "participant": "hospital", "min_sites": 1},
 }
 

@@ -40,7 +40,7 @@ assert site._data.train.measures.isfinite().any()
 """,
     "sites and a server that train, validate and test": """
 from tiny_job import Federation, tiny_config
-federation = Federation(tiny_config(), folder)
+federation = Federation(tiny_config(training={"schedule": "cosine"}), folder)
 federation.run()
 assert not federation.coordinator._history.failures
 """,
@@ -60,6 +60,16 @@ def loaded(program: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_needs_no_heavy_module_loads_none(name, tmp_path):
     assert loaded(PROGRAMS[name], tmp_path) == []
+
+
+def test_sites_that_augment_load_monai(tmp_path):
+    """So it is for them alone; their server, which turns what it holds, needs none of it."""
+    program = """
+from tiny_job import Federation, tiny_config
+federation = Federation(tiny_config(training={"augmentation": 1.0}), folder)
+federation.run(1)
+"""
+    assert "monai" in loaded(program, tmp_path)
 
 
 def test_a_swin_unet_is_built_with_monai(tmp_path):

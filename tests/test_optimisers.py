@@ -47,6 +47,16 @@ def test_a_step_is_no_part_of_a_graph(name):
     assert torch.is_grad_enabled()
 
 
+def test_rates_are_scaled_from_what_the_optimiser_was_made_with_also_after_it_is_loaded():
+    weights = [torch.ones(2, requires_grad=True) for _ in range(2)]
+    groups = [{"params": [weight], "lr": rate} for weight, rate in zip(weights, (0.5, 0.25), strict=True)]
+    optimiser = optimisers.AdamW(groups)
+    for factor in (0.5, 0.5, 1.0):
+        optimisers.scale_rates(optimiser, factor)
+        assert [group["lr"] for group in optimiser.param_groups] == [0.5 * factor, 0.25 * factor]
+        optimiser.load_state_dict(optimiser.state_dict())
+
+
 def test_no_process_of_a_run_loads_torch_s_compiler(tmp_path):
     job = write_job(tmp_path / "job", tiny_content())
     program = (

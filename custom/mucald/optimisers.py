@@ -17,6 +17,12 @@ class _Uncompiled(Optimizer):
     zero_grad = unwrap(Optimizer.zero_grad)
 
 
+def scale_rates(optimiser: Optimizer, factor: float) -> None:
+    """Set every learning rate to ``factor`` times what the optimiser was made with."""
+    for group in optimiser.param_groups:
+        group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
+
+
 class Adam(_Uncompiled, torch.optim.Adam):
     """:class:`torch.optim.Adam`; its step is never differentiated."""
 

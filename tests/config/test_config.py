@@ -186,3 +186,24 @@ def test_progress_runs_from_0_to_1():
     config = tiny_config(training={"rounds": 5})
     assert [config.progress(number) for number in range(5)] == [0, 0.25, 0.5, 0.75, 1]
     assert tiny_config(training={"rounds": 1}).progress(0) == 0
+
+
+def test_learning_rates_follow_the_schedule_over_the_whole_run():
+    def rates(**changes):
+        training = tiny_config(training=changes).training
+        return [training.rate(done) for done in (0.05, 0.1, 0.55, 0.99)]
+
+    assert rates() == [1, 1, 1, 1]
+    assert rates(schedule="cosine") == pytest.approx([0.9938, 0.9755, 0.4218, 0.00025], abs=1e-4)
+    assert rates(schedule="poly") == pytest.approx([0.95**0.9, 0.9**0.9, 0.45**0.9, 0.01**0.9])
+    assert rates(warm_up=0.1) == pytest.approx([0.5, 1, 1, 1])
+    assert rates(schedule="cosine", warm_up=0.1) == pytest.approx([0.5, 1, 0.5, 0.0003], abs=1e-4)
+    assert rates(warm_up=1.0) == pytest.approx([0.05, 0.1, 0.55, 0.99])
+
+
+def test_the_rate_counts_rounds_and_steps_alone():
+    config = tiny_config(training={"rounds": 4, "schedule": "poly"})
+    in_order = [config.rate(number, step, 5) for number in range(4) for step in range(5)]
+    assert in_order == sorted(in_order, reverse=True)
+    assert config.rate(3, 4, 5) == pytest.approx((0.5 / 20) ** 0.9)
+    assert config.rate(1, 0, 1) == config.rate(1, 2, 5) == config.training.rate(1.5 / 4)

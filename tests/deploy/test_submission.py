@@ -10,7 +10,7 @@ import pytest
 
 from mucald.deploy.folder_job import FolderJob
 from mucald.deploy.submission import export_job, exported
-from mucald.errors import ConfigError
+from mucald.errors import ConfigError, WorkspaceError
 from mucald.methods.jobs import load_job
 
 REPOSITORY = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def test_what_an_earlier_submission_left_in_a_job_s_folder_stays_there(tmp_path)
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path):
-    with pytest.raises(ConfigError, match="exists"):
+    with pytest.raises(WorkspaceError, match="exists"):
         export_job(JOBS[0], tmp_path)
 
 

@@ -116,7 +116,8 @@ def test_a_job_that_is_wrong_is_named_and_the_others_are_written(kit, jobs):
     edit(jobs / "one", sede=8)
     names, (finding,) = fill(kit, jobs)
     assert names == ["two"]
-    assert f"{jobs / 'one'} cannot be submitted: unknown key 'sede'" in finding.text
+    assert f"{jobs / 'one'} cannot be submitted: " in finding.text
+    assert "mucald.json: unknown key 'sede'" in finding.text
     assert not (kit.folder / "transfer/one").exists()
 
 

@@ -1,5 +1,6 @@
 """The sections of ``mucald.json`` that every family of methods has, and what their values must satisfy."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,6 +65,37 @@ class TrainingConfig(Section):
     rounds: int = key("rounds of the run", 6, at_least=1)
     local_epochs: int = key("passes over a site's training images per round", 2, at_least=1)
     batch_size: int = key("images per step, in training and evaluation", 4, at_least=1)
+    augmentation: float = key(
+        "odds of every random change of training images, as a share of the task's usual; 0 = none",
+        0.0,
+        at_least=0,
+        at_most=1,
+    )
+    schedule: Literal["constant", "cosine", "poly"] = key(
+        "how the networks' learning rates fall over the run: not; along a half cosine; by a power of 0.9",
+        "constant",
+    )
+    warm_up: float = key(
+        "share of the run in which they first rise to their value", 0.0, at_least=0, at_most=1
+    )
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether learning rates change."""
+        return self.schedule != "constant" or self.warm_up > 0
+
+    def rate(self, done: float) -> float:
+        """Return the factor of the learning rates when ``done`` of the run, in (0, 1), is over.
+
+        It depends on nothing else, so it is the same for a run that was resumed, and for a site that missed
+        rounds. ``poly`` is that of nnU-Net (Isensee et al., Nature Methods 2021).
+        """
+        if done < self.warm_up:
+            return done / self.warm_up
+        left = (1 - done) / (1 - self.warm_up)
+        return {"constant": 1.0, "cosine": (1 - math.cos(math.pi * left)) / 2, "poly": left**0.9}[
+            self.schedule
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,12 +75,16 @@ class JobConfig(Section):
         members = sorted(name for name, group in groups.items() if group == groups.get(site))
         return tuple(members) if len(members) > 1 else ()
 
+    def rate(self, round_number: int, step: int, steps: int) -> float:
+        """Return the factor of the learning rates in a round's ``step`` of ``steps``, counted from 0."""
+        return self.training.rate((round_number + (step + 0.5) / steps) / self.training.rounds)
+
     def progress(self, round_number: int) -> float:
         """Return how far the run is at ``round_number`` (from 0), between 0 and 1, for the loss ramps."""
         return round_number / max(self.training.rounds - 1, 1)
 
     def learning_rates(self) -> dict[str, float]:
-        """Return the learning rates by what they are for, to be drawn over the rounds."""
+        """Return the learning rates by what they are for, before :meth:`rate` scales them."""
         return {}
 
     def to_dict(self) -> dict[str, Any]:

@@ -58,8 +58,9 @@ class ScalarWriter:
             if group != "sites" and isinstance(numbers, dict):
                 for name, value in numbers.items():
                     self._writer.add_scalar(f"{group}/{name}", value, step)
+        factor = self._config.rate(record["round"], 0, 1)
         for name, rate in self._config.learning_rates().items():
-            self._writer.add_scalar(f"learning_rate/{name}", rate, step)
+            self._writer.add_scalar(f"learning_rate/{name}", factor * rate, step)
         self._writer.flush()
 
     def close(self, results: dict[str, Any]) -> None:

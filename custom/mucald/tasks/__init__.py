@@ -5,6 +5,7 @@ from typing import Literal
 
 from mucald.config.schema import closest
 from mucald.errors import ConfigError
+from mucald.tasks.augmentation import CT, DERMOSCOPY, ENDOSCOPY, MICROSCOPY, NONE, ULTRASOUND, Augmentation
 
 Input = Literal["image", "volume", "embedding"]
 Target = Literal["mask", "class"]
@@ -20,6 +21,7 @@ class Task:
         classes: their names in the order of their numbers; of masks background first.
         input: what a sample is.
         target: what is told of it: a class for every pixel, or one for the sample.
+        augmentation: how samples may change at random in training.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Task:
     classes: tuple[str, ...]
     input: Input = "image"
     target: Target = "mask"
+    augmentation: Augmentation = NONE
 
     @property
     def n_classes(self) -> int:
@@ -39,14 +42,20 @@ _TASKS = (
         "blastocyst",
         "Blastocyst",
         ("background", "zona pellucida", "trophectoderm", "inner cell mass", "blastocoel"),
+        augmentation=MICROSCOPY,
     ),
-    Task("ham10k", "HAM10K skin lesion", ("background", "lesion")),
-    Task("fetal", "Fetal head and pubic symphysis", ("background", "pubic symphysis", "fetal head")),
-    Task("mosmed", "MosMed COVID-19 CT", ("background", "infection")),
-    Task("kvasir", "Kvasir polyp", ("background", "polyp")),
+    Task("ham10k", "HAM10K skin lesion", ("background", "lesion"), augmentation=DERMOSCOPY),
+    Task(
+        "fetal",
+        "Fetal head and pubic symphysis",
+        ("background", "pubic symphysis", "fetal head"),
+        augmentation=ULTRASOUND,
+    ),
+    Task("mosmed", "MosMed COVID-19 CT", ("background", "infection"), augmentation=CT),
+    Task("kvasir", "Kvasir polyp", ("background", "polyp"), augmentation=ENDOSCOPY),
     # The two below are not of the paper.
-    Task("wbc", "White blood cell", ("background", "cytoplasm", "nucleus")),
-    Task("fetal_head", "Fetal head", ("background", "head")),
+    Task("wbc", "White blood cell", ("background", "cytoplasm", "nucleus"), augmentation=MICROSCOPY),
+    Task("fetal_head", "Fetal head", ("background", "head"), augmentation=ULTRASOUND),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _TASKS}

@@ -95,7 +95,14 @@ class WholeModel:
         return {"front_end": first.front_end, "middle": first.middle, **back_ends}
 
     def train_step(
-        self, site: str, images: Tensor, labels: Tensor, step: str, adjust: Adjust = dict
+        self,
+        site: str,
+        images: Tensor,
+        labels: Tensor,
+        step: str,
+        adjust: Adjust = dict,
+        *,
+        rate: float = 1.0,
     ) -> StepResult:
         """Train on a mini-batch of one site; the other sites' back ends stay as they are.
 
@@ -105,6 +112,7 @@ class WholeModel:
             labels: class numbers (B, H, W).
             step: names the step in errors.
             adjust: what a method does to the gradients.
+            rate: factor of the learning rate.
 
         Raises:
             TrainingError: the loss or a gradient is not finite.
@@ -125,6 +133,7 @@ class WholeModel:
         outer = [*network.front_end.parameters(), *network.back_end.parameters()]
         for bounded in (outer, list(network.middle.parameters())):
             torch.nn.utils.clip_grad_norm_(bounded, self._config.optimiser.clip_norm)
+        optimisers.scale_rates(self.optimiser, rate)
         self.optimiser.step()
         return StepResult(losses, gradients)
 

@@ -83,7 +83,7 @@ class _Site:
         if number > 0:
             self._validate(exchange)
         together.wait()
-        seconds = []
+        seconds, exchange.steps = [], steps
         for step in range(steps):
             start = time.perf_counter()
             exchange.train_forward(step, self._released, self._proxies)

@@ -106,13 +106,13 @@ def test_an_image_reaches_its_own_sites_back_end_and_no_other(tmp_path, monkeypa
     reached: dict[str, set[bytes]] = {name: set() for name in SITES}
 
     def listen(inner):
-        def listening(self, name, images, *rest):
+        def listening(self, name, images, *rest, **named):
             counts = []
             hooks = [
                 network.back_end.register_forward_hook(lambda *_, owner=owner: counts.append(owner))
                 for owner, network in self.networks.items()
             ]
-            result = inner(self, name, images, *rest)
+            result = inner(self, name, images, *rest, **named)
             for hook in hooks:
                 hook.remove()
             (owner,) = counts

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mucald import randomness
+from mucald.data.augmentation import training_batch
 from mucald.data.order import epoch_batches
 from mucald.data.site_data import SiteData
 from mucald.federation.method import Outcome, Send, State, Tested
@@ -86,17 +87,19 @@ class PooledSite(Resumable):
         return Outcome(reports)
 
     def _train(self, round_number: int) -> dict[str, dict[str, Any]]:
-        sites = self._model.sites
+        sites, config = self._model.sites, self._config
         losses, gradients = {site: Averages() for site in sites}, {site: Averages() for site in sites}
         steps = dict.fromkeys(sites, 0)
-        for epoch in range(self._config.training.local_epochs):
-            for site, rows in self._mixed(round_number, epoch):
-                batch = self._data[site].train.batch(rows)
-                name = f"{round_number}/{steps[site]}"
-                result = self._model.train_step(site, batch.inputs, batch.targets, name)
-                losses[site].add_all(result.losses)
-                gradients[site].add_all(result.gradients)
-                steps[site] += 1
+        plan = [
+            turn for epoch in range(config.training.local_epochs) for turn in self._mixed(round_number, epoch)
+        ]
+        for number, (site, rows) in enumerate(plan):
+            batch = training_batch(config, site, self._data[site], round_number, steps[site], rows)
+            name, rate = f"{round_number}/{steps[site]}", config.rate(round_number, number, len(plan))
+            result = self._model.train_step(site, batch.inputs, batch.targets, name, rate=rate)
+            losses[site].add_all(result.losses)
+            gradients[site].add_all(result.gradients)
+            steps[site] += 1
         return {
             site: {
                 "losses": losses[site].means(),

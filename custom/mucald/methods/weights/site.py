@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from mucald.data.augmentation import training_batch
 from mucald.data.order import epoch_batches
 from mucald.data.site_data import SiteData
 from mucald.federation.method import Outcome, Send, State, Tested
@@ -98,20 +99,24 @@ class WeightsSite(Resumable):
         return shared
 
     def _train(self, round_number: int, begun: State) -> dict[str, Any]:
-        losses, gradients, step = Averages(), Averages(), 0
+        losses, gradients, config = Averages(), Averages(), self._config
         parameters = dict(self._model.networks[self.name].named_parameters())
         shared = {name: parameters[name] for name in begun if name in parameters}
-        for epoch in range(self._config.training.local_epochs):
-            for rows in epoch_batches(self._config, self.name, round_number, epoch, len(self._data.train)):
-                batch = self._data.train.batch(rows)
-                result = self._model.train_step(
-                    self.name,
-                    batch.inputs,
-                    batch.targets,
-                    f"{round_number}/{step}",
-                    lambda: self._algorithm.adjust_gradients(shared, begun),
-                )
-                losses.add_all(result.losses)
-                gradients.add_all(result.gradients)
-                step += 1
-        return {"losses": losses.means(), "gradients": gradients.means(), "steps": step}
+        plan = [
+            rows
+            for epoch in range(config.training.local_epochs)
+            for rows in epoch_batches(config, self.name, round_number, epoch, len(self._data.train))
+        ]
+        for step, rows in enumerate(plan):
+            batch = training_batch(config, self.name, self._data, round_number, step, rows)
+            result = self._model.train_step(
+                self.name,
+                batch.inputs,
+                batch.targets,
+                f"{round_number}/{step}",
+                lambda: self._algorithm.adjust_gradients(shared, begun),
+                rate=config.rate(round_number, step, len(plan)),
+            )
+            losses.add_all(result.losses)
+            gradients.add_all(result.gradients)
+        return {"losses": losses.means(), "gradients": gradients.means(), "steps": len(plan)}

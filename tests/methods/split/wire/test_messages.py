@@ -63,6 +63,7 @@ def test_images_labels_and_names_have_no_number():
         "NOISE",
         "WEIGHTS",
         "INDICES",
+        "STEPS",
     }
     carriers = {
         phase

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mucald.data.augmentation import orientations
 from mucald.errors import WireError
 from mucald.methods.split.causal.graphs import n_proxies
 from mucald.methods.split.config import SplitConfig
@@ -77,6 +78,7 @@ class Handlers:
             "samples": (batch,),
             "proxies": (batch, n_proxies(self._config.crdm.encoder, copy.task.name)),
             "scores": (2 * len(copy.candidates),),
+            "number": (1,),
         }
         for field, tensor in fields.items():
             expected = shapes.get(field.shape, tuple(tensor.shape))
@@ -128,9 +130,30 @@ class Handlers:
 
     def train_forward(self, copy: SiteCopy, request: Request) -> Fields:
         """Begin a training step."""
-        samples, noise = self._samples(copy, request), request.fields.get(Field.NOISE)
-        features = copy.train_forward(request.round, request.step, *samples, noise, self._discriminators)
+        (latent, level, proxies), noise = self._samples(copy, request), request.fields.get(Field.NOISE)
+        if Field.INDICES in request.fields and self._config.training.augmentation:
+            step = copy.site, copy.task, request.round, request.step
+            latent = orientations(self._config, *step, len(latent)).of(latent)
+        features = copy.train_forward(
+            request.round,
+            request.step,
+            latent,
+            level,
+            proxies,
+            noise,
+            self._discriminators,
+            self._rate(request),
+        )
         return {Field.FEATURES: features}
+
+    def _rate(self, request: Request) -> float:
+        """Return the factor of the learning rates in a training step."""
+        if not self._config.training.scheduled:
+            return 1.0
+        steps = request.fields.get(Field.STEPS)
+        if steps is None or int(steps) <= request.step:
+            raise WireError(f"STEPS must tell how many steps the round of step {request.step} has")
+        return self._config.rate(request.round, request.step, int(steps))
 
     def train_backward(self, copy: SiteCopy, request: Request) -> Fields:
         """End a training step."""

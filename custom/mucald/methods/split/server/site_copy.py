@@ -129,6 +129,7 @@ class SiteCopy:
         proxies: tuple[Tensor, Tensor] | None,
         noise: Tensor | None,
         discriminators: Sequence[Discriminator],
+        rate: float = 1.0,
     ) -> Tensor:
         """Run a training step up to x̂2, for :meth:`train_backward` to finish; see :class:`.WaitingSteps`.
 
@@ -139,6 +140,7 @@ class SiteCopy:
             proxies: noised proxies and mask (B, n), or None without a causal part.
             noise: ε, under ``epsilon`` supervision alone.
             discriminators: one per CRDM.
+            rate: factor of the learning rates.
 
         Returns:
             x̂2 (B, L, h, w), detached.
@@ -148,7 +150,7 @@ class SiteCopy:
         """
         self._start.note()
         samples = latent.to(self._device), level.to(self._device), proxies
-        forward = partial(self._forward, round_number, step, samples, noise, discriminators)
+        forward = partial(self._forward, round_number, step, samples, noise, discriminators, rate)
         features = partial(self.segments.features, *samples[:2], self._key(round_number, step, "train"))
         return self._waiting.begin(step, forward, features)
 
@@ -159,6 +161,7 @@ class SiteCopy:
         samples: Samples,
         noise: Tensor | None,
         discriminators: Sequence[Discriminator],
+        rate: float,
     ) -> StartedStep:
         """Return a step's forward pass and its losses, which are noted."""
         self.segments.train()
@@ -178,7 +181,7 @@ class SiteCopy:
         if self._config.daca.enabled:
             for buffer, output in zip(self.features, (run.first, run.second), strict=True):
                 buffer.append(output.denoised)
-        return StartedStep(run, total)
+        return StartedStep(run, total, rate)
 
     def train_backward(self, step: int, gradient: Tensor) -> Tensor:
         """Finish a training step: backward, clip, and one optimiser step.
@@ -211,6 +214,7 @@ class SiteCopy:
             self.tally.gradients.add(name, norm)
             # Each on its own: the causal part's gradient is ten times the middle network's.
             torch.nn.utils.clip_grad_norm_(parameters, self._config.optimiser.clip_norm)
+        optimisers.scale_rates(self.optimiser, started.rate)
         self.optimiser.step()
         # With many sites most copies are at rest at any moment, and need none.
         self.optimiser.zero_grad(set_to_none=True)

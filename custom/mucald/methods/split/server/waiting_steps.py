@@ -17,10 +17,12 @@ class StartedStep:
     Args:
         run: the forward pass.
         total: weighted sum of the server's own losses, a scalar.
+        rate: factor of the learning rates.
     """
 
     run: ForwardPass
     total: Tensor
+    rate: float
 
 
 class WaitingSteps:

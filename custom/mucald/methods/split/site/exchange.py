@@ -27,16 +27,20 @@ class Exchange:
         config: the job.
         site: name of the site.
         round_number: number of complete rounds before this one.
+
+    Attributes:
+        steps: how many training steps the round has; told to the server where its learning rates change.
     """
 
     def __init__(self, send: Send, config: SplitConfig, site: str, round_number: int):
         self._link = Link(send, decode, payload_types(config.wire), (config.seed, site))
-        self.round = round_number
+        self.round, self.steps = round_number, 0
+        self._tells_steps = config.training.scheduled
         self._sends_noise = config.crdm.supervision == "epsilon"
 
     def train_forward(self, step: int, released: Released, proxies: NoisedProxies | None) -> Tensor:
         """Send a training release and return x̂2 (B, L, h, w)."""
-        fields = _release_fields(released, proxies)
+        fields = _release_fields(released, proxies) | self._steps()
         phase = Phase.TRAIN_FORWARD
         if self._sends_noise and released.noise is not None:
             phase = Phase.TRAIN_FORWARD_WITH_NOISE
@@ -62,9 +66,14 @@ class Exchange:
         """Hand over the mini-batch number ``step`` of the training images, in their order, for good."""
         self._request(Phase.RELEASE, step, _release_fields(released, proxies))
 
-    def forward_released(self, phase: Phase, step: int, rows: Tensor) -> Tensor:
-        """Return x̂2 of samples that the server has: ``rows`` (B,) of the split that ``phase`` is about."""
-        return self._request(phase, step, {Field.INDICES: rows})[Field.FEATURES]
+    def train_released(self, step: int, rows: Tensor) -> Tensor:
+        """Return x̂2 of a training step on samples that the server has, ``rows`` (B,)."""
+        fields = {Field.INDICES: rows} | self._steps()
+        return self._request(Phase.TRAIN_FORWARD_RELEASED, step, fields)[Field.FEATURES]
+
+    def validate_released(self, step: int, rows: Tensor) -> Tensor:
+        """Return x̂2 of validation samples that the server has, ``rows`` (B,), as :meth:`evaluate` does."""
+        return self._request(Phase.VALIDATE_RELEASED, step, {Field.INDICES: rows})[Field.FEATURES]
 
     def backward_released(self, step: int, gradient: Tensor) -> None:
         """Send ∂L/∂x̂2 (B, L, h, w) of samples that the server has; nothing comes back."""
@@ -105,6 +114,9 @@ class Exchange:
     def traffic(self) -> Traffic:
         """Bytes and seconds so far."""
         return self._link.traffic
+
+    def _steps(self) -> dict[Field, Tensor]:
+        return {Field.STEPS: torch.tensor([self.steps])} if self._tells_steps else {}
 
     def _request(self, phase: Phase, step: int, fields: dict[Field, Tensor]) -> dict[Field, Tensor]:
         return self._link.request(phase, self.round, step, fields)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mucald.data.augmentation import training_batch
 from mucald.data.prefetch import one_ahead
 from mucald.data.site_data import Batch, SiteData
 from mucald.methods.split.algorithms import Part
@@ -45,13 +46,15 @@ class FreshReleases:
     def steps(self, exchange: Exchange, plan: Plan) -> Generator[StepResult, None, None]:
         """Take the training steps of a round, one whenever a result is asked for."""
         # Closed, so that a step that fails leaves no thread behind that reads the images.
-        with closing(one_ahead(self._batch, [rows for _, rows in plan])) as batches:
+        batch_of = partial(self._batch, exchange.round)
+        with closing(one_ahead(batch_of, enumerate(rows for _, rows in plan))) as batches:
             for step, ((part, rows), batch) in enumerate(zip(plan, batches, strict=True)):
+                self._segments.scale_rate(self._config.rate(exchange.round, step, len(plan)))
                 yield self._step(exchange, batch, step, part, rows)
 
-    def _batch(self, rows: Tensor) -> Batch:
-        """Return the training images ``rows`` (B,); while a step is under way this makes the next one's."""
-        return self._data.train.batch(rows)
+    def _batch(self, round_number: int, numbered: tuple[int, Tensor]) -> Batch:
+        """Return a step's images, given its number and their rows (B,), while the one before is under way."""
+        return training_batch(self._config, self._segments.site, self._data, round_number, *numbered)
 
     def _step(self, exchange: Exchange, batch: Batch, step: int, part: Part, rows: Tensor) -> StepResult:
         key = (exchange.round, step, "train")

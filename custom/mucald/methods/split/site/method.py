@@ -130,7 +130,7 @@ class SplitSite(Resumable):
             for epoch, part in enumerate(self._algorithm.parts(training.local_epochs))
             for rows in epoch_batches(self._config, self.name, exchange.round, epoch, len(self._data.train))
         ]
-        losses, gradients = Averages(), Averages()
+        losses, gradients, exchange.steps = Averages(), Averages(), len(plan)
         self._segments.begin_round()
         # Closed, so that a step that fails leaves no thread behind that reads the networks.
         with closing(self._releases.steps(exchange, plan)) as results:

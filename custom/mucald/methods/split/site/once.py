@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mucald.data.augmentation import orientations, training_batch
 from mucald.data.order import epoch_batches
 from mucald.data.prefetch import one_ahead
 from mucald.data.site_data import Batch, SiteData
@@ -24,7 +25,6 @@ from mucald.methods.split.site.pipeline import Pipeline
 from mucald.methods.split.site.release import Release
 from mucald.methods.split.site.segments import SiteSegments, StepResult
 from mucald.methods.split.site.stand_in import StandIn
-from mucald.methods.split.wire.messages import Phase
 from mucald.metrics.scoring import in_order
 from mucald.state.checkpoint import with_prefix, without_prefix
 
@@ -67,12 +67,21 @@ class SingleReleases:
 
     def _pretrain(self, epoch: int, stand_in: StandIn | None) -> float:
         """Return the mean loss of one epoch without the server."""
-        split, site, total = self._data.train, self._segments.site, 0.0
-        for step, rows in enumerate(epoch_batches(self._config, site, "pretraining", epoch, len(split))):
-            batch, key = split.batch(rows), (f"pre-training epoch {epoch + 1}", step, "pretraining")
+        config, count, site, total = self._config, len(self._data.train), self._segments.site, 0.0
+        epochs, plan = (
+            config.release.pretraining_epochs,
+            epoch_batches(config, site, "pretraining", epoch, count),
+        )
+        for step, rows in enumerate(plan):
+            key = (f"pre-training epoch {epoch + 1}", step, "pretraining")
+            batch = training_batch(config, site, self._data, key[0], step, rows)
+            # Of a schedule of its own: the front end is frozen at its end.
+            factor = config.training.rate((epoch + (step + 0.5) / len(plan)) / epochs)
+            self._segments.scale_rate(factor)
+            if stand_in is not None:
+                stand_in.scale_rate(factor)
             result = self._segments.train_alone(batch.inputs, batch.targets, key, stand_in)
-            total += len(rows) / len(split) * result.losses["segmentation"]
-        epochs = self._config.release.pretraining_epochs
+            total += len(rows) / count * result.losses["segmentation"]
         log.info("site '%s': pre-training epoch %d of %d, loss %.3f", site, epoch + 1, epochs, total)
         return total
 
@@ -88,15 +97,16 @@ class SingleReleases:
             self._hand_over(exchange)
 
         def forward(step: int) -> Tensor:
-            return exchange.forward_released(Phase.TRAIN_FORWARD_RELEASED, step, rows[step])
+            return exchange.train_released(step, rows[step])
 
         rows, depth = [rows for _, rows in plan], self._config.wire.pipeline_depth
         with (
             closing(Pipeline(forward, exchange.backward_released, len(rows), depth)) as pipeline,
-            closing(one_ahead(self._batch, rows)) as batches,
+            closing(one_ahead(partial(self._batch, exchange.round), enumerate(rows))) as batches,
         ):
-            for step, (batch, skips) in enumerate(batches):
-                yield self._step(exchange, pipeline, batch, skips, step)
+            for step, (targets, skips) in enumerate(batches):
+                self._segments.scale_rate(self._config.rate(exchange.round, step, len(rows)))
+                yield self._step(exchange, pipeline, targets, skips, step)
             pipeline.finish()
         exchange.traffic.hidden += pipeline.hidden
 
@@ -107,23 +117,32 @@ class SingleReleases:
             exchange.release(step, released, self._fresh.proxies("train", rows))
         self.released.add("train")
 
-    def _batch(self, rows: Tensor) -> tuple[Batch, list[Tensor]]:
-        """Return training images and their skips, which the step before does not change."""
+    def _batch(self, round_number: int, numbered: tuple[int, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return a step's masks and skips, given its number and rows; the step before does not change them.
+
+        What the server holds of an image can only be turned, and masks and skips are turned with it.
+        """
+        (step, rows), config = numbered, self._config
         batch = self._data.train.batch(rows)
-        return batch, self._segments.skips(batch.inputs)
+        targets, skips = batch.targets, self._segments.skips(batch.inputs)
+        if config.training.augmentation:
+            names = self._segments.site, self._data.task, round_number, step
+            turned = orientations(config, *names, len(rows))
+            targets, skips = turned.of(targets), [turned.of(skip) for skip in skips]
+        return targets, skips
 
     def _step(
-        self, exchange: Exchange, pipeline: Pipeline, batch: Batch, skips: list[Tensor], step: int
+        self, exchange: Exchange, pipeline: Pipeline, targets: Tensor, skips: list[Tensor], step: int
     ) -> StepResult:
         key = (exchange.round, step, "train")
         forward, backward = partial(pipeline.features, step), partial(pipeline.give, step)
-        return self._segments.train_back_end(skips, batch.targets, key, forward, backward)
+        return self._segments.train_back_end(skips, targets, key, forward, backward)
 
     def predict_each(self, exchange: Exchange, step: int, rows: Tensor, batch: Batch) -> list[Tensor]:
         """Return the logits (B, C, H, W) of validation images with each of the server's states."""
         if "validation" not in self.released:
             return self._fresh.predict_each(exchange, step, rows, batch)
-        features = exchange.forward_released(Phase.VALIDATE_RELEASED, step, rows)
+        features = exchange.validate_released(step, rows)
         return self._segments.predictions(features, self._segments.skips(batch.inputs))
 
     def validated(self) -> None:

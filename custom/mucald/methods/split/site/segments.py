@@ -213,6 +213,10 @@ class SiteSegments:
         self.optimiser.step()
         return gradients
 
+    def scale_rate(self, factor: float) -> None:
+        """Take the coming steps with ``factor`` times the job's learning rate."""
+        optimisers.scale_rates(self.optimiser, factor)
+
     def begin_round(self) -> None:
         """Begin to train for a round."""
         if self._mixture is not None:

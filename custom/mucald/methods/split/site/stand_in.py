@@ -38,6 +38,10 @@ class StandIn:
         """Return the features (B, L, h, w) of noised latents (B, L, h, w)."""
         return self._network.train()(latent)
 
+    def scale_rate(self, factor: float) -> None:
+        """Take the coming steps with ``factor`` times the job's learning rate."""
+        optimisers.scale_rates(self._optimiser, factor)
+
     def step(self) -> float:
         """Take a step on the gradient, bounded by itself as that of the server's networks is.
 

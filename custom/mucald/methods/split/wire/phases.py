@@ -13,8 +13,8 @@ from mucald.methods.split.algorithms import Algorithm
 from mucald.methods.split.config import SplitConfig
 from mucald.wire.frame import Message, PhaseSpec, ProtocolField, ProtocolPhase
 
-Shape = Literal["latents", "samples", "proxies", "scores"]
-"""(B, L, h, w), (B,), (B, n), and (2 K,): Dice and loss with each of K states."""
+Shape = Literal["latents", "samples", "proxies", "scores", "number"]
+"""(B, L, h, w), (B,), (B, n), (2 K,): Dice and loss with each of K states, and (1,)."""
 
 Need = Literal["fresh", "once", "noise given", "noise kept", "shared front end", "head epochs", "hand-over"]
 """What a step needs of the job: a mode of release, a supervision, or an algorithm."""
@@ -53,6 +53,8 @@ class Field(ProtocolField):
     WEIGHTS = 10, ("float32",)
     # Numbers of samples that have been released once.
     INDICES = 11, ("int32",), "samples"
+    # How many training steps the site's round has, where learning rates change from step to step.
+    STEPS = 12, ("int32",), "number"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ _NOTHING: frozenset[Field] = frozenset()
 _LATENT = frozenset({Field.LATENT, Field.LEVEL})
 _PROXIES = frozenset({Field.PROXIES, Field.PROXY_MASK})
 _INDICES = frozenset({Field.INDICES})
+_STEPS = frozenset({Field.STEPS})
 _FEATURES = frozenset({Field.FEATURES})
 _GRADIENT = frozenset({Field.FEATURE_GRADIENT})
 _COUNTERS = frozenset({Field.COUNTERS})
@@ -106,10 +109,10 @@ class Phase(ProtocolPhase):
 
     VALIDATE = 1, _validation(_LATENT, optional=_PROXIES)
     REPORT = 2, SplitPhaseSpec(_COUNTERS, _COUNTERS, place=2, handler="report")
-    TRAIN_FORWARD = 3, _forward(_LATENT, optional=_PROXIES, needs=("fresh", "noise kept"))
+    TRAIN_FORWARD = 3, _forward(_LATENT, optional=_PROXIES | _STEPS, needs=("fresh", "noise kept"))
     TRAIN_FORWARD_WITH_NOISE = (
         4,
-        _forward(_LATENT | {Field.NOISE}, optional=_PROXIES, needs=("fresh", "noise given")),
+        _forward(_LATENT | {Field.NOISE}, optional=_PROXIES | _STEPS, needs=("fresh", "noise given")),
     )
     TRAIN_BACKWARD = 5, _backward(frozenset({Field.LATENT_GRADIENT}), needs=("fresh",))
     TEST = 6, SplitPhaseSpec(_LATENT, _FEATURES, place=6, handler="test", purpose="test")
@@ -136,7 +139,7 @@ class Phase(ProtocolPhase):
         ),
     )
     VALIDATE_RELEASED = 11, _validation(_INDICES, needs=("once",))
-    TRAIN_FORWARD_RELEASED = 12, _forward(_INDICES, needs=("once",), data_split="train")
+    TRAIN_FORWARD_RELEASED = 12, _forward(_INDICES, optional=_STEPS, needs=("once",), data_split="train")
     # The front end is frozen, so ∂L/∂x_t is of no use to the site: nothing comes back.
     TRAIN_BACKWARD_RELEASED = 13, _backward(_NOTHING, needs=("once",))
     FETCH_MIDDLE = (
