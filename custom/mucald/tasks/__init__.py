@@ -1,5 +1,6 @@
 """The tasks that a site can have. A task is one entry here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,3 +71,21 @@ def get_task(name: str) -> Task:
     if name not in TASKS:
         raise ConfigError(f"unknown task '{name}'{closest(name, list(TASKS))} (known: {', '.join(TASKS)})")
     return TASKS[name]
+
+
+def shared_classes(tasks: Mapping[str, str]) -> int:
+    """Return how many classes a back end has that sites share.
+
+    Args:
+        tasks: names of the sites' tasks by site; at least one.
+
+    Raises:
+        ConfigError: the tasks have not equally many.
+    """
+    counts = {site: get_task(task).n_classes for site, task in tasks.items()}
+    if len(set(counts.values())) > 1:
+        raise ConfigError(
+            f"sites that share a back end need equally many classes, not {counts}; give them one task, or a "
+            "'group' each"
+        )
+    return next(iter(counts.values()))

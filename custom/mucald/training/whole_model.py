@@ -1,7 +1,7 @@
 """A whole segmentation network that one party holds and trains, for one site or for several with one body."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,10 @@ class Best:
 
 
 class WholeModel:
-    """One front end and one middle network for all sites, and a back end for each, with one AdamW.
+    """Networks of one or several sites, with one AdamW.
+
+    All sites have one front end and one middle network, and a back end each; or those of a group have one
+    whole network, which no other group has.
 
     For each site it is the function that split-federated learning computes without noise. First weights,
     losses, learning rate, weight decay and bounds of the gradient are those of a split job too, so that
@@ -59,27 +62,26 @@ class WholeModel:
         config: the job.
         data: the sites' data by name; for a site that trains alone its own.
         device: where to compute.
+        groups: all sites by group; empty for one front end and middle network for all.
     """
 
-    def __init__(self, config: WholeModelConfig, data: Mapping[str, SiteData], device: torch.device):
+    def __init__(
+        self,
+        config: WholeModelConfig,
+        data: Mapping[str, SiteData],
+        device: torch.device,
+        groups: Collection[Sequence[str]] = (),
+    ):
         self._config, self._device = config, device
         # Sorted, so that nothing depends on the order of the job's file.
         self.sites = sorted(data)
-        backbone = backbone_of(config.network)
-        backbone.check_image_size(config.data.image_size)
-        seed, secret = config.seed, data[self.sites[0]].noise_secret
-        with randomness.seeded_initialisation(seed, secret, "front_end"):
-            front_end = backbone.front_end()
-        with randomness.seeded_initialisation(seed, "middle"):
-            middle = backbone.middle()
         self.networks: dict[str, WholeNetwork] = {}
+        for sites in groups or (self.sites,):
+            self.networks |= _networks(config, data, sites, back_end_each=not groups)
         self.losses: dict[str, SegmentationLoss] = {}
         for site in self.sites:
-            n_classes = data[site].task.n_classes
-            with randomness.seeded_initialisation(seed, data[site].noise_secret, "back_end", n_classes):
-                back_end = back_end_of(config.network, n_classes)
-            self.networks[site] = WholeNetwork(front_end, middle, back_end, config.clip).to(device)
-            self.losses[site] = SegmentationLoss(n_classes, config.cross_entropy)
+            self.networks[site].to(device)
+            self.losses[site] = SegmentationLoss(data[site].task.n_classes, config.cross_entropy)
         self.optimiser = optimisers.AdamW(
             [parameter for module in self._modules().values() for parameter in module.parameters()],
             lr=config.optimiser.learning_rate,
@@ -89,10 +91,13 @@ class WholeModel:
         self.best = {site: Best({}) for site in self.sites}
 
     def _modules(self) -> dict[str, nn.Module]:
-        first = self.networks[self.sites[0]]
-        # Numbers rather than names, which may hold the dots that separate prefixes.
-        back_ends = {f"back_end_{n}": self.networks[site].back_end for n, site in enumerate(self.sites)}
-        return {"front_end": first.front_end, "middle": first.middle, **back_ends}
+        found: dict[str, nn.Module] = {}
+        for number, site in enumerate(self.sites):
+            for part, module in self.networks[site].parts().items():
+                if all(module is not other for other in found.values()):
+                    # Numbers rather than names, which may hold the dots that separate prefixes.
+                    found[part if number == 0 and part != "back_end" else f"{part}_{number}"] = module
+        return found
 
     def train_step(
         self,
@@ -203,6 +208,26 @@ class WholeModel:
             kept = without_prefix(f"best.{number}", tensors)
             weights = {name: tensor.to(self._device) for name, tensor in kept.items()}
             self.best[site] = Best(weights, float(tensors[BEST_DICE][number]))
+
+
+def _networks(
+    config: WholeModelConfig, data: Mapping[str, SiteData], sites: Sequence[str], back_end_each: bool
+) -> dict[str, WholeNetwork]:
+    """Return the networks of sites that share front end and middle network, and perhaps the back end."""
+    backbone, first, seed = backbone_of(config.network), data[min(sites)], config.seed
+    backbone.check_image_size(config.data.image_size)
+    with randomness.seeded_initialisation(seed, first.noise_secret, "front_end"):
+        front_end = backbone.front_end()
+    with randomness.seeded_initialisation(seed, "middle"):
+        middle = backbone.middle()
+    networks: dict[str, WholeNetwork] = {}
+    for site in sorted(sites):
+        if back_end_each or not networks:
+            n_classes = data[site].task.n_classes
+            with randomness.seeded_initialisation(seed, data[site].noise_secret, "back_end", n_classes):
+                back_end = back_end_of(config.network, n_classes)
+        networks[site] = WholeNetwork(front_end, middle, back_end, config.clip)
+    return networks
 
 
 def _check_finite(values: Mapping[str, float], what: str, site: str, step: str) -> None:

@@ -171,6 +171,30 @@ def test_each_site_keeps_the_model_of_its_own_best_round(run):
         assert equal_tensors(model, last) == (entry["best_round"] == 1)
 
 
+def test_by_group_sites_of_one_task_share_a_whole_network_and_nothing_with_others(tmp_path):
+    run = run_job(pooled_config(by_group=True), tmp_path)
+    tensors = run.checkpoint("pooled", 2)
+    parts = {name.split(".")[1] for name in tensors if name.startswith("weights.")}
+    # North and west have one task.
+    assert parts == {"front_end", "middle", "back_end_0", "front_end_1", "middle_1", "back_end_1"}
+
+
+def test_a_group_of_one_learns_as_if_it_were_alone(tmp_path):
+    sites = {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}}
+    both = run_job(pooled_config(by_group=True, sites=sites), tmp_path / "both").results["sites"]
+    for site, chosen in sites.items():
+        alone = run_job(pooled_config(sites={site: chosen}), tmp_path / site).results["sites"][site]
+        for key in ("validation", "test", "dice_per_image"):
+            assert alone[key] == both[site][key], (site, key)
+
+
+def test_a_group_of_different_classes_has_no_back_end_to_share():
+    sites = {"a": {"task": "kvasir", "group": "x"}, "b": {"task": "fetal", "group": "x"}}
+    config = pooled_config(by_group=True, sites=sites)
+    with pytest.raises(ConfigError, match="need equally many classes, not {'a': 2, 'b': 3}"):
+        family_of("pooled").check(config, ["pooled"])
+
+
 def test_the_file_of_a_model_says_whose_it_is(run):
     _, state = load_checkpoint(run.folder / "results/pooled/models/south.safetensors")
     assert (state["site"], state["task"]) == ("south", "ham10k")

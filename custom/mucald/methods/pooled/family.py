@@ -37,6 +37,7 @@ class PooledFamily:
                 f"with the method 'pooled' only '{config.participant}' takes part, not "
                 f"{', '.join(participants)}; name it alone in meta.json's 'deploy_map'"
             )
+        config.groups()
 
     def warnings(self, config: PooledConfig) -> list[str]:
         """Say where the data lie."""

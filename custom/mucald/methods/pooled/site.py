@@ -42,7 +42,7 @@ class PooledSite(Resumable):
         store: CheckpointStore,
         device: torch.device,
     ):
-        self._model = WholeModel(config, data, device)
+        self._model = WholeModel(config, data, device, config.groups())
         self._data = data
         self._tested: list[Tested] = []
         self._config = config

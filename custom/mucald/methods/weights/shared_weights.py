@@ -14,7 +14,7 @@ from mucald.methods.weights.parts import shared_tensors
 from mucald.nets import back_end_of, backbone_of
 from mucald.state.averages import total_norm
 from mucald.state.checkpoint import module_tensors, with_prefix, without_prefix
-from mucald.tasks import get_task
+from mucald.tasks import shared_classes
 
 ALL = "shared"
 """Name of what all sites share."""
@@ -85,15 +85,10 @@ def first_weights(
     for part in parts:
         with randomness.seeded_initialisation(config.seed, part):
             if part == "back_end":
-                modules[part] = back_end_of(config.network, _n_classes(config, sites))
+                modules[part] = back_end_of(
+                    config.network, shared_classes({s: config.site(s).task for s in sites})
+                )
             else:
                 modules[part] = backbone.front_end() if part == "front_end" else backbone.middle()
     tensors = shared_tensors(module_tensors(modules), parts)
     return {name: tensor.detach().to(device) for name, tensor in tensors.items()}
-
-
-def _n_classes(config: WeightsConfig, sites: Sequence[str]) -> int:
-    counts = {site: get_task(config.site(site).task).n_classes for site in sites}
-    if len(set(counts.values())) > 1:
-        raise ConfigError(f"sites that share a back end need equally many classes, not {counts}")
-    return next(iter(counts.values()))
