@@ -191,7 +191,7 @@ def test_a_group_of_one_learns_as_if_it_were_alone(tmp_path):
 def test_a_group_of_different_classes_has_no_back_end_to_share():
     sites = {"a": {"task": "kvasir", "group": "x"}, "b": {"task": "fetal", "group": "x"}}
     config = pooled_config(by_group=True, sites=sites)
-    with pytest.raises(ConfigError, match="need equally many classes, not {'a': 2, 'b': 3}"):
+    with pytest.raises(ConfigError, match=r"need equally many classes, not {'a': 2, 'b': 3}"):
         family_of("pooled").check(config, ["pooled"])
 
 

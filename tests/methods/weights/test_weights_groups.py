@@ -72,6 +72,18 @@ def test_groups_that_share_nothing_with_each_other_train_as_in_jobs_of_their_own
     assert wire["up"] == wire["down"] == 0
 
 
+def test_with_nothing_shared_every_site_learns_as_it_does_alone_and_only_scores_leave(tmp_path):
+    config = groups(shared=[], shared_in_group=[])
+    run = run_job(config, tmp_path / "together").results
+    for site, chosen in config.sites.items():
+        sites = {site: {"task": chosen.task}}
+        alone = run_job(config_of("pooled", sites=sites, participant=site), tmp_path / site).results
+        for key in ("validation", "test", "dice_per_image"):
+            assert run["sites"][site][key] == alone["sites"][site][key], (site, key)
+    assert run["wire"]["bytes_up"] == run["wire"]["bytes_down"] == 0
+    assert [disclosure.kind for disclosure in family_of("weights").disclosures(config)] == ["scores"]
+
+
 def test_a_name_makes_a_group_of_sites_with_different_tasks(tmp_path):
     sites = {site: {"task": task, "group": "hospitals"} for site, task in (("a", "kvasir"), ("b", "ham10k"))}
     run = run_job(groups(sites=sites), tmp_path)
@@ -86,10 +98,6 @@ def test_a_name_makes_a_group_of_sites_with_different_tasks(tmp_path):
         (
             {"sites": {"a": {"task": "kvasir", "group": "x"}, "b": {"task": "fetal", "group": "x"}}},
             "sites that share a back end need equally many classes, not {'a': 2, 'b': 3}",
-        ),
-        (
-            {"shared": [], "sites": {"a": {"task": "kvasir"}, "b": {"task": "ham10k"}}},
-            "every site is alone in its group and shared is empty",
         ),
     ],
 )

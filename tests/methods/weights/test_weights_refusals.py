@@ -78,7 +78,6 @@ def test_a_site_refuses_wrong_weights_of_the_server_and_keeps_its_own(tmp_path, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"shared": []}, "shared must name at least one part"),
         ({"shared": ["middle", "middle"]}, "name a part twice"),
         ({"shared": ["encoder"]}, r"'shared\[0\]' must be one of"),
         ({"algorithm": {"name": "fedavg", "arg": {}}}, "unknown key 'algorithm.arg'; did you mean 'args'"),

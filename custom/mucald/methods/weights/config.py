@@ -30,7 +30,8 @@ class WeightsConfig(WholeModelConfig):
     """Sharing weights: every site trains a whole network, and the server combines what is shared of it."""
 
     shared: tuple[Part, ...] = key(
-        "parts of the network whose weights travel; a back end only between tasks of equally many classes",
+        "parts of the network that all sites share; a back end only between tasks of equally many classes. "
+        "Without any here or in `shared_in_group` every site trains alone",
         ("front_end", "middle"),
     )
     shared_in_group: tuple[Part, ...] = key(
@@ -42,8 +43,6 @@ class WeightsConfig(WholeModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         named = (*self.shared, *self.shared_in_group)
-        if not named:
-            raise ValueError("shared must name at least one part, or nothing is learnt together")
         if len(set(named)) < len(named):
             raise ValueError("shared and shared_in_group name a part twice")
 
@@ -52,6 +51,7 @@ class WeightsConfig(WholeModelConfig):
         return (*self.shared, *(self.shared_in_group if self.group(site) else ()))
 
     @property
-    def disclosed(self) -> str:
-        """What a policy calls the shared weights."""
-        return _CALLED.get(frozenset({*self.shared, *self.shared_in_group}), "whole network")
+    def disclosed(self) -> str | None:
+        """What a policy calls the shared weights; None where every site trains alone."""
+        shared = frozenset({*self.shared, *self.shared_in_group})
+        return _CALLED.get(shared, "whole network") if shared else None

@@ -42,6 +42,8 @@ class WeightsFamily:
 
     def warnings(self, config: WeightsConfig) -> list[str]:
         """Say that weights guarantee nothing."""
+        if config.disclosed is None:
+            return []
         return [f"weights ({config.disclosed}) are SHARED without noise, which guarantees nothing"]
 
     def takes_steps(self, config: WeightsConfig) -> bool:  # noqa: ARG002
@@ -81,12 +83,14 @@ class WeightsFamily:
     def description(self, config: WeightsConfig) -> str:
         """Name the network and what of it was learnt together."""
         shared = ", ".join((*config.shared, *config.shared_in_group))
-        return f"{config.network.backbone} of one site; {shared} by {config.algorithm.name}"
+        learnt = f"{shared} by {config.algorithm.name}" if shared else "trained alone"
+        return f"{config.network.backbone} of one site; {learnt}"
 
     def server_keeps_models(self, config: WeightsConfig) -> bool:  # noqa: ARG002
         """Return False: the site has the whole network."""
         return False
 
     def disclosures(self, config: WeightsConfig, *_: Any, **__: Any) -> list[Disclosure]:
-        """Return scores and weights."""
-        return [SCORES, weights(config.disclosed, "in every round")]
+        """Return scores, and weights where any are shared."""
+        shared = config.disclosed
+        return [SCORES] if shared is None else [SCORES, weights(shared, "in every round")]

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from mucald import randomness
-from mucald.errors import ConfigError
 from mucald.federation.method import State
 from mucald.methods.weights.algorithm import Algorithm, Update
 from mucald.methods.weights.config import Part, WeightsConfig
@@ -56,17 +55,13 @@ def shared_between(config: WeightsConfig, sites: Sequence[str], device: torch.de
     """Return what the sites of a job share: what all do, and what each group does.
 
     Raises:
-        ConfigError: sites cannot share a back end, or no two sites share anything.
+        ConfigError: sites cannot share a back end.
     """
     found = [(ALL, tuple(sites), config.shared)] if config.shared else []
     for members in sorted({config.group(site) for site in sites} - {()}):
         first = config.site(members[0])
         if config.shared_in_group:
             found.append((f"group-{first.group or first.task}", members, config.shared_in_group))
-    if not found:
-        raise ConfigError(
-            "every site is alone in its group and shared is empty, so nothing is learnt together"
-        )
     return [
         SharedWeights(name, sharing, first_weights(config, parts, sharing, device))
         for name, sharing, parts in found
