@@ -77,8 +77,8 @@ class ClassIds:
         ids = top == 1 if self._decided is None else self._decided[0] == 1
         if ids and self._lossy is not None:
             raise DataError(
-                f"{self._lossy}: the masks of its set hold 0 and 1, which a lossy format does not keep; save it "
-                "as PNG",
+                f"{self._lossy}: the masks of its set hold 0 and 1, which a lossy format does not keep; save "
+                "it as PNG",
                 public=_PUBLIC,
             )
         if top == 0:
