@@ -77,6 +77,30 @@ def test_a_choice_by_validation_and_steps_ahead_are_the_same_in_processes_of_the
     assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
 
 
+def test_groups_and_a_hand_over_are_the_same_in_processes_of_their_own(tmp_path, make_job, simulate):
+    fresh = load_job(REPOSITORY / "jobs/mucald_fresh")[0].to_dict()
+    tasks = {"embryo": "blastocyst", "skin": "ham10k", "polyp": "kvasir"}
+    groups = {"skin": "two", "polyp": "two"}
+    job = make_job(
+        sites={site: {"task": task, "group": groups.get(site)} for site, task in tasks.items()},
+        release=fresh["release"],
+        algorithm={"name": "groups", "args": {"rule": "by_size"}},
+        handover={"epochs": 2, "learning_rate": 0.001},
+    )
+    config, sites = load_job(job)
+    in_one_process(config, sites, tmp_path / "local", tmp_path / "local.home")
+    expected = results(tmp_path / "local/server")
+    assert expected["failures"] == []
+    assert all(site["handover"]["validation"] >= 0 for site in expected["sites"].values())
+    done = simulate(job, "workspace", "-t", "1")
+    assert done.returncode == 0, done.stdout
+    assert results(tmp_path / "workspace/server/simulate_job") == expected
+    found = models(*(tmp_path / "workspace" / name / "simulate_job" for name in ("server", *sites)))
+    weights = models(*(tmp_path / "local" / name for name in ("server", *sites)))
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+
+
 def test_a_site_without_its_images_is_left_out_and_the_others_go_on(
     tmp_path, make_job, simulate, monkeypatch
 ):
