@@ -1,7 +1,7 @@
 """Measure what the split costs, each figure as a ratio within one run beside its limit.
 
-Usage: ``python tools/bench.py step --out bench``, and likewise ``wire``, ``run``, ``scale``, ``codec`` and
-``segments``
+Usage: ``python tools/bench.py step --out bench``, and likewise ``wire``, ``run``, ``scale``, ``codec``,
+``segments`` and ``plain``
 
 Every subcommand prints tables and writes ``<out>/<subcommand>.json``. Its exit status is 0 whether limits are
 kept or not, unless ``--strict`` is given. docs/performance.md says what each measures.
@@ -97,6 +97,20 @@ def segments(arguments: argparse.Namespace) -> Result:
     return report(measure(*_job(arguments), arguments.sizes, arguments.repeats))
 
 
+def plain(arguments: argparse.Namespace) -> Result:
+    """Train a plain MONAI script at every site of a job beside the job itself; both are scored alike."""
+    from mucald_studies.benchmark.plain import measure, report
+    from new_job import new_job
+
+    job, changes = _job(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.home is not None:
+            new_job(job, arguments.home, Path(folder) / job.name)
+            job = Path(folder) / job.name
+        out = (arguments.out / "runs").resolve()
+        return report(measure(job, changes, arguments.seeds, arguments.home, out, arguments.threads))
+
+
 def _job(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Return the job folder and what ``--set`` changes in it."""
     from experiments import changes
@@ -171,6 +185,13 @@ def _segments_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=at_least(1), default=20, help="the median of these counts (20)")
 
 
+def _plain_options(parser: argparse.ArgumentParser) -> None:
+    _job_options(parser, JOB.with_name("consortium_local"))
+    parser.add_argument("--home", type=Path, help="folder of the sites' own folders, for real images")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="7 by default")
+    parser.add_argument("--threads", type=int, help="sites of the job that run at once")
+
+
 COMMANDS: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] = {
     "wire": (wire, _wire_options),
     "step": (step, _step_options),
@@ -178,6 +199,7 @@ COMMANDS: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] =
     "scale": (scale, _scale_options),
     "codec": (codec, _codec_options),
     "segments": (segments, _segments_options),
+    "plain": (plain, _plain_options),
 }
 
 

@@ -1,7 +1,8 @@
 """The numbers of every job, shrunk, as ``golden.json`` keeps them: what kinds of CPU agree on.
 
-``python tests/jobs/golden.py`` writes the file anew; it takes some minutes. Do so only where a job's numbers
-are meant to change, and say why in the commit.
+``python tests/jobs/golden.py JOB …`` writes the numbers of these jobs anew, without a name those of all; it
+takes some minutes. Do so only for a new job, or where a job's numbers are meant to change, and say why in the
+commit.
 
 Sums differ in their last digits between instruction sets. Where a number on the wire is then rounded the
 other way, or a risk is estimated from nearby outputs (SURE), much comes of that. So every job runs under
@@ -110,13 +111,13 @@ def fits(own: Any, value: Any) -> bool:
     return own == value
 
 
-def run_all() -> Iterator[tuple[str, Facts]]:
-    """Yield the facts of each job."""
+def run_all(names: Sequence[str]) -> Iterator[tuple[str, Facts]]:
+    """Yield the facts of each job named, or of all."""
     # Imported here: what starts other processes does not need them.
     from shrunk_jobs import JOBS, shrunk
     from tiny_job import run_job
 
-    for job in JOBS:
+    for job in (job for job in JOBS if not names or job.name in names):
         with tempfile.TemporaryDirectory() as folder:
             run = run_job(shrunk(job), Path(folder))
             yield job.name, facts(run.results, run.models())
@@ -131,21 +132,22 @@ def text(jobs: Mapping[str, Facts]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def main() -> None:
-    """Run all jobs under each set of instructions and write what they agree on."""
+def main(names: Sequence[str]) -> None:
+    """Run jobs under each set of instructions and write what they agree on."""
     runs: list[dict[str, Facts]] = []
     for variables in INSTRUCTIONS:
-        command = [sys.executable, __file__, "--print"]
+        command = [sys.executable, __file__, "--print", *names]
         environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         runs.append(json.loads(done.stdout))
-    jobs = {job: agreed([run[job] for run in runs]) for job in runs[0]}
-    FILE.write_text(text(jobs), encoding="utf-8")
+    others = json.loads(FILE.read_text(encoding="utf-8")) if names else {}
+    jobs = others | {job: agreed([run[job] for run in runs]) for job in runs[0]}
+    FILE.write_text(text(dict(sorted(jobs.items()))), encoding="utf-8")
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(FILE.parents[1]))
     if "--print" in sys.argv:
-        print(json.dumps(dict(run_all())))
+        print(json.dumps(dict(run_all(sys.argv[2:]))))
     else:
-        main()
+        main(sys.argv[1:])
