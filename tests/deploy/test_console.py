@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import load_tool
-from loopback_federation import LEAD, REPOSITORY, Loopback, loopback
+from loopback_federation import LEAD, REPOSITORY, Loopback, loopback, write_main_job
 from tiny_job import CONTENT, run_job
 
 from mucald.methods.jobs import load_job
@@ -29,19 +29,11 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
 
 
 def small(name: str, folder: Path) -> Path:
-    """Copy a shipped job, with sizes as small as they get and for the sites that are here."""
-    job = shutil.copytree(REPOSITORY / "jobs" / name, folder / name)
-    path = job / "app/config/mucald.json"
-    content = json.loads(path.read_text())
-    content["set"] = content.get("set", {}) | {
-        "sites": {site: load_job(job)[0].to_dict()["sites"][site] for site in SITES},
-        "training.rounds": 2,
-        **{key: CONTENT[key] for key in ("data", "network")},
-    }
-    path.write_text(json.dumps(content))
-    path = job / "meta.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"deploy_map": {"app": ["server", *SITES]}}))
-    return job
+    """Write a shipped job in small, for the sites that are here."""
+    content = load_job(REPOSITORY / "jobs" / name)[0].to_dict()
+    content["sites"] = {site: content["sites"][site] for site in SITES}
+    content |= {key: CONTENT[key] for key in ("data", "training", "network")}
+    return write_main_job(folder, content)
 
 
 def console(federation: Loopback, *commands: str) -> str:

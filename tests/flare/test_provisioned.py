@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from loopback_federation import LEAD, REPOSITORY, Loopback, loopback
+from loopback_federation import LEAD, REPOSITORY, Loopback, loopback, write_main_job
 from tiny_job import PLAIN, in_one_process, tiny_content
 
 from mucald.deploy.submission import exported
@@ -32,19 +32,6 @@ INCIDENTAL = ("run_id", "timing")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     with loopback(tmp_path_factory.mktemp("federation"), SITES) as running:
         yield running
-
-
-def write(folder: Path, content: dict[str, Any]) -> Path:
-    """Write a copy of the main job's folder with another configuration."""
-    source, target = REPOSITORY / "jobs/mucald", folder / content["name"]
-    for path in source.rglob("*.*"):
-        (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-        (target / path.relative_to(source)).write_bytes(path.read_bytes())
-    meta = json.loads((source / "meta.json").read_text())
-    meta["deploy_map"] = {"app": ["server", *content["sites"]]}
-    (target / "meta.json").write_text(json.dumps(meta))
-    (target / "app/config/mucald.json").write_text(json.dumps(content))
-    return target
 
 
 def numbers(folder: Path) -> dict[str, Any]:
@@ -91,7 +78,7 @@ def results_of(out: Path) -> Path:
 
 
 def test_a_submitted_job_gives_the_numbers_of_one_process_and_listens_on_loopback_alone(federation, tmp_path):
-    job = write(tmp_path, tiny_content())
+    job = write_main_job(tmp_path, tiny_content())
     process = submit(federation, job, tmp_path / "out")
     federation.job_process("north")
     addresses = federation.listening()
@@ -105,7 +92,7 @@ def test_a_submitted_job_gives_the_numbers_of_one_process_and_listens_on_loopbac
 
 def test_an_admin_whose_role_may_not_submit_is_refused(federation, tmp_path):
     process = submit(
-        federation, write(tmp_path, tiny_content(name="unwanted")), tmp_path / "out", by=ORG_ADMIN
+        federation, write_main_job(tmp_path, tiny_content(name="unwanted")), tmp_path / "out", by=ORG_ADMIN
     )
     output = finish(process)
     assert process.returncode != 0
@@ -114,7 +101,7 @@ def test_an_admin_whose_role_may_not_submit_is_refused(federation, tmp_path):
 
 
 def test_a_bundle_with_code_is_refused_where_custom_code_is_forbidden(federation, tmp_path):
-    job = write(tmp_path, tiny_content(name="bundle"))
+    job = write_main_job(tmp_path, tiny_content(name="bundle"))
     with federation.admin as admin, exported(job, code=True) as bundle:
         job_id = admin.submit(bundle)
         assert admin.follow(job_id, lambda _: None, LIMIT_S) == "FINISHED:FAILED_TO_RUN"
@@ -123,7 +110,7 @@ def test_a_bundle_with_code_is_refused_where_custom_code_is_forbidden(federation
 
 def test_a_job_process_killed_mid_round_is_started_again_and_changes_no_number(federation, tmp_path):
     content = tiny_content(PLAIN, name="killed", training={"rounds": 2, "local_epochs": 10, "batch_size": 2})
-    job = write(tmp_path, content)
+    job = write_main_job(tmp_path, content)
     process = submit(federation, job, tmp_path / "out")
     wait_for_tasks(federation, "north", "killed", 2)
     federation.job_process("north").kill()
@@ -135,7 +122,7 @@ def test_a_job_process_killed_mid_round_is_started_again_and_changes_no_number(f
 
 def test_a_killed_server_goes_on_with_the_run_by_itself_after_its_restart(federation, tmp_path):
     content = tiny_content(PLAIN, name="crashed", training={"rounds": 2, "local_epochs": 2, "batch_size": 2})
-    job = write(tmp_path, content)
+    job = write_main_job(tmp_path, content)
     process = submit(federation, job, tmp_path / "out", "--retries", "1")
     wait_for_round(federation, "localhost", "crashed", 1)
     federation.kill("localhost")
@@ -157,7 +144,7 @@ def stalling(name: str, rounds: int) -> dict[str, Any]:
 
 
 def test_a_site_that_stands_still_is_left_out_and_taken_back_when_it_steps_again(federation, tmp_path):
-    job = write(tmp_path, stalling("stalled", 8))
+    job = write_main_job(tmp_path, stalling("stalled", 8))
     process = submit(federation, job, tmp_path / "out")
     wait_for_tasks(federation, "north", "stalled", 2)
     standing = federation.job_process("north")
@@ -180,7 +167,7 @@ def test_a_site_that_stands_still_is_left_out_and_taken_back_when_it_steps_again
 
 
 def test_a_site_that_vanishes_with_its_host_is_left_out_and_the_run_ends_without_it(federation, tmp_path):
-    job = write(tmp_path, stalling("vanished", 4))
+    job = write_main_job(tmp_path, stalling("vanished", 4))
     process = submit(federation, job, tmp_path / "out")
     wait_for_tasks(federation, "west", "vanished", 2)
     federation.kill("west")
@@ -206,7 +193,7 @@ def test_a_site_that_claims_to_be_another_changes_nothing(federation, tmp_path):
     federation.start("south", PYTHONPATH=path, FORGER_VICTIM="north", FORGER_NOTES=str(notes))
     try:
         federation.wait_for_sites()
-        job = write(tmp_path, tiny_content(PLAIN, name="forged"))
+        job = write_main_job(tmp_path, tiny_content(PLAIN, name="forged"))
         process = submit(federation, job, tmp_path / "out")
         output = finish(process)
     finally:

@@ -1,9 +1,11 @@
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from tiny_job import AT_ONCE, BATCH, CPU, LATENT, PLAIN, draw, equal_tensors, make_copy, tiny_config
 
+from mucald.device import settle_threads
 from mucald.errors import TrainingError
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.server.discriminators import Discriminators
@@ -52,6 +54,26 @@ def test_every_loss_term_and_every_gradient_is_there_and_not_zero(supervision):
     assert all(value != 0 and math.isfinite(value) for value in losses.values())
     assert set(gradients) == set(copy.segments.groups())
     assert all(value > 0 for value in gradients.values())
+
+
+def test_the_threads_that_carry_a_step_change_no_bit(monkeypatch):
+    config = tiny_config(release={"noised": False}, crdm={"denoiser": False})
+
+    def latent_gradient() -> torch.Tensor:
+        return learn(make_copy(config), config, gradient=draw(*LATENT, seed=9) / 10)
+
+    expected = latent_gradient()
+    for name in ("train_forward", "train_backward"):
+        monkeypatch.setattr(SiteCopy, name, in_a_thread_of_its_own(getattr(SiteCopy, name)))
+    assert torch.equal(latent_gradient(), expected)
+
+
+def in_a_thread_of_its_own(method):
+    def call(*arguments):
+        with ThreadPoolExecutor(1, initializer=settle_threads) as thread:
+            return thread.submit(method, *arguments).result()
+
+    return call
 
 
 def both(*names: str) -> set[str]:

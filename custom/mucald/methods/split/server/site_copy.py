@@ -172,7 +172,7 @@ class SiteCopy:
             proxies = proxies[0].to(self._device), proxies[1].to(self._device).bool()
         noise = noise.to(self._device) if noise is not None else None
         terms = self._objective.terms(self.segments, run, weights, key, proxies, noise, discriminators)
-        total = torch.zeros((), device=self._device)
+        total = torch.zeros((), device=self._device, requires_grad=True)  # also of a job without terms
         for name, (weight, value) in terms.items():
             if not bool(torch.isfinite(value)):
                 raise TrainingError(f"loss term '{name}' of site '{self.site}' is not finite at step {step}")
@@ -199,7 +199,10 @@ class SiteCopy:
         """
         started = self._waiting.finish(step, gradient)
         self.optimiser.zero_grad(set_to_none=True)
-        (started.total + (started.run.second.denoised * gradient.to(self._device)).sum()).backward()
+        # No new node joins the graph: autograd numbers nodes by thread, and a transport may answer in another
+        # thread than the forward pass had; then gradients would be added up in another order.
+        roots = [started.run.second.denoised, started.total]
+        torch.autograd.backward(roots, [gradient.to(self._device), None])
         if (proximal := self._start.add_proximal_gradient(self._middle)) is not None:
             self.tally.losses.add("proximal", proximal)
         plan = self._plan
