@@ -97,6 +97,7 @@ def test_a_latent_and_a_mask_are_turned_as_the_image_they_come_from():
     latents = F.avg_pool2d(images, 2)
     assert torch.allclose(turned.of(latents), F.avg_pool2d(turned.of(images), 2))
     assert torch.equal(turned.of(images[:, 0]), turned.of(images)[:, 0])
+    assert torch.equal(turned.undone(turned.of(latents)), latents)
     ways = list(
         zip(*(way.tolist() for way in (turned.transposed, turned.upside_down, turned.mirrored)), strict=True)
     )

@@ -1,6 +1,6 @@
 """Random changes of samples in training, each drawn by seed, site, round and step."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,14 +32,27 @@ class Orientations:
 
     def of(self, tensor: Tensor) -> Tensor:
         """Return a tensor (B, …, s, s), such as images, masks, latents or skips, with each sample turned."""
-        per_sample = (-1, *[1] * (tensor.ndim - 1))
-        for chosen, turned in (
+        for chosen, turned in self._ways():
+            tensor = _where(chosen, turned, tensor)
+        return tensor
+
+    def undone(self, tensor: Tensor) -> Tensor:
+        """Return what :meth:`of` has turned, as it was."""
+        for chosen, turned in reversed(self._ways()):
+            tensor = _where(chosen, turned, tensor)
+        return tensor
+
+    def _ways(self) -> list[tuple[Tensor, Callable[[Tensor], Tensor]]]:
+        return [
             (self.transposed, lambda x: x.transpose(-1, -2)),
             (self.upside_down, lambda x: x.flip(-2)),
             (self.mirrored, lambda x: x.flip(-1)),
-        ):
-            tensor = torch.where(chosen.view(per_sample).to(tensor.device), turned(tensor), tensor)
-        return tensor
+        ]
+
+
+def _where(chosen: Tensor, turned: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
+    per_sample = chosen.view(-1, *[1] * (tensor.ndim - 1)).to(tensor.device)
+    return torch.where(per_sample, turned(tensor), tensor)
 
 
 def orientations(

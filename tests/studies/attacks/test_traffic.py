@@ -8,12 +8,14 @@ from attacked import evaluation_of, heard_run
 from tiny_job import EXACT_WIRE, run_job, tiny_config
 
 from mucald.config.job import JobConfig
+from mucald.data.augmentation import orientations
 from mucald.data.loading import load_for
 from mucald.data.order import epoch_batches
 from mucald.errors import AttackError
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.methods.split.site import method
-from mucald.methods.split.wire.messages import Field
+from mucald.methods.split.wire.messages import Field, Phase
+from mucald.tasks import get_task
 from mucald_studies.attacks.harness import traffic
 from mucald_studies.recording import read_recording
 
@@ -96,3 +98,20 @@ def test_releases_of_a_front_end_at_rest_average_out_as_theory_says(tmp_path):
         averages = some.averaged(rows)
         errors.append(float((averages / signal - clean).square().mean()))
     assert errors == [pytest.approx(1 / snr, rel=0.1), pytest.approx(1 / (6 * snr), rel=0.1)]
+
+
+def test_what_crossed_of_a_sample_that_was_turned_is_turned_back(tmp_path):
+    once = {"mode": "once", "pretraining_epochs": 1}
+    config = tiny_config(
+        release=once, training={"augmentation": 1.0}, wire=EXACT_WIRE, runtime={"record": True}
+    )
+    run_job(config, tmp_path)
+    recording = read_recording(tmp_path)
+    sent = traffic.training(recording, "north", Field.FEATURE_GRADIENT)
+    turned = 0
+    for number, exchange in enumerate(recording.exchanges("north", Phase.TRAIN_BACKWARD_RELEASED)):
+        crossed, found = exchange.request.fields[Field.FEATURE_GRADIENT], sent.values[2 * number :][:2]
+        names = get_task("kvasir"), exchange.request.round, exchange.request.step
+        assert torch.equal(orientations(config, "north", *names, 2).of(found), crossed)
+        turned += not torch.equal(found, crossed)
+    assert turned > 0

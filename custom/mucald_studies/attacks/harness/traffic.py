@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mucald.data.augmentation import orientations
 from mucald.data.order import epoch_batches
 from mucald.errors import AttackError
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.wire.messages import Field, Phase
+from mucald.tasks import get_task
 from mucald_studies.recording import Exchange, Recording
 
 TRAIN_FORWARD = (Phase.TRAIN_FORWARD, Phase.TRAIN_FORWARD_WITH_NOISE, Phase.TRAIN_FORWARD_RELEASED)
@@ -79,13 +81,25 @@ def training(recording: Recording, site: str, field: Field, last_rounds: int | N
     phases = TRAIN_BACKWARD if field in (Field.FEATURE_GRADIENT, Field.LATENT_GRADIENT) else TRAIN_FORWARD
     steps: dict[int, dict[int, Tensor]] = defaultdict(dict)
     for exchange in recording.exchanges(site, *phases):
-        steps[exchange.request.round][exchange.request.step] = _tensor(exchange, field)
+        number, step = exchange.request.round, exchange.request.step
+        steps[number][step] = _upright(recording.config, site, number, step, _tensor(exchange, field))
     if not steps:
         raise AttackError(f"the recording holds no training step of site '{site}'")
     by_round = {}
     for number in sorted(steps)[-(last_rounds or 0) :]:
         by_round[number] = torch.cat([steps[number][step] for step in sorted(steps[number])])
     return assigned(recording.config, site, by_round)
+
+
+def _upright(config: SplitConfig, site: str, round_number: int, step: int, values: Tensor) -> Tensor:
+    """Turn what crossed of a step (N, L, h, w) back to how the samples lie that were released once.
+
+    The job's seed tells how they were turned, and what is averaged over epochs has to lie alike.
+    """
+    if config.release.mode != "once" or not config.training.augmentation:
+        return values
+    task = get_task(config.site(site).task)
+    return orientations(config, site, task, round_number, step, len(values)).undone(values)
 
 
 def assigned(config: SplitConfig, site: str, by_round: Mapping[int, Tensor]) -> Sent:
