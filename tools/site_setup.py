@@ -17,7 +17,7 @@ from pathlib import Path
 from mucald.command_line import Parser, program
 from mucald.deploy.kit_checks import check_kit
 from mucald.deploy.kits import open_kit, set_up
-from mucald.errors import MucaldError, explained
+from mucald.errors import explained
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "workspace_templates"
 
@@ -31,8 +31,8 @@ def handle(folder: Path, arguments: argparse.Namespace) -> bool:
             for path in set_up(kit, arguments.templates, arguments.site_file):
                 print(f"  written  {path}")
         findings = check_kit(kit)
-    except (MucaldError, OSError) as error:
-        print(f"  WRONG    {explained(error)}")
+    except Exception as error:  # noqa: BLE001 - a damaged kit is damaged anyhow, and the others are looked at
+        print(f"  WRONG    {explained(error, reading=folder)}")
         return False
     for finding in findings:
         print(f"  {'WRONG' if finding.hinders else 'note':<8} {finding.text}")
