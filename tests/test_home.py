@@ -1,3 +1,6 @@
+import pytest
+
+from mucald.errors import WorkspaceError
 from mucald.home import HOME_VARIABLE, beside, participant_home
 
 
@@ -21,3 +24,12 @@ def test_the_default_lies_beside_the_workspace_and_apart_for_each_participant(tm
     assert north != south
     assert tmp_path / "workspace" not in north.parents
     assert north.is_relative_to(tmp_path)
+
+
+def test_a_tilde_stands_for_the_users_own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(HOME_VARIABLE, "~/homes")
+    assert participant_home(tmp_path / "default", "north") == tmp_path / "homes" / "north"
+    monkeypatch.setenv(HOME_VARIABLE, "~nobody-of-that-name/homes")
+    with pytest.raises(WorkspaceError, match="MUCALD_HOME=~nobody-of-that-name/homes"):
+        participant_home(tmp_path, "north")

@@ -86,6 +86,7 @@ def plan(arguments: argparse.Namespace, made: Path) -> tuple[list[Experiment], i
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made:
         experiments, failed = plan(arguments, Path(made))
         try:

@@ -105,6 +105,7 @@ def _settings(arguments: argparse.Namespace, budget: Budget) -> dict[str, object
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made:
         try:
             budget = budget_of(arguments)

@@ -71,10 +71,10 @@ def simulate(arguments: argparse.Namespace) -> None:
             raise TrainingError(str(error)) from None
         except KeyboardInterrupt:
             run = latest_run(config, homes[SERVER] / "runs")
-            begun = run != before or config.resume_from is not None
-            how = f'to go on, set resume_from to "{run}" in the job, and give the same command'
+            if run == before and config.resume_from is None:
+                raise InterruptedRunError("stopped before the run began") from None
             raise InterruptedRunError(
-                f"stopped; {how}" if begun else "stopped before the run began"
+                f"stopped; to go on, set resume_from to '{run}' in the job and give the same command"
             ) from None
     folder = workspace / SERVER / "simulate_job"
     if not (folder / "results.json").exists():

@@ -19,7 +19,7 @@ from mucald.command_line import Parser, program
 from mucald.deploy.kit_checks import check_kit
 from mucald.deploy.kits import open_kit, set_up
 from mucald.deploy.transfer import FOLDER, fill
-from mucald.errors import MucaldError, explained
+from mucald.errors import explained
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEMPLATES, JOBS = REPOSITORY / "workspace_templates", REPOSITORY / "jobs"
@@ -39,8 +39,8 @@ def handle(folder: Path, arguments: argparse.Namespace) -> bool:
             findings += found
             if names:
                 print(f"  written  {kit.folder / FOLDER}: {', '.join(names)}")
-    except (MucaldError, OSError) as error:
-        print(f"  WRONG    {explained(error)}")
+    except Exception as error:  # noqa: BLE001 - a damaged kit is damaged anyhow, and the others are looked at
+        print(f"  WRONG    {explained(error, reading=folder)}")
         return False
     for finding in findings:
         print(f"  {'WRONG' if finding.hinders else 'note':<8} {finding.text}")

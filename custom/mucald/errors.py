@@ -3,8 +3,10 @@
 import errno
 import os
 import re
+import shutil
 import tempfile
 import traceback
+from pathlib import Path
 
 
 class MucaldError(Exception):
@@ -89,8 +91,14 @@ _NO_MEMORY = re.compile(r"(can't|cannot|not enough|out of) (allocate )?memory|ba
 _IN_RUST = re.compile(r"\(os error (\d+)\)")
 
 
-def explained(error: Exception) -> MucaldError:
-    """Return what to tell of an exception: the file, and what mends it; others may read its kind alone."""
+def explained(error: Exception, reading: Path | None = None) -> MucaldError:
+    """Return what to tell of an exception: the file, and what mends it; others may read its kind alone.
+
+    Args:
+        error: what was raised.
+        reading: the file or folder that was being read. What a damaged file makes its reader raise is as
+            various as readers are, so it is the file's fault rather than unexpected.
+    """
     if isinstance(error, MucaldError):
         return error
     if found := _IN_RUST.search(str(error)):  # as safetensors words it
@@ -103,6 +111,11 @@ def explained(error: Exception) -> MucaldError:
             public="there is too little memory",
         )
     kind = type(error).__name__
+    if reading is not None:
+        return DataError(
+            f"{reading}: cannot be read ({kind}: {error}); copy or export it again",
+            public=f"a file cannot be read ({kind})",
+        )
     return UnexpectedError(
         f"unexpected {kind}: {error}; please report it with {_keep(error)}", public=f"unexpected {kind}"
     )
@@ -114,6 +127,9 @@ def is_full(error: OSError) -> bool:
 
 
 def _refused(error: OSError) -> ResourceError:
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        _, target, reason = error.args[0][0]  # the first of the files that could not be copied
+        return ResourceError(f"{target}: cannot be written ({reason})", public="a file cannot be written")
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno == errno.ENOENT:
         what = "does not exist"

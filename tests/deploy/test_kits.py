@@ -156,6 +156,26 @@ def of_earlier_version(kits: Path, name: str) -> Kit:
     return kit
 
 
+def test_paths_of_a_site_file_mean_in_the_kit_what_they_meant_where_it_lay(kits, tmp_path):
+    kit = open_kit(kits / "skin")
+    for content, key, meant in (
+        ({"task": "ham10k", "root": ".", "layout": "isic"}, "root", tmp_path),
+        ({"task": "ham10k", "root": "~/set", "layout": "isic"}, "root", Path("~/set").expanduser()),
+        ({"task": "ham10k", "datalist": "lists/a.json"}, "datalist", tmp_path / "lists/a.json"),
+        ({"task": "ham10k", "datalist": "/data/a.json"}, "datalist", Path("/data/a.json")),
+    ):
+        (tmp_path / "skin.json").write_text(json.dumps(content))
+        set_up(kit, TEMPLATES, tmp_path / "skin.json")
+        assert json.loads((kit.home / "site.json").read_text()) == content | {key: str(meant)}
+        assert set_up(kit, TEMPLATES, tmp_path / "skin.json") == []
+
+
+def test_the_check_names_a_space_in_a_kits_path(kits):
+    spaced = kits.rename(kits.with_name("my kits"))
+    (found,) = wrong(make(spaced, "skin"))
+    assert found == f"{spaced / 'skin'}: FLARE's start.sh needs a path without spaces; move the kit"
+
+
 @pytest.mark.parametrize("name", EARLIER)
 def test_the_check_tells_what_is_of_an_earlier_version_and_setting_up_mends_it(kits, name):
     kit = of_earlier_version(kits, name)

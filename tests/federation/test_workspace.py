@@ -60,6 +60,42 @@ def test_results_are_kept_where_the_user_says_so(job, tmp_path, caplog):
     assert (tmp_path / "w.1/south/models/south.safetensors").exists()
 
 
+def test_what_no_run_has_left_is_never_deleted(job, tmp_path, capsys):
+    """A folder of the user's own may be called as one of a run is."""
+    for name in ("server/models/net.py", "other/models/net.py", "south/results.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("the user's own")
+    assert main([str(job), "-w", str(tmp_path), "-t", "1"]) == 1
+    said = f"error: {tmp_path / 'server/models'} is of no run that this workspace knows; give another folder"
+    assert said in capsys.readouterr().err
+    assert main([str(job), "-w", str(tmp_path), "-t", "1", "--keep"]) == 0
+    kept = tmp_path.with_name(f"{tmp_path.name}.1")
+    assert files(kept) == {"server/models/net.py", "south/results.json"}
+    assert (tmp_path / "other/models/net.py").read_text() == "the user's own"
+    assert main([str(job), "-w", str(tmp_path), "-t", "1"]) == 0
+    assert (tmp_path / "other/models/net.py").exists()
+
+
+def test_a_folder_that_was_there_stays_when_a_run_fails(job, tmp_path):
+    (tmp_path / "w").mkdir()
+    assert main([str(job), "-w", str(tmp_path / "w"), "--resume-from", "none"]) == 1
+    assert list((tmp_path / "w").iterdir()) == []
+    assert main([str(job), "-w", str(tmp_path / "new"), "--resume-from", "none"]) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_says_first_what_its_sites_train_on(job, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    (tmp_path / "home/north").mkdir(parents=True)
+    (tmp_path / "home/north/site.json.txt").touch()
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    assert main([str(job), "-w", str(tmp_path / "w w"), "-t", "1"]) == 0
+    phantoms = "trains on phantoms of kvasir (4 to train, 2 to validate, 2 to test): there is no"
+    first, *_ = caplog.messages
+    assert first == f"site 'north' {phantoms} {tmp_path}/home/north/site.json (there is site.json.txt)"
+    assert [message.split()[1] for message in caplog.messages[:3]] == ["'north'", "'south'", "'west'"]
+
+
 def test_a_run_that_is_resumed_deletes_nothing(job, tmp_path):
     arguments = [str(job), "-w", str(tmp_path / "w"), "-t", "1"]
     assert main(arguments) == 0
@@ -95,7 +131,7 @@ def test_a_wrong_number_of_sites_at_once_is_one_line_and_status_2(number, job, c
     assert capsys.readouterr().err == f"error: {said}\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_stopped_ends_at_once_and_goes_on_where_it_was(number, tmp_path):
     training = {"rounds": 200, "local_epochs": 1, "batch_size": 2}
     job = write_job(tmp_path / "job", tiny_content(PLAIN, training=training))

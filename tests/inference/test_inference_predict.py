@@ -202,3 +202,31 @@ def test_areas_are_in_square_millimetres_whatever_the_headers_unit(tmp_path):
         (found,) = find_inputs([tmp_path / f"{unit}.nii"], channels=False)
         predict_images([found], Segmenter(bright, 8, 2), get_task("mosmed"), tmp_path / unit)
         assert float(rows(tmp_path / unit)[0]["infection, mm2"]) == pytest.approx(64 * AREA * scale**2)
+
+
+def test_whatever_one_image_or_its_mask_throws_ends_no_batch(trained, tmp_path, capsys):
+    write_pictures(images_of(config_of("no noise")), tmp_path / "images")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 2), np.uint8), np.eye(4)), tmp_path / "images/00a.nii")
+    damaged = bytearray((tmp_path / "images/00a.nii").read_bytes())
+    damaged[70:72] = b"\x01\0"
+    (tmp_path / "images/00a.nii").write_bytes(damaged)
+    (tmp_path / "images/00b.png").symlink_to("nowhere.png")
+    (tmp_path / "masks/03.png").mkdir(parents=True)
+    arguments = [str(tmp_path / "images"), "--run", str(trained.run("no noise").folder / "results")]
+    arguments += ["--site", SITE, "--out", str(tmp_path / "masks")]
+    assert main(arguments) == 1
+    assert (
+        f"error: {tmp_path / 'masks/03.png'} exists; give another place, or --force"
+        in capsys.readouterr().err
+    )
+    assert main([*arguments, "--force"]) == 1
+    table = rows(tmp_path / "masks")
+    faults = {row["file"]: row["fault"] for row in table if row["fault"]}
+    assert set(faults) == {"00a.nii", "00b.png", "03.png"}
+    assert "00a.nii: cannot be read" in faults["00a.nii"]
+    assert "00b.png: " in faults["00b.png"]
+    assert "does not exist" in faults["00b.png"]
+    assert "03.png: cannot be read or written (Is a directory)" in faults["03.png"]
+    assert sorted(row["mask"] for row in table if row["mask"]) == ["00.png", "01.png", "02.png", "04.png"]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(said) == 3

@@ -8,6 +8,7 @@ from commands import load_tool
 from shrunk_jobs import ROOT, resolved
 from tiny_job import CONTENT, write_job
 
+from mucald.errors import ConfigError
 from mucald.methods.jobs import load_job
 
 
@@ -85,3 +86,53 @@ def test_new_job_of_a_whole_configuration(run, tmp_path):
 def test_new_job_without_a_site_file_says_where_they_go(run, tmp_path):
     arguments = (ROOT / "mucald", "--home", tmp_path, "--out", tmp_path / "job")
     assert "each site needs" in run("new_job", *arguments, status=1)
+
+
+@pytest.mark.parametrize("name", ["server", "site 1", "Köln", "a.b"])
+def test_a_site_that_flare_cannot_name_is_refused(run, tmp_path, name):
+    site(tmp_path / "home", "north", "kvasir")
+    site(tmp_path / "home", name, "kvasir")
+    arguments = (ROOT / "baseline_fedbn", "--home", tmp_path / "home", "--out", tmp_path / "job")
+    assert f"error: a site cannot be named '{name}'" in run("new_job", *arguments, status=1)
+    assert not (tmp_path / "job").exists()
+    job = write_job(
+        tmp_path / "by hand", CONTENT | {"sites": {"north": {"task": "kvasir"}, name: {"task": "kvasir"}}}
+    )
+    with pytest.raises(ConfigError, match=f"a site cannot be named '{name}'"):
+        load_job(job)
+
+
+@pytest.mark.parametrize("tool", ["new_job", "export_job"])
+def test_a_job_is_replaced_only_if_that_is_said_and_nothing_but_a_job(run, tmp_path, tool):
+    site(tmp_path / "home", "north", "kvasir")
+    job, out = write_job(tmp_path / "job", CONTENT), tmp_path / "out"
+    more = ("--home", tmp_path / "home") if tool == "new_job" else ()
+    run(tool, job, "--out", out, *more)
+    (out / "app/custom").mkdir()
+    assert f"error: {out} exists; give another folder, or --force" in run(
+        tool, job, "--out", out, *more, status=1
+    )
+    run(tool, job, "--out", out, *more, "--force")
+    assert not (out / "app/custom").exists()
+    (tmp_path / "own").mkdir()
+    for place in (job, tmp_path, tmp_path / "own"):
+        assert "error: " in run(tool, job, "--out", place, *more, "--force", status=1)
+    load_job(job)
+    assert (tmp_path / "own").exists()
+
+
+def test_site_files_are_written_over_only_if_that_is_said(run, tmp_path):
+    (tmp_path / "sets/wbc").mkdir(parents=True)
+    home = tmp_path / "home"
+    arguments = (tmp_path / "sets", "--home", home)
+    run("site_files", *arguments)
+    before = (home / "wbc/site.json").read_text()
+    (home / "wbc/policy.json").write_text("the hospital's own")
+    (home / "wbc/site.json").unlink()
+    assert f"{home / 'wbc/policy.json'} exists" in run("site_files", *arguments, "--open-policy", status=1)
+    assert not (home / "wbc/site.json").exists(), "all is written, or nothing"
+    (home / "wbc/site.json").write_text("the hospital's own")
+    assert f"{home / 'wbc/site.json'} exists" in run("site_files", *arguments, status=1)
+    assert (home / "wbc/site.json").read_text() == "the hospital's own"
+    run("site_files", *arguments, "--force")
+    assert (home / "wbc/site.json").read_text() == before

@@ -149,9 +149,9 @@ def _write_secret(path: Path) -> None:
     """Write a new secret, unless another process does so first."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-        stream.write(secrets.token_hex(SECRET_BYTES))
     try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(SECRET_BYTES))
         # Unlike a rename, a link never replaces the secret of a process that was faster.
         os.link(temporary, path)
     except FileExistsError:

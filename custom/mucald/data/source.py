@@ -25,7 +25,7 @@ def data_line(site: str, config: JobConfig, home: Path) -> str:
         task = config.site(site).task
         return f"site '{site}' trains on phantoms of {task} ({counts}): there is no {path}{_near(path)}"
     except Exception as error:  # noqa: BLE001 - the run itself leaves the site out, for the same reason
-        return f"site '{site}' has nothing to train on: {explained(error)}"
+        return f"site '{site}' has nothing to train on: {explained(error, reading=home)}"
 
 
 def _own(path: Path) -> str:

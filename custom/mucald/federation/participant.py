@@ -9,7 +9,7 @@ import torch
 
 from mucald.config.job import JobConfig
 from mucald.data.source import data_line
-from mucald.errors import DataError, MucaldError
+from mucald.errors import explained
 from mucald.federation.method import Family, SiteMethod
 from mucald.privacy.policy import Policy, check_disclosures, read_policy
 from mucald.results.tensorboard import write_previews
@@ -45,9 +45,8 @@ def create_site(
         device: where to compute.
 
     Raises:
-        DataError: a data file or an image is wrong, the data of a site are missing where all must be, or
-            something else in the site's folder keeps it from being built.
-        OSError: the file system refuses a file.
+        DataError: a data file or an image is wrong, or the data of a site are missing where all must be.
+        ResourceError: the file system refuses a file.
         ConfigError: the job does not fit the site's task or image size.
         PolicyError: the site's policy is wrong, or refuses the job.
     """
@@ -58,12 +57,9 @@ def create_site(
             _check(family, member, config, read_policy(home / member, member))
     try:
         return family.site(name, config, home, policy, CheckpointStore(home / "runs" / run_id), device)
-    except (MucaldError, OSError, MemoryError):
-        raise
     except Exception as error:
-        # What a damaged file makes its reader throw is as various as readers are.
-        kind = f"cannot be set up ({type(error).__name__}"
-        raise DataError(f"site '{name}' {kind}: {error})", public=f"it {kind})") from error
+        log.debug("site '%s' cannot be built", name, exc_info=True)
+        raise explained(error, reading=home) from error
 
 
 def _check(family: Family, site: str, config: JobConfig, policy: Policy) -> None:

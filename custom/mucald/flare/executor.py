@@ -61,11 +61,7 @@ class MethodExecutor(Executor):
         if run_id not in self._sites:
             name, config = fl_ctx.get_identity_name(), job_config(fl_ctx)
             self.log_info(fl_ctx, config.log_line())
-            family, home, device = (
-                family_of(config.method),
-                home_folder(fl_ctx),
-                choose_device(config.runtime),
-            )
+            family, home = family_of(config.method), home_folder(fl_ctx)
             for line in data_lines(family, name, config, home):
                 self.log_info(fl_ctx, line)
             device = choose_device(config.runtime)

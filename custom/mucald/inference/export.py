@@ -1,7 +1,7 @@
 """A site's joined model as TorchScript and as a MONAI bundle, each checked against the model itself."""
 
+import io
 import json
-import shutil
 import warnings
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from mucald.data.images import pictures
 from mucald.errors import ModelError
 from mucald.federation.method import TrainedModel
 from mucald.inference.bundle import INFERENCE, METADATA, MODEL, READER, inference_config, metadata
+from mucald.state.files import write_atomically
 
 TOLERANCE = 1e-4
 """Largest difference of a logit; a traced network may fuse operations."""
@@ -37,13 +38,14 @@ def export(model: TrainedModel, folder: Path) -> dict[str, float]:
     """
     joined = model.network()
     traced = trace(joined, model.config.data.image_size)
-    for part in (MODEL, METADATA, READER):
-        (folder / part).parent.mkdir(parents=True, exist_ok=True)
-    torch.jit.save(traced, folder / MODEL)
-    shutil.copyfile(pictures.__file__, folder / READER)
+    # By way of memory, since a full disk would end torch itself.
+    archive = io.BytesIO()
+    torch.jit.save(traced, archive)
+    write_atomically(folder / MODEL, archive.getvalue())
+    write_atomically(folder / READER, Path(pictures.__file__).read_bytes())
     for part, content in ((METADATA, metadata(model)), (INFERENCE, inference_config(model))):
         text = json.dumps(content, indent=2, ensure_ascii=False)
-        (folder / part).write_text(text + "\n", encoding="utf-8")
+        write_atomically(folder / part, f"{text}\n".encode())
     return check_export(joined, folder, model.config.data.image_size)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from mucald.data.images.geometry import Geometry
 from mucald.data.images.readers import read_image
 from mucald.data.images.squares import resize
-from mucald.errors import DataError
+from mucald.errors import DataError, MucaldError, explained
 from mucald.inference.images import Input, write_mask
 from mucald.tasks import Task
 
@@ -89,16 +89,28 @@ def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, ou
         writer = csv.writer(stream)
         writer.writerow(_columns(task))
         for image, geometry, masks, fault in _segmented(inputs, segmenter):
+            lines: list[list[str]] = []
+            if fault is None:
+                lines, fault = _written(image, geometry, masks, task, out)
             if fault is not None:
                 faults.append(str(fault))
-                writer.writerow([image.files[0].name, "", "", *[""] * 2 * (task.n_classes - 1), str(fault)])
-                continue
-            write_mask(image, np.stack(masks), out)
-            writer.writerows(_rows(image, geometry, masks, task))
+                lines = [[image.files[0].name, "", "", *[""] * 2 * (task.n_classes - 1), str(fault)]]
+            writer.writerows(lines)
     return faults
 
 
-_Segmented = tuple[Input, Geometry | None, list[NDArray[np.uint8]], DataError | None]
+def _written(
+    image: Input, geometry: Geometry | None, masks: Sequence[NDArray[np.uint8]], task: Task, out: Path
+) -> tuple[list[list[str]], MucaldError | None]:
+    """Write an image's mask; return its rows of the summary, or why there is none."""
+    try:
+        write_mask(image, np.stack(masks), out)
+        return list(_rows(image, geometry, masks, task)), None
+    except Exception as error:  # noqa: BLE001 - whatever one image's header or the disk throws ends no batch
+        return [], explained(error, reading=image.files[0])
+
+
+_Segmented = tuple[Input, Geometry | None, list[NDArray[np.uint8]], MucaldError | None]
 
 
 def _segmented(inputs: Sequence[Input], segmenter: Segmenter) -> Iterator[_Segmented]:
@@ -121,8 +133,8 @@ def _segmented(inputs: Sequence[Input], segmenter: Segmenter) -> Iterator[_Segme
             if image.fault:
                 raise DataError(image.fault)
             found = read_image(image.files)
-        except DataError as error:
-            yield image, None, [], error
+        except Exception as error:  # noqa: BLE001 - whatever a damaged file throws ends no batch
+            yield image, None, [], explained(error, reading=image.files[0])
             continue
         waiting.append((image, found.first.geometry, len(found.pixels)))
         slices.extend(found.pixels)
