@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from image_files import turned
+from image_files import save_png, turned
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 from tiny_job import REPOSITORY, run_job, tiny_config
@@ -49,6 +49,29 @@ def test_an_export_of_other_weights_is_refused(trained, tmp_path):
         check_export(other, tmp_path, 16)
 
 
+def bundle_workflow(folder):
+    return ConfigWorkflow(
+        config_file=str(folder / "bundle/configs/inference.json"),
+        meta_file=str(folder / "bundle/configs/metadata.json"),
+        workflow_type="inference",
+        logging_file=False,
+        bundle_root=str(folder / "bundle"),
+        dataset_dir=str(folder / "images"),
+        output_dir=str(folder / "masks"),
+    )
+
+
+def test_the_bundle_refuses_what_training_refuses(trained, tmp_path):
+    export(trained.model("no noise"), tmp_path / "bundle")
+    (tmp_path / "images").mkdir()
+    save_png(tmp_path / "images/colour.png", np.ones((8, 8, 3), np.uint16), 16, 2)
+    workflow = bundle_workflow(tmp_path)
+    workflow.initialize()
+    with pytest.raises(RuntimeError, match="Failed to evaluate") as caught:
+        workflow.run()
+    assert "colour.png: holds more than one channel of 16 bits" in str(caught.value.__cause__)
+
+
 def test_the_bundle_alone_gives_the_masks_of_the_tool(trained, tmp_path, capsys):
     model = trained.model("mucald")
     export(model, tmp_path / "bundle")
@@ -62,15 +85,7 @@ def test_the_bundle_alone_gives_the_masks_of_the_tool(trained, tmp_path, capsys)
     wide.save(tmp_path / "images/strips.tif", compression="tiff_lzw")
     wide.save(tmp_path / "images/turned.webp", exif=turned(6), lossless=True)
     (tmp_path / "images/notes.txt").write_text("not a picture")
-    workflow = ConfigWorkflow(
-        config_file=str(tmp_path / "bundle/configs/inference.json"),
-        meta_file=str(tmp_path / "bundle/configs/metadata.json"),
-        workflow_type="inference",
-        logging_file=False,
-        bundle_root=str(tmp_path / "bundle"),
-        dataset_dir=str(tmp_path / "images"),
-        output_dir=str(tmp_path / "masks"),
-    )
+    workflow = bundle_workflow(tmp_path)
     workflow.initialize()
     assert "not read: notes.txt" in capsys.readouterr().out
     workflow.run()

@@ -7,12 +7,13 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from image_files import save_nifti, save_png, turned
 from PIL import Image
 from tiny_job import REPOSITORY
 from trained import KINDS, SITE, config_of, images_of, read_masks, write_pictures
 
 from mucald.errors import DataError
-from mucald.inference.images import find_inputs
+from mucald.inference.images import find_inputs, passed_over
 from mucald.inference.predict import SUMMARY, Segmenter, predict_images
 from mucald.methods.split.as_tested import TestReplay
 from mucald.metrics import segmentation as metrics
@@ -167,6 +168,57 @@ def test_channels_of_one_image_are_read_together(tmp_path):
     (image,) = find_inputs([tmp_path], channels=True)
     assert (image.mask_name, len(image.files)) == ("a.png", 2)
     assert len(find_inputs([tmp_path], channels=False)) == 2
+
+
+@pytest.mark.parametrize("number", [6, 8])
+def test_the_mask_of_a_turned_picture_lies_over_it_as_it_is_shown(number, tmp_path):
+    shown = np.zeros((24, 40), np.uint8)
+    shown[2:10, 4:30] = 255
+    stored = shown.T[::-1] if number == 6 else shown.T[:, ::-1]
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.ascontiguousarray(stored)).save(
+        tmp_path / "in/a.jpg", quality=100, exif=turned(number)
+    )
+    inputs = find_inputs([tmp_path / "in"], channels=False)
+    assert predict_images(inputs, Segmenter(bright, 64, 4), get_task("kvasir"), tmp_path / "out") == []
+    mask = np.asarray(Image.open(tmp_path / "out/a.png"))
+    assert mask.shape == shown.shape
+    assert (mask != (shown > 0)).mean() < 0.05
+
+
+def test_whatever_is_wrong_with_one_image_the_others_are_segmented(tmp_path):
+    """Headers, encodings, links, folders and channels that are wrong in one way each."""
+    folder = tmp_path / "in"
+    for name in ("good", "late"):
+        save_nifti(folder / f"{name}_0000.nii", np.eye(8))
+        save_nifti(folder / f"{name}_0001.nii", np.ones((8, 8)))
+    save_nifti(folder / "code_0000.nii", np.eye(8), datatype=1)
+    save_nifti(folder / "code_0001.nii", np.eye(8))
+    save_nifti(folder / "size_0000.nii", np.eye(8), dim=[2, -8, 8, 1, 1, 1, 1, 1])
+    save_nifti(folder / "size_0001.nii", np.eye(8))
+    save_nifti(folder / "lone_0001.nii", np.eye(8))
+    save_nifti(folder / "sizes.nii", np.eye(8), pixdim=[1, 5, 5, 5, 0, 0, 0, 0], sform_code=1)
+    save_png(folder / "deep.png", np.ones((8, 8, 3), np.uint16), 16, 2)
+    (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "folder.png").mkdir()
+    (folder / "notes.txt").touch()
+    inputs = find_inputs([folder], channels=True)
+    faults = predict_images(inputs, Segmenter(bright, 8, 2), get_task("mosmed"), tmp_path / "out")
+    said = {row["file"]: row["fault"] for row in rows(tmp_path / "out")}
+    assert [name for name, fault in said.items() if not fault] == ["good_0000.nii", "late_0000.nii"]
+    assert sorted(faults) == sorted(fault for fault in said.values() if fault)
+    assert len(faults) == 7
+    assert "lone_0001.nii: has the channels 0001, not 0000, 0001" in said["lone_0001.nii"]
+    assert "more than one channel of 16 bits" in said["deep.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.nii", "late.nii", SUMMARY]
+    assert passed_over([folder, folder / "deep.png"]) == ["1 files of in/ are not read: 1 .txt"]
+
+
+def test_channels_are_ordered_by_their_numbers(tmp_path):
+    for channel in (0, 1):
+        Image.fromarray(np.full((4, 4), 255 * channel, np.uint8)).save(tmp_path / f"a_{channel:04}.png")
+    (image,) = find_inputs([tmp_path / "a_0001.png", tmp_path / "a_0000.png"], channels=True)
+    assert [path.name for path in image.files] == ["a_0000.png", "a_0001.png"]
 
 
 def test_a_damaged_image_is_named_and_the_others_are_segmented(trained, tmp_path, capsys):

@@ -82,7 +82,7 @@ class SiteFile:
         if (self.root is None) != (self.layout is None):
             raise ValueError("'root' and 'layout' go together")
         for stored, label in self.mask_values.items():
-            if not (stored.isascii() and stored.isdecimal()) or not 0 <= label < n_classes:
+            if not _is_number(stored) or not 0 <= label < n_classes:
                 raise ValueError(
                     f"'mask_values.{stored}' must map a number to a class id from 0 to {n_classes - 1}"
                 )
@@ -158,6 +158,10 @@ def _write_secret(path: Path) -> None:
         pass
     finally:
         temporary.unlink()
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and str(int(text)) == text
 
 
 def _has_group(pattern: str) -> bool:

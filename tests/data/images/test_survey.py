@@ -92,6 +92,24 @@ def test_damaged_files_are_listed_and_the_others_counted(home, pairs, capsys):
     assert not (home / "checked.json").exists()
 
 
+def test_units_and_axes_that_look_wrong_are_remarked(tmp_path, site):
+    """A header that calls mm metres, and images whose axes point elsewhere than the others'."""
+    draws = np.random.default_rng(0)
+    for index, affine in enumerate((np.diag([0.7, 0.7, 5, 1]), np.diag([-0.7, 0.7, 5, 1]), np.eye(4))):
+        for folder, array in (("images", draws.random((8, 8, 2))), ("masks", np.ones((8, 8, 2)))):
+            (tmp_path / "ct" / folder).mkdir(parents=True, exist_ok=True)
+            image = nibabel.Nifti1Image(array.astype(np.float32), affine)
+            image.header.set_xyzt_units("meter" if index == 0 else "mm")
+            nibabel.save(image, tmp_path / f"ct/{folder}/{index}.nii.gz")
+    found = found_in(site(task="mosmed", root=str(tmp_path / "ct"), layout="pairs"))
+    assert found.faults == []
+    assert found.remarks == [
+        "the axes of the images point differently: LAS, RAS",
+        "voxels measure 0.7 to 5e+03 mm; check the headers' units",
+        "no mask holds background",
+    ]
+
+
 def test_copies_are_told_and_count_as_faults_across_splits(home, pairs):
     split_of = {image.path.stem: image.record.split for image in found_in(home).images}
     train = sorted(name for name, split in split_of.items() if split == "train")

@@ -16,6 +16,8 @@ from mucald.errors import DataError
 from mucald.tasks import Task, get_task
 
 EXAMPLES = 8
+PLAUSIBLE_MM = (1e-4, 50.0)
+"""Sizes of a voxel between a microscope's and a thick slice's."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,9 @@ class Survey:
         pointing = sorted({image.orientation for image in self.images} - {"", "not told"})
         if len(pointing) > 1:
             found.append(f"the axes of the images point differently: {', '.join(pointing)}")
+        sizes = [size for image in self.images for size in image.spacing or ()]
+        if sizes and not (PLAUSIBLE_MM[0] <= min(sizes) <= max(sizes) <= PLAUSIBLE_MM[1]):
+            found.append(f"voxels measure {min(sizes):.3g} to {max(sizes):.3g} mm; check the headers' units")
         if self.images:
             present = np.sum([image.slices_with for image in self.images], axis=0)
             found += [
