@@ -92,7 +92,7 @@ REFUSED = {
     "a missing field": ("north", request(FORWARD, 3, level=None), "field LEVEL is missing"),
     "no message": ("north", b"", "message of 0 bytes"),
     "garbage": ("north", bytes(range(256)), "wrong magic"),
-    "another version": ("north", damaged(4, b"\x02"), "protocol version 2"),
+    "another version": ("north", damaged(4, b"\x01"), "protocol version 1"),
     "a flipped bit": ("north", damaged(80, b"\xff", seal=False), "checksum"),
     "another phase": ("north", damaged(6, bytes([FORWARD])), "field 6 is not allowed"),
     "too short a payload": ("north", request(BACKWARD)[:-8], "length"),
