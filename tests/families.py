@@ -17,6 +17,7 @@ _WHOLE: dict[str, Any] = {
 }
 _ONCE = {"release": {"mode": "once", "pretraining_epochs": 1}}
 _AS_PRACTISED = CONTENT["training"] | {"augmentation": 1.0, "schedule": "cosine", "warm_up": 0.1}
+_GROUPS = {"name": "groups", "args": {"rule": "by_size"}}
 _WEIGHTS = _WHOLE | {"method": "weights", "shared": ["front_end", "middle"]}
 
 
@@ -36,7 +37,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "split in turn": tiny_content(
         PLAIN, {"algorithm": {"name": "splitfed_v2"}, "aggregation": {"rule": "local"}}
     ),
-    "split groups": tiny_content({"algorithm": {"name": "groups", "args": {"rule": "by_size"}}}),
+    "split groups": tiny_content({"algorithm": _GROUPS}),
+    "split sealed": tiny_content({"algorithm": _GROUPS}, {"algorithm": {"args": {"sealed": True}}}),
     "split hand-over": tiny_content({"handover": {"epochs": 2}}),
     "weights fedavg": _WEIGHTS | {"algorithm": {"name": "fedavg"}},
     "weights fedprox": _WEIGHTS | {"algorithm": {"name": "fedprox", "args": {"mu": 0.1}}},

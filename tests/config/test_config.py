@@ -143,6 +143,7 @@ def test_the_digest_ignores_what_does_not_decide_the_numbers_and_nothing_else():
         "algorithm": {"args": {"x": 1}},
         "aggregation": {"statistics": True},
         "wire": {"latent": "float32"},
+        "handover": {"epochs": 1},
     }
     assert reference.to_dict().keys() == changes.keys()
     del changes["method"]

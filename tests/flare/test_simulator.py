@@ -77,14 +77,15 @@ def test_a_choice_by_validation_and_steps_ahead_are_the_same_in_processes_of_the
     assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
 
 
-def test_groups_and_a_hand_over_are_the_same_in_processes_of_their_own(tmp_path, make_job, simulate):
+@pytest.mark.parametrize("sealed", [False, True])
+def test_groups_and_a_hand_over_are_the_same_in_processes_of_their_own(sealed, tmp_path, make_job, simulate):
     fresh = load_job(REPOSITORY / "jobs/mucald_fresh")[0].to_dict()
     tasks = {"embryo": "blastocyst", "skin": "ham10k", "polyp": "kvasir"}
     groups = {"skin": "two", "polyp": "two"}
     job = make_job(
         sites={site: {"task": task, "group": groups.get(site)} for site, task in tasks.items()},
         release=fresh["release"],
-        algorithm={"name": "groups", "args": {"rule": "by_size"}},
+        algorithm={"name": "groups", "args": {"rule": "by_size", "sealed": sealed}},
         handover={"epochs": 2, "learning_rate": 0.001},
     )
     config, sites = load_job(job)

@@ -192,7 +192,10 @@ def test_a_late_report_leaves_what_others_have_learnt_as_without_it(method, tmp_
 
     with_it, without = run(tmp_path / "with", works=True), run(tmp_path / "without", works=False)
     assert with_it.keys() == without.keys()
-    assert all(torch.equal(tensor, without[name]) for name, tensor in with_it.items())
+    # What sites seal differs from run to run, and tells nobody anything.
+    readable = {name: tensor for name, tensor in with_it.items() if tensor.dtype != torch.uint8}
+    assert readable
+    assert all(torch.equal(tensor, without[name]) for name, tensor in readable.items())
 
 
 def refusing(home: Path) -> None:

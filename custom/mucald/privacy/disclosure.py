@@ -38,7 +38,14 @@ class Kind:
     limits: Mapping[str, Limit] = field(default_factory=dict)
 
 
-WEIGHT_PARTS = ("front end", "front and back end", "encoder", "whole network", "decoder under DP")
+WEIGHT_PARTS = (
+    "front end",
+    "front and back end",
+    "front and back end, sealed",
+    "encoder",
+    "whole network",
+    "decoder under DP",
+)
 _PAYLOAD_TYPE = Limit("number formats in which they may leave", ("float32", "bfloat16", "int8", "int4"))
 
 KINDS: dict[str, Kind] = {

@@ -81,16 +81,20 @@ def disclosures(config: SplitConfig, images_per_case: int = 1) -> list[Disclosur
     if algorithm.shares_front_end:
         found.append(weights("front end", "in every round"))
     if any(algorithm.group(config, site) for site in config.sites):
-        found.append(_ends())
+        found.append(_ends(algorithm.seals))
     return found
 
 
-def _ends() -> Disclosure:
-    shared = weights("front and back end", "in every round")
-    readers = (
-        "The server reads them, and has the middle network too: it knows the whole network of each site. "
-        "Each site of the group gets their mean."
-    )
+def _ends(sealed: bool) -> Disclosure:
+    if sealed:
+        shared = weights("front and back end, sealed", "in every round")
+        readers = "Each site of the group reads those of the others; the server relays what it cannot read."
+    else:
+        shared = weights("front and back end", "in every round")
+        readers = (
+            "The server reads them, and has the middle network too: it knows the whole network of each site. "
+            "Each site of the group gets their mean."
+        )
     return replace(shared, meaning=(*shared.meaning, readers))
 
 

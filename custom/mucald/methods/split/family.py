@@ -43,7 +43,8 @@ class SplitFamily:
             found.append("latents leave WITHOUT noise: the server can see what the front ends see")
         algorithm = algorithm_of(config)
         for members in sorted({algorithm.group(config, site) for site in config.sites} - {()}):
-            found.append(f"front and back ends of {', '.join(members)} are SHARED: the server knows them")
+            known = "SEALED, which the server relays" if algorithm.seals else "the server knows them"
+            found.append(f"front and back ends of {', '.join(members)} are SHARED: {known}")
         if algorithm.shares_front_end:
             found.append(
                 "front ends are SHARED: the server knows them, which helps to invert what they release"

@@ -18,11 +18,14 @@ from tiny_job import (
     write_policy,
 )
 
-from mucald.errors import ConfigError, WireError
+from mucald.errors import ConfigError, TrainingError, WireError
 from mucald.methods import family_of
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.model.ends import first_ends
+from mucald.methods.split.site import sealed_ends
 from mucald.privacy.policy import OPEN
+from mucald.privacy.sealing import write_key
 from mucald.state.checkpoint import without_prefix
 
 BY_SIZE = {"algorithm": {"name": "groups", "args": {"rule": "by_size"}}}
@@ -273,3 +276,126 @@ def test_a_policy_has_to_name_the_ends(tmp_path):
     meaning = [line for line in results["privacy"]["meaning"] if line.startswith(f"Weights ({PART})")]
     assert len(meaning) == 1
     assert any("it knows the whole network of each site" in line for line in results["privacy"]["meaning"])
+
+
+def sealing(*changes: dict[str, Any], **more: Any) -> SplitConfig:
+    return grouped({"algorithm": {"args": {"sealed": True}}}, *changes, **more)
+
+
+def test_sealed_or_not_a_group_learns_the_same(tmp_path, monkeypatch):
+    """But for the first weights, which nobody outside the group may know, and for rounding."""
+    monkeypatch.setattr(sealed_ends, "first_ends", lambda *arguments: first_ends(*arguments[:3]))
+    uneven = {"algorithm": {"args": {"rule": "fedbn"}}, "network": {"norm": "group"}}
+    for name, changes in (("by_size", {}), ("fedbn", uneven)):
+        runs = [run_job(make(changes), tmp_path / f"{name}-{make.__name__}") for make in (grouped, sealing)]
+        for site in ("north", "south", "west"):
+            losses = [[v["loss"] for v in run.results["sites"][site]["validation"]] for run in runs]
+            assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_first_weights_of_a_sealed_group_are_the_groups_alone(tmp_path):
+    federation = Federation(sealing(), tmp_path)
+    task = federation.open_next()
+    assert federation.coordinator.payload("north", task) == {}
+    for site in ("north", "west"):
+        federation.work(site, task)
+        federation.sites[site]._ends.take(task, {})
+    north, west = (federation.sites[site].weights() for site in ("north", "west"))
+    assert equal_tensors(north, west)
+    known = first_ends(federation.config, algorithm_of(federation.config).within, "north")
+    assert not any(torch.equal(north[name], known[name]) for name in known if "conv.weight" in name)
+
+
+def test_the_server_of_a_sealed_group_has_what_it_cannot_read(tmp_path):
+    federation = Federation(sealing(), tmp_path)
+    federation.run(1)
+    task = federation.open_next()
+    relayed = federation.coordinator.payload("north", task)
+    assert set(relayed) == {"north", "west"}
+    own = federation.sites["north"].weights()
+    blob = relayed["north"].numpy().tobytes()
+    for name, tensor in own.items():
+        if tensor.numel() > 8:
+            assert tensor.numpy().tobytes()[:32] not in blob, name
+    state = federation.coordinator.method.state()
+    assert all(tensor.dtype == torch.uint8 for name, tensor in state.items() if ".groups." in name)
+    # One site's ends once up, both sites' down: no more than a few hundred bytes for names and seal.
+    ends = sum(t.nbytes for n, t in own.items() if n.startswith(("front_end", "back_end")))
+    assert ends < relayed["north"].nbytes < ends + 4096
+
+
+def relayed_of(federation: Federation) -> tuple[Any, dict[str, torch.Tensor]]:
+    task = federation.open_next()
+    return task, dict(federation.coordinator.payload("north", task))
+
+
+def test_a_server_that_tampers_with_sealed_ends_is_found_out(tmp_path):
+    federation = Federation(sealing(training={"rounds": 3}), tmp_path)
+    federation.run(1)
+    task, first = relayed_of(federation)
+    changed = first["west"].clone()
+    changed[-1] ^= 1
+    for received, message in [
+        (first | {"west": changed}, "does not open"),
+        (first | {"west": first["north"]}, "'west, round 1' does not open"),
+        (first | {"south": first["west"]}, "'south', which is not in this site's group"),
+        ({"west": first["west"]}, "ends of another round"),
+        ({"north": torch.zeros(3)}, "is none; a filter must leave them"),
+    ]:
+        with pytest.raises(WireError, match=message):
+            federation.sites["north"].run(task, received, lambda _: b"")
+    federation.run_sites(task)
+    federation.coordinator.close(task)
+    task, second = relayed_of(federation)
+    for received in (first, second | {"west": first["west"]}):
+        with pytest.raises(WireError, match="ends of another round"):
+            federation.sites["north"].run(task, received, lambda _: b"")
+    federation.work("north", task)
+
+
+def test_a_site_of_a_sealed_group_that_comes_late_takes_what_the_others_have(tmp_path):
+    federation = Federation(sealing(training={"rounds": 3}), tmp_path)
+    coordinator = federation.coordinator
+    for absent in ("west", "north", None):
+        task = federation.open_next()
+        for site in federation.config.sites:
+            if site == absent:
+                coordinator.fail(site, "away")
+            else:
+                federation.receive(site, federation.work(site, task))
+        coordinator.close(task)
+    federation.run()
+    results = coordinator.finish()
+    assert {(f["site"], f["round"]) for f in results["failures"]} == {("west", 0), ("north", 1)}
+    assert all(site["test"] is not None for site in results["sites"].values())
+
+
+def test_what_is_not_sealed_ends_is_refused(tmp_path):
+    federation = Federation(sealing(), tmp_path)
+    task = federation.open_next()
+    outcome = federation.work("north", task)
+    sealed = outcome.payload["sealed"]
+    for payload, message in [
+        ({}, "did not send its ends sealed"),
+        ({"sealed": sealed, "more": sealed}, "did not send its ends sealed"),
+        ({"sealed": sealed.repeat(30)}, "or more than they take"),
+        ({"sealed": sealed.float()}, "is none"),
+    ]:
+        with pytest.raises(WireError, match=message):
+            federation.coordinator.receive("north", outcome.reports, payload)
+    federation.receive("north", outcome)
+
+
+def test_sites_with_other_keys_share_nothing_and_say_so(tmp_path):
+    for site, key in (("north", bytes(32)), ("west", bytes(range(32)))):
+        write_key(tmp_path / "home" / site, "kvasir", key)
+    with pytest.raises(TrainingError, match="does not open with this site's group key"):
+        run_job(sealing(min_sites=2), tmp_path)
+
+
+def test_sealed_ends_are_a_disclosure_of_their_own():
+    family = family_of("split")
+    (shared,) = (one for one in family.disclosures(sealing()) if one.kind == "weights")
+    assert shared.facts["part"] == "front and back end, sealed"
+    assert "the server relays what it cannot read" in shared.meaning[-1]
+    assert not any("knows the whole network" in sentence for sentence in shared.meaning)

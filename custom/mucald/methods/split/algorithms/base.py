@@ -31,6 +31,11 @@ class Algorithm:
         """The rule that weighs the sites of a group; None where there are no groups."""
         return None
 
+    @property
+    def seals(self) -> bool:
+        """Whether the sites of a group exchange their ends so that the server cannot read them."""
+        return False
+
     def group(self, config: SplitConfig, site: str) -> tuple[str, ...]:
         """Return the sites that share a site's front and back end, or none if it keeps its own."""
         return ()

@@ -22,10 +22,17 @@ class Groups(Algorithm):
     Args:
         rule: weighs the sites of a group; one that keeps normalisation layers does so in all three segments.
         args: its arguments.
+        sealed: the sites exchange their ends encrypted with a key of the group, and average them themselves.
     """
 
     rule: str
     args: dict[str, Any] = field(default_factory=dict)
+    sealed: bool = False
+
+    @property
+    def seals(self) -> bool:
+        """Whether the server only relays the ends."""
+        return self.sealed
 
     @cached_property
     def within(self) -> WeightedMean:

@@ -3,16 +3,72 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mucald import randomness
-from mucald.aggregation import Contribution, State
+import torch
+
+from mucald.aggregation import Contribution, Rule, State
 from mucald.aggregation.base import moved_by_mean, weighted_mean
 from mucald.errors import WireError
 from mucald.methods.split.algorithms import Algorithm
 from mucald.methods.split.config import SplitConfig
-from mucald.nets import back_end_of, backbone_of
+from mucald.methods.split.model.ends import first_ends
+from mucald.methods.split.wire.sealed import SEALED, unpacked
 from mucald.state.checkpoint import with_prefix, without_prefix
-from mucald.tasks import get_task
-from mucald.wire.tensors import check_tensors
+from mucald.wire.tensors import byte_count, check_tensors
+
+_REST = 1 << 16
+"""Bytes for names, shapes and seal of ends that are sealed."""
+
+
+class AveragedEnds:
+    """The ends of a group: the server moves them by the mean change.
+
+    Args:
+        config: the job.
+        rule: tells what is shared.
+        site: one of the group.
+    """
+
+    def __init__(self, config: SplitConfig, rule: Rule, site: str):
+        self.state = first_ends(config, rule, site)
+
+    def check(self, site: str, given: State) -> None:
+        """Raise :class:`WireError` unless ``given`` is a change of these ends."""
+        check_tensors(given, self.state, f"site '{site}'")
+
+    def combine(self, given: Mapping[str, State], weights: Sequence[float]) -> None:
+        """End a round in which the sites of ``given`` have changed them so."""
+        self.state = moved_by_mean(self.state, list(given.values()), weights)
+
+    def load_state(self, saved: State) -> None:
+        """Go back to an earlier ``state``."""
+        # In the order of the network, as in a run that was never stopped.
+        self.state = {name: saved[name] for name in self.state}
+
+
+class RelayedEnds:
+    """The ends of a group that seals them: the server has those of the last round by site, and reads none.
+
+    Arguments and methods are those of :class:`AveragedEnds`.
+    """
+
+    def __init__(self, config: SplitConfig, rule: Rule, site: str):
+        with torch.device("meta"):
+            self._most = byte_count(first_ends(config, rule, site)) + _REST
+        self.state: State = {}
+
+    def check(self, site: str, given: State) -> None:
+        """Raise :class:`WireError` unless ``given`` can be sealed ends."""
+        if given.keys() != {SEALED} or len(given[SEALED]) > self._most:
+            raise WireError(f"site '{site}' did not send its ends sealed, or more than they take")
+        unpacked(given[SEALED])
+
+    def combine(self, given: Mapping[str, State], weights: Sequence[float]) -> None:  # noqa: ARG002 - theirs
+        """Keep what the sites of ``given`` have sent, for all of the group."""
+        self.state = {site: one[SEALED] for site, one in given.items()}
+
+    def load_state(self, saved: State) -> None:
+        """Go back to an earlier ``state``."""
+        self.state = saved
 
 
 class Groups:
@@ -28,44 +84,37 @@ class Groups:
         # Of a set in order, so that a checkpoint's numbers stand for the same groups.
         self._members = sorted({algorithm.group(config, site) for site in config.sites} - {()})
         self._number_of = {site: n for n, members in enumerate(self._members) for site in members}
-        self._ends = [self._first_ends(config, members[0]) for members in self._members]
-        self._changes: dict[str, State] = {}
-
-    def _first_ends(self, config: SplitConfig, site: str) -> State:
-        """Return the ends that a group begins with; the job's seed decides them."""
-        assert self._rule is not None
-        n_classes, statistics = get_task(config.site(site).task).n_classes, config.aggregation.statistics
-        with randomness.seeded_initialisation(config.seed, "front_end"):
-            front_end = backbone_of(config.network).front_end()
-        with randomness.seeded_initialisation(config.seed, "back_end"):
-            back_end = back_end_of(config.network, n_classes)
-        return self._rule.shareable_parts({"front_end": front_end, "back_end": back_end}, statistics)
+        self._ends: list[AveragedEnds | RelayedEnds] = []
+        if self._rule is not None:
+            ends = RelayedEnds if algorithm.seals else AveragedEnds
+            self._ends = [ends(config, self._rule, members[0]) for members in self._members]
+        self._given: dict[str, State] = {}
 
     def ends(self, site: str) -> State:
-        """Return the ends of a site's group; none if it keeps its own."""
-        return self._ends[self._number_of[site]] if site in self._number_of else {}
+        """Return what a task brings of the ends of a site's group; nothing if the site shares none."""
+        return self._ends[self._number_of[site]].state if site in self._number_of else {}
 
     def forget(self, *sites: str) -> None:
         """Forget what came of ``sites``, or of all."""
-        for site in sites or list(self._changes):
-            self._changes.pop(site, None)
+        for site in sites or list(self._given):
+            self._given.pop(site, None)
 
-    def take(self, site: str, change: State) -> None:
-        """Keep what a site has changed of its ends until the round's end.
+    def take(self, site: str, given: State) -> None:
+        """Keep what a site gives of its ends until the round's end.
 
         Raises:
-            WireError: it is not a change of ends that the site shares.
+            WireError: it is not what the site shares.
         """
-        if ends := self.ends(site):
-            check_tensors(change, ends, f"site '{site}'")
-            self._changes[site] = change
-        elif change:
+        if site in self._number_of:
+            self._ends[self._number_of[site]].check(site, given)
+            self._given[site] = given
+        elif given:
             raise WireError(f"site '{site}' sent tensors, but it shares no ends with others")
 
     def average(
         self, start: Mapping[str, State], contributions: Sequence[Contribution]
     ) -> tuple[dict[str, State], list[Contribution]]:
-        """Move each group's ends, and return what the rule across groups is given.
+        """Bring each group's ends up to date, and return what the rule across groups is given.
 
         Args:
             start: see :meth:`mucald.aggregation.Rule.candidates`.
@@ -76,14 +125,13 @@ class Groups:
             site that did not finish.
         """
         begun, found = dict(start), {one.site: one for one in contributions}
-        for number, members in enumerate(self._members):
+        for members, ends in zip(self._members, self._ends, strict=True):
             present = [found[site] for site in members if site in found]
             if not present:
                 continue
             assert self._rule is not None
             weights = self._rule.weights(present)
-            changes = [self._changes[one.site] for one in present]
-            self._ends[number] = moved_by_mean(self._ends[number], changes, weights)
+            ends.combine({one.site: self._given[one.site] for one in present}, weights)
             mean = weighted_mean([one.state for one in present], weights)
             for site in members:
                 if site in found:
@@ -94,11 +142,9 @@ class Groups:
 
     def state(self) -> State:
         """Return the groups' ends, by the groups' numbers."""
-        return {n: t for i, ends in enumerate(self._ends) for n, t in with_prefix(str(i), ends).items()}
+        return {n: t for i, ends in enumerate(self._ends) for n, t in with_prefix(str(i), ends.state).items()}
 
     def load_state(self, tensors: State) -> None:
         """Restore what :meth:`state` returned."""
         for number, ends in enumerate(self._ends):
-            saved = without_prefix(str(number), tensors)
-            # In the order of the network, as in a run that was never stopped.
-            self._ends[number] = {name: saved[name] for name in ends}
+            ends.load_state(without_prefix(str(number), tensors))

@@ -22,6 +22,7 @@ from mucald.methods.split.site.fresh import FreshReleases
 from mucald.methods.split.site.handover import numbers_of, take_over
 from mucald.methods.split.site.once import SingleReleases
 from mucald.methods.split.site.release import Release
+from mucald.methods.split.site.sealed_ends import SealedEnds
 from mucald.methods.split.site.segments import SiteSegments
 from mucald.methods.split.site.shared_ends import SharedEnds
 from mucald.methods.split.wire.messages import Phase
@@ -46,6 +47,7 @@ class SplitSite(Resumable):
         release: what happens to tensors before they leave, as the site's policy has it.
         store: where its checkpoints lie.
         device: where to compute.
+        group_key: of the site's group, where it seals what it shares.
     """
 
     def __init__(
@@ -56,11 +58,14 @@ class SplitSite(Resumable):
         release: Release,
         store: CheckpointStore,
         device: torch.device,
+        group_key: bytes = b"",
     ):
         self._config, self._data, self._release = config, data, release
         self._algorithm, self._statistics = algorithm_of(config), config.aggregation.statistics
         self._segments = SiteSegments(config, self._algorithm, name, data.task.n_classes, release, device)
-        self._ends = SharedEnds(config, self._algorithm, name, self._segments.ends)
+        self._ends: SharedEnds | SealedEnds = SharedEnds(config, self._algorithm, name, self._segments.ends)
+        if group_key:
+            self._ends = SealedEnds(config, self._algorithm, name, self._segments.ends, group_key)
         releases = SingleReleases if config.release.mode == "once" else FreshReleases
         self._releases: SingleReleases | FreshReleases = releases(config, data, self._segments, release)
         super().__init__(name, config.digest(), store, self._releases)
@@ -87,7 +92,7 @@ class SplitSite(Resumable):
         """Do what the server asks.
 
         Returns:
-            a report of plain numbers, ready for JSON, and what the site has changed of the ends that it
+            a report of plain numbers, ready for JSON, and what the site gives of the ends that it
             shares; that is all that the server learns beside the messages.
 
         Raises:
@@ -99,8 +104,8 @@ class SplitSite(Resumable):
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
         report = data_report(self.name, self._data, task.round)
-        self._ends.take(received)
-        begun, change = self._ends.snapshot(), State()
+        self._ends.take(task, received)
+        given: State = {}
         if self._algorithm.shares_front_end:
             from_vector(self._segments.front_end, exchange.fetch_front_end(), self._statistics)
         if self._releases.prepare():
@@ -111,17 +116,17 @@ class SplitSite(Resumable):
             report["validation"] = self._validate(exchange)
         if task.kind == "train":
             report |= self._train(exchange)
-            change = self._ends.change_since(begun)
+            given = self._ends.give(task, report)
             self._save(task.round + 1)
         else:
             report |= self._test(exchange)
             if self._config.handover.epochs:
                 report |= self._take_over(exchange, report["test"])
-        exchange.traffic.up += byte_count(change)
+        exchange.traffic.up += byte_count(given)
         exchange.traffic.down += byte_count(received)
         report["wire"] = asdict(exchange.traffic)
         report["seconds"] = time.perf_counter() - start
-        return Outcome({self.name: report}, change)
+        return Outcome({self.name: report}, given)
 
     def _train(self, exchange: Exchange) -> dict[str, Any]:
         training, news = self._config.training, self._releases.news()

@@ -1,18 +1,20 @@
-"""The front and back end of a site that shares them with others of its group."""
+"""The front and back end of a site that shares them with others of its group, by the server's mean."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mucald.errors import WireError
+from mucald.federation.task import SiteTask
 from mucald.methods.split.algorithms import Algorithm
 from mucald.methods.split.config import SplitConfig
 from mucald.wire.tensors import check_tensors
 
 
 class SharedEnds:
-    """What a site takes over when a task begins, and what its training then changes of it.
+    """What a site takes over when a task begins, and gives when it has trained; nothing if it shares nothing.
 
     Args:
         config: the job.
@@ -23,29 +25,35 @@ class SharedEnds:
 
     def __init__(self, config: SplitConfig, algorithm: Algorithm, site: str, parts: Mapping[str, nn.Module]):
         self._tensors: dict[str, Tensor] = {}
+        self._begun: dict[str, Tensor] = {}
         if algorithm.within is not None and algorithm.group(config, site):
             # The networks' own memory, so an optimiser stays valid.
             self._tensors = algorithm.within.shareable_parts(parts, config.aggregation.statistics)
 
     @torch.no_grad()
-    def take(self, received: Mapping[str, Tensor]) -> None:
+    def take(self, task: SiteTask, received: Mapping[str, Tensor]) -> None:  # noqa: ARG002 - as others do
         """Put the group's ends in place; what the site's filters have taken out of them stays as it is.
+
+        Args:
+            task: that brings them.
+            received: its tensors.
 
         Raises:
             WireError: they are not what the site shares.
         """
-        if not self._tensors:
-            if received:
-                raise WireError(f"the server sent '{min(received)}' with a task, but the site shares no ends")
-            return
-        check_tensors(received, self._tensors, "the server")
+        if self._tensors:
+            check_tensors(received, self._tensors, "the server")
+        elif received:
+            raise WireError(f"the server sent '{min(received)}' with a task, but the site shares no ends")
         for name, tensor in received.items():
             self._tensors[name].copy_(tensor)
+        self._begun = {name: tensor.clone() for name, tensor in self._tensors.items()}
 
-    def snapshot(self) -> dict[str, Tensor]:
-        """Return copies of what is shared."""
-        return {name: tensor.clone() for name, tensor in self._tensors.items()}
+    def give(self, task: SiteTask, report: Mapping[str, Any]) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return what training has changed, on the CPU.
 
-    def change_since(self, begun: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what has changed since a :meth:`snapshot`, on the CPU."""
-        return {name: (tensor - begun[name]).cpu() for name, tensor in self._tensors.items()}
+        Args:
+            task: of training, which is done.
+            report: of it.
+        """
+        return {name: (tensor - self._begun[name]).cpu() for name, tensor in self._tensors.items()}

@@ -1,0 +1,94 @@
+"""The ends of a site whose group exchanges them sealed: the server relays, and every site averages."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from mucald.aggregation import Contribution
+from mucald.aggregation.base import weighted_mean
+from mucald.errors import WireError
+from mucald.federation.task import SiteTask
+from mucald.methods.split.algorithms import Algorithm
+from mucald.methods.split.config import SplitConfig
+from mucald.methods.split.model.ends import first_ends
+from mucald.methods.split.wire.sealed import SEALED, packed, unpacked
+from mucald.privacy.sealing import opened, run_key, seal
+from mucald.wire.tensors import check_tensors
+
+_NUMBERS = "numbers"
+
+
+class SealedEnds:
+    """Methods and arguments are those of :class:`.SharedEnds`.
+
+    Args:
+        key: of the group.
+    """
+
+    def __init__(
+        self,
+        config: SplitConfig,
+        algorithm: Algorithm,
+        site: str,
+        parts: Mapping[str, nn.Module],
+        key: bytes,
+    ):
+        assert algorithm.within is not None
+        self._config, self._rule, self._site, self._key = config, algorithm.within, site, key
+        self._members = algorithm.group(config, site)
+        self._tensors = self._rule.shareable_parts(parts, config.aggregation.statistics)
+
+    @torch.no_grad()
+    def take(self, task: SiteTask, received: Mapping[str, Tensor]) -> None:
+        """Open what the group's sites have sealed, and put their mean in place.
+
+        Before any of them has, all begin with the ends that follow from the group's key.
+
+        Raises:
+            WireError: it does not open, is of another round than the last, or is not what the site shares.
+        """
+        state = self._mean(task, received) if received else {}
+        if not received and task.is_new(self._site):
+            secret = run_key(self._key, "first weights").hex()
+            state = first_ends(self._config, self._rule, self._site, secret)
+        for name, tensor in state.items():
+            self._tensors[name].copy_(tensor)
+
+    def give(self, task: SiteTask, report: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the site's ends and what weighs them, sealed."""
+        loss = report.get("validation", {}).get("loss", math.nan)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._tensors.items()}
+        tensors[_NUMBERS] = torch.tensor([report["n_train"], loss], dtype=torch.float64)
+        content = safetensors.torch.save(tensors)
+        key = run_key(self._key, task.run_id)
+        return {SEALED: packed(task.round, seal(key, content, _context(self._site, task.round)))}
+
+    def _mean(self, task: SiteTask, received: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if strangers := sorted(received.keys() - set(self._members)):
+            raise WireError(f"the server sent ends of '{strangers[0]}', which is not in this site's group")
+        pieces = {site: unpacked(tensor) for site, tensor in sorted(received.items())}
+        rounds = {number for number, _ in pieces.values()}
+        # Whoever took part in the last round knows that there are its own ends of it, at least.
+        took_part = task.counted(self._site) == task.round and not task.is_new(self._site)
+        if len(rounds) > 1 or (took_part and (rounds != {task.round - 1} or self._site not in pieces)):
+            raise WireError("the server sent ends of another round than the last one")
+        key = run_key(self._key, task.run_id)
+        found = [self._read(site, opened(key, data, _context(site, n))) for site, (n, data) in pieces.items()]
+        return weighted_mean([one.state for one in found], self._rule.weights(found))
+
+    def _read(self, site: str, content: bytes) -> Contribution:
+        state = safetensors.torch.load(content)
+        n_train, loss = state.pop(_NUMBERS).tolist()
+        check_tensors(state, self._tensors, f"site '{site}'")
+        if state.keys() != self._tensors.keys():
+            raise WireError(f"site '{site}' shares other ends than this one")
+        state = {name: state[name].to(tensor.device) for name, tensor in self._tensors.items()}
+        return Contribution(site, state, int(n_train), None if math.isnan(loss) else loss)
+
+
+def _context(site: str, round_number: int) -> str:
+    return f"{site}, round {round_number + 1}"
