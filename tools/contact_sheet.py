@@ -1,6 +1,6 @@
 """Draw a few phantoms of each task of the shipped job, beside themselves with their mask's outlines on top.
 
-Run it with ``python tools/contact_sheet.py --out docs/images/phantoms.png``.
+Run it with ``python tools/contact_sheet.py --out docs/images/phantoms.png --force``.
 """
 
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mucald.command_line import Parser, at_least, check_free, program
+from mucald.command_line import FORCE, Parser, at_least, check_free, program
 from mucald.data.images.phantoms import PHANTOMS
 from mucald.randomness import generator
 from mucald.tasks import Task, get_task
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=at_least(1), default=4, help="phantoms per task")
     parser.add_argument("--size", type=at_least(16), default=112, help="side of each in pixels")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_force()
+    parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
     check_free([arguments.out], arguments.force)
 
