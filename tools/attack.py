@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from mucald.command_line import Parser, at_least, check_free, program
+from mucald.command_line import FORCE, Parser, at_least, check_free, program
 from mucald.errors import AttackError, MucaldError
 from mucald.home import beside, participant_home
 from mucald_studies.attacks import ATTACKS, choose_attacks
@@ -51,7 +51,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="folder with, for any site, a folder with a site.json that names images for the attacker",
     )
     parser.add_argument("--threads", type=at_least(1), help="of torch; the run's by default")
-    parser.add_force()
+    parser.add_argument("--force", **FORCE)
     add_budget(parser)
     return parser.parse_args(argv)
 

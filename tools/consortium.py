@@ -7,18 +7,18 @@ slices get images of their own to train and validate on. Those of one set are te
 no site trains on. Policies are open and noise secrets fixed: for public images only.
 """
 
-import argparse
 import json
 import re
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from mucald.command_line import FORCE, Parser, at_least, check_free, program
 from mucald.data.datalist import build_datalist
 from mucald.data.layouts import Record, find_records
 from mucald.data.site_file import SITE_FILE, SiteFile
 from mucald.data.splits import shuffled
-from mucald.errors import ConfigError, MucaldError
+from mucald.errors import ConfigError
 from mucald.privacy.policy import OPEN, POLICY_FILE
 from mucald.tasks import get_task
 from site_files import KNOWN_SETS
@@ -95,25 +95,19 @@ def _write(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Deal the sets out and say what each site has."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("sets", type=Path, help="folder that holds the sets")
     parser.add_argument("--home", type=Path, required=True, help="folder of the sites' folders")
-    parser.add_argument("--train", type=int, default=20, help="training images of each site")
-    parser.add_argument("--validation", type=int, default=8, help="validation images of each site")
-    parser.add_argument("--test", type=int, default=40, help="most test images of each set")
+    parser.add_argument("--train", type=at_least(1), default=20, help="training images of each site")
+    parser.add_argument("--validation", type=at_least(1), default=8, help="validation images of each site")
+    parser.add_argument("--test", type=at_least(1), default=40, help="most test images of each set")
+    parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
-    counts = Counts(arguments.train, arguments.validation, arguments.test)
-    try:
-        if min(asdict(counts).values()) < 1:
-            raise ConfigError("--train, --validation and --test must be at least 1")
-        deal(arguments.sets, arguments.home, counts)
-    except MucaldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    check_free([arguments.home / site / SITE_FILE for site in SITES], arguments.force)
+    deal(arguments.sets, arguments.home, Counts(arguments.train, arguments.validation, arguments.test))
     return 0
 
 

@@ -1,7 +1,7 @@
 """Draw a few phantoms of each task of the shipped job, beside themselves with their mask's outlines on top.
 
-Run it with ``python tools/contact_sheet.py --out docs/images/phantoms.png``; with ``--scanners dim old`` each
-task has a row per device.
+Run it with ``python tools/contact_sheet.py --out docs/images/phantoms.png --force``; with ``--scanners dim
+old`` each task has a row per device.
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mucald.command_line import Parser, at_least, check_free, program
+from mucald.command_line import FORCE, Parser, at_least, check_free, program
 from mucald.data.images.phantoms import PHANTOMS
 from mucald.data.images.phantoms.scanner import SCANNERS
 from mucald.randomness import generator
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=at_least(1), default=4, help="phantoms per task")
     parser.add_argument("--size", type=at_least(16), default=112, help="side of each in pixels")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_force()
+    parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
     check_free([arguments.out], arguments.force)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mucald.command_line import Parser, at_least, check_free, program
+from mucald.command_line import FORCE, Parser, at_least, check_free, program
 from mucald.config.common import DataConfig, PhantomConfig
 from mucald.data.loading import load_site_data
 from mucald.data.site_file import SITE_FILE
@@ -118,7 +118,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threshold", type=at_least(0, float), default=0.1, help="least strength of an edge")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there as JSON")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw both graphs there")
-    parser.add_force()
+    parser.add_argument("--force", **FORCE)
     return parser.parse_args(argv)
 
 

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mucald.command_line import Parser, check_free, program
+from mucald.command_line import FORCE, Parser, check_free, program
 from mucald.inference.bundle import INFERENCE, METADATA, MODEL
 from mucald.inference.export import export
 from mucald.inference.model_files import find_model_files, load_model
@@ -24,7 +24,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--site", help="with --run: whose model")
     parser.add_argument("--model", type=Path, help="instead of --run: the site's file")
     parser.add_argument("--server-model", type=Path, help="with --model: the server's file")
-    parser.add_force()
+    parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
     if (arguments.run is None) == (arguments.model is None):
         parser.error("give either --run with --site, or --model")

@@ -10,7 +10,7 @@ custom code and have only the packages of ``requirements.txt``.
 import sys
 from pathlib import Path
 
-from mucald.command_line import Parser, program
+from mucald.command_line import FORCE, Parser, program
 from mucald.deploy.submission import export_job
 
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--code", action="store_true", help="put the package under app/custom")
     parser.add_argument("--resume-from", help="a run's name as printed when it began, or 'latest'")
-    parser.add_force()
+    parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
     changes = {} if arguments.resume_from is None else {"resume_from": arguments.resume_from}
     out = export_job(arguments.job, arguments.out, arguments.code, arguments.force, **changes)

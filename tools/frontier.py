@@ -105,7 +105,6 @@ def _settings(arguments: argparse.Namespace, budget: Budget) -> dict[str, object
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made:
         try:
             budget = budget_of(arguments)
@@ -117,6 +116,7 @@ def main(argv: list[str] | None = None) -> int:
                 arguments.attack_threads,
             )
             points = _plan(arguments, Path(made))
+            arguments.out.mkdir(parents=True, exist_ok=True)
             run_all([point.experiment for point in points], arguments.simulator, arguments.threads)
             rows = _rows(points, attackers)
             if not rows:

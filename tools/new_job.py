@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mucald.command_line import Parser, program
+from mucald.command_line import FORCE, Parser, program
 from mucald.config.job import CONFIG_FILE, check_site_name
 from mucald.data.site_file import SITE_FILE, read_site_file
 from mucald.deploy.submission import make_room
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("job", type=Path, help="the job folder to start from")
     parser.add_argument("--home", type=Path, required=True, help="folder of the sites' own folders")
     parser.add_argument("--out", type=Path, required=True, help="the job folder to write")
-    parser.add_force()
+    parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
     sites = new_job(arguments.job, arguments.home, arguments.out, arguments.force)
     print(f"{arguments.out}: {', '.join(sites)}")

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mucald.command_line import Parser, check_free, program
+from mucald.command_line import FORCE, Parser, check_free, program
 from mucald.inference.images import find_inputs, passed_over
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
 from mucald.inference.predict import SUMMARY, Segmenter, predict_images
@@ -36,7 +36,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="HOME",
         help="draw the noise as the run's test did, from the secret in the site's own folder; for a check",
     )
-    parser.add_force()
+    parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
     if (arguments.run is None) == (arguments.model is None):
         parser.error("give either --run with --site, or --model")

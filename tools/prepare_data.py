@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from mucald.command_line import Parser, check_free, program
+from mucald.command_line import FORCE, Parser, check_free, program
 from mucald.data.checked import SeenImages
 from mucald.data.datalist import build_datalist
 from mucald.data.images.readers import read_set
@@ -33,7 +33,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", type=Path, help="CSV table that names every image's patient")
     parser.add_argument("--file-column", default="file", help="column of the table with the image's name")
     parser.add_argument("--case-column", default="patient", help="column of the table with the patient")
-    parser.add_force()
+    parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
     if arguments.cases is not None and arguments.case_pattern is not None:
         parser.error("give either --cases or --case-pattern")

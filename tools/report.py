@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mucald.command_line import Parser, check_free, program
+from mucald.command_line import FORCE, Parser, check_free, program
 from mucald_studies.reporting.comparability import choose_reference
 from mucald_studies.reporting.report import report
 from mucald_studies.reporting.runs import find_runs, group_runs
@@ -28,7 +28,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="accept runs with other data, rounds, epochs or image size, and mark them",
     )
-    parser.add_force()
+    parser.add_argument("--force", **FORCE)
     return parser.parse_args(argv)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nvflare.recipe.sim_env import SimEnv
 
-from mucald.command_line import Parser, at_least, program
+from mucald.command_line import Parser, at_least, leave, program
 from mucald.deploy.folder_job import FolderJob
 from mucald.errors import InterruptedRunError, TrainingError, WorkspaceError
 from mucald.federation import workspace as workspaces
@@ -112,4 +112,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

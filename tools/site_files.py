@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from mucald.command_line import Parser, check_free, program
+from mucald.command_line import FORCE, Parser, check_free, program
 from mucald.data.site_file import SITE_FILE
 from mucald.privacy.policy import OPEN, POLICY_FILE
 
@@ -33,26 +33,31 @@ def main(argv: list[str] | None = None) -> int:
         "--reproducible", action="store_true", help="use a fixed noise secret; for public images only"
     )
     parser.add_argument("--open-policy", action="store_true", help="allow every job; for public images only")
-    parser.add_force()
+    parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
 
     found = [name for name in KNOWN_SETS if (arguments.sets / name).is_dir()]
     if not found:
         parser.error(f"{arguments.sets} holds none of {', '.join(KNOWN_SETS)}")
-    files = [SITE_FILE, *([POLICY_FILE] if arguments.open_policy else [])]
-    check_free([arguments.home / name / file for name in found for file in files], arguments.force)
+    written: dict[Path, str] = {}
     for name in found:
         layout, task = KNOWN_SETS[name]
         content = {"task": task, "root": str((arguments.sets / name).resolve()), "layout": layout}
         if arguments.reproducible:
             content["noise_secret"] = f"public image set {name}"
-        path = arguments.home / name / SITE_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        written[arguments.home / name / SITE_FILE] = json.dumps(content, indent=2) + "\n"
         if arguments.open_policy:
-            policy = json.dumps(asdict(OPEN), indent=2) + "\n"
-            path.with_name(POLICY_FILE).write_text(policy, encoding="utf-8")
-        print(f"{path}: task {task}, layout {layout}")
+            written[arguments.home / name / POLICY_FILE] = json.dumps(asdict(OPEN), indent=2) + "\n"
+    others = [
+        path for path, text in written.items() if not path.is_file() or path.read_bytes() != text.encode()
+    ]
+    check_free(others, arguments.force)
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(written[path], encoding="utf-8")
+    for name in found:
+        layout, task = KNOWN_SETS[name]
+        print(f"{arguments.home / name / SITE_FILE}: task {task}, layout {layout}")
     return 0
 
 

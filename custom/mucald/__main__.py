@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from mucald.command_line import OF_SIGNAL, Parser, at_least, program
+from mucald.command_line import Parser, at_least, leave, program
 from mucald.errors import InterruptedRunError
 from mucald.federation import workspace as workspaces
 from mucald.federation.admission import check_participants
@@ -77,12 +77,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def command() -> None:
-    """Run the command line and end the process, threads of an interrupted run included."""
-    status = main()
-    if status > OF_SIGNAL:
-        logging.shutdown()
-        os._exit(status)
-    sys.exit(status)
+    """Run the command line and end the process."""
+    leave(main())
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ OF_SIGNAL = 128
 
 WRONG_USE = 2
 
+FORCE: dict[str, Any] = {"action": "store_true", "help": "write over what is there"}
+"""What ``--force`` is for a parser, see :func:`check_free`."""
+
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LARGEST = 2**31 - 1
 
@@ -34,10 +37,6 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong, and end with the status 2."""
         _say(f"error: {message} (--help tells the use)")
         self.exit(WRONG_USE)
-
-    def add_force(self) -> None:
-        """Add ``--force``, for :func:`check_free`."""
-        self.add_argument("--force", action="store_true", help="write over what is there")
 
 
 def at_least(least: float, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
@@ -110,6 +109,14 @@ def program(main: Callable[..., int]) -> Callable[..., int]:
         return status
 
     return run
+
+
+def leave(status: int) -> NoReturn:
+    """End the process; threads that a signal has left at work end with it."""
+    if status > OF_SIGNAL:
+        logging.shutdown()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _say(text: str) -> None:

@@ -79,12 +79,13 @@ def test_the_same_images_go_to_the_same_sites(sets: Path, tmp_path: Path) -> Non
 def test_too_few_images_and_wrong_numbers(
     sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for source, argument, message in (
-        (sets, ("--train", "5"), "polyp_a, polyp_b, polyp_c: 15 images leave none to test on"),
-        (sets, ("--train", "0"), "--train, --validation and --test must be at least 1"),
-        (tmp_path / "none", (), "no such folder"),
+    assert deal(sets, tmp_path / "used", *COUNTS) == 0
+    for source, home, argument, message in (
+        (sets, "few", ("--train", "5"), "polyp_a, polyp_b, polyp_c: 15 images leave none to test on"),
+        (tmp_path / "none", "none", (), "no such folder"),
+        (sets, "used", COUNTS, "exists; give another place, or --force"),
     ):
-        assert deal(source, tmp_path, *argument) == 1
+        assert deal(source, tmp_path / home, *argument) == 1
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert error.count("\n") == 1

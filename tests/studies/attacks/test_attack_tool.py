@@ -41,7 +41,7 @@ def test_an_attack_that_does_not_apply_is_left_out_with_its_reason(clean, tmp_pa
     assert run(clean, tmp_path, "--attacks", "denoiser", "oracle", "--sites", "north", *LITTLE) == 0
     assert "denoiser on north is left out: the server denoises nothing" in capsys.readouterr().err
     assert run(clean, tmp_path / "none", "--attacks", "denoiser", "--sites", "north", *LITTLE) == 1
-    assert not (tmp_path / "none").exists()
+    assert list((tmp_path / "none").iterdir()) == []
 
 
 @pytest.mark.parametrize(
