@@ -13,7 +13,7 @@ from commands import load_tool
 
 from mucald.aggregation import RULES
 from mucald.config.merge import dotted_keys
-from mucald.data.layouts import LAYOUTS
+from mucald.data.records.layouts import LAYOUTS
 from mucald.federation import report
 from mucald.methods.jobs import base_names, load_job
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS, causal_task

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mucald.command_line import FORCE, Parser, at_least, check_free, program
-from mucald.data.datalist import build_datalist
-from mucald.data.layouts import Record, find_records
+from mucald.data.records.datalist import build_datalist
+from mucald.data.records.layouts import Record, find_records
+from mucald.data.records.splits import shuffled
 from mucald.data.site_file import SITE_FILE, SiteFile
-from mucald.data.splits import shuffled
 from mucald.errors import ConfigError
 from mucald.privacy.policy import OPEN, POLICY_FILE
 from mucald.tasks import get_task

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from mucald.command_line import FORCE, Parser, check_free, program
 from mucald.data.checked import SeenImages
-from mucald.data.datalist import build_datalist
 from mucald.data.images.readers import read_set
-from mucald.data.layouts import ImageSet, find_set
-from mucald.data.patients import read_patients, with_patients
+from mucald.data.records.datalist import build_datalist
+from mucald.data.records.layouts import ImageSet, find_set
+from mucald.data.records.patients import read_patients, with_patients
+from mucald.data.records.splits import split_records
 from mucald.data.site_file import SiteFile, read_site_file
-from mucald.data.splits import split_records
 from mucald.errors import DataError
 from mucald.tasks import get_task
 

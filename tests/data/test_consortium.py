@@ -11,9 +11,9 @@ import pytest
 from commands import load_tool
 from image_files import write_pair
 
-from mucald.data.layouts import find_records
+from mucald.data.records.layouts import find_records
+from mucald.data.records.splits import split_records
 from mucald.data.site_file import read_site_file
-from mucald.data.splits import split_records
 from mucald.privacy.policy import OPEN, read_policy
 
 COUNTS = ("--train", "3", "--validation", "1", "--test", "4")

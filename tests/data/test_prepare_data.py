@@ -10,11 +10,11 @@ import pytest
 from commands import load_tool
 from image_files import write_pair
 
-from mucald.data.datalist import build_datalist
-from mucald.data.layouts import find_records
-from mucald.data.patients import read_patients
+from mucald.data.records.datalist import build_datalist
+from mucald.data.records.layouts import find_records
+from mucald.data.records.patients import read_patients
+from mucald.data.records.splits import split_records
 from mucald.data.site_file import SiteFile, read_site_file
-from mucald.data.splits import split_records
 from mucald.errors import DataError
 from mucald.tasks import get_task
 

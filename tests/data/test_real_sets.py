@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from mucald.config.common import DataConfig, PhantomConfig
-from mucald.data.layouts import find_records
 from mucald.data.loading import load_site_data
+from mucald.data.records.layouts import find_records
+from mucald.data.records.splits import split_records
 from mucald.data.site_data import SiteData
 from mucald.data.site_file import read_site_file
-from mucald.data.splits import split_records
 from mucald.methods.split.site.build import measures_of
 
 REPOSITORY = Path(__file__).parents[2]

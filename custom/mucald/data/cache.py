@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mucald import __version__
 from mucald.data.files import reading
-from mucald.data.layouts import Record
+from mucald.data.records.layouts import Record
 from mucald.data.site_file import SiteFile
 
 FOLDER = "cache"

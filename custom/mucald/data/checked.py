@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mucald.data.descriptions import read_description
-from mucald.data.layouts import Record
+from mucald.data.records.descriptions import read_description
+from mucald.data.records.layouts import Record
 from mucald.errors import DataError
 from mucald.state.files import write_atomically
 

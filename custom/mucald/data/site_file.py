@@ -49,7 +49,9 @@ class SiteFile:
 
     task: str = key("must be the task that the job gives the site", registry="mucald.tasks.TASKS")
     root: str | None = key("folder of the image set; goes with `layout`", None, allowed="a path")
-    layout: str | None = key("how files below `root` are named", None, registry="mucald.data.layouts.LAYOUTS")
+    layout: str | None = key(
+        "how files below `root` are named", None, registry="mucald.data.records.layouts.LAYOUTS"
+    )
     datalist: str | None = key("MONAI data list, in place of `root` and `layout`", None, allowed="a path")
     images: str = key("folder of the images below `root` (`pairs`, `isic`)", "images")
     masks: str = key("folder of the masks below `root` (`pairs`, `isic`)", "masks")

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from mucald.config.job import JobConfig
-from mucald.data.layouts import SPLITS, find_records
+from mucald.data.records.layouts import SPLITS, find_records
+from mucald.data.records.splits import split_records
 from mucald.data.site_file import SITE_FILE, read_site_file
-from mucald.data.splits import split_records
 from mucald.errors import explained
 
 

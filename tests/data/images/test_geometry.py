@@ -14,7 +14,7 @@ from PIL import Image
 
 from mucald.data.images.readers import Sample, SetReader, read_image
 from mucald.data.images.stored import read_stored
-from mucald.data.layouts import Record
+from mucald.data.records.layouts import Record
 from mucald.errors import DataError
 from mucald.tasks import TASKS
 

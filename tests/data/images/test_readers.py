@@ -9,7 +9,7 @@ from PIL import Image
 from mucald.data.images import readers
 from mucald.data.images.masks import ClassIds
 from mucald.data.images.stored import read_stored
-from mucald.data.layouts import Record
+from mucald.data.records.layouts import Record
 from mucald.errors import DataError
 from mucald.tasks import TASKS, Task
 

@@ -17,11 +17,11 @@ from mucald.data.images.phantoms import PHANTOMS
 from mucald.data.images.phantoms.scanner import SCANNERS
 from mucald.data.images.readers import Sample, read_set
 from mucald.data.images.squares import Slice, prepare, split_of
-from mucald.data.layouts import SPLITS, Record, find_records, find_set
 from mucald.data.measures import Measures
+from mucald.data.records.layouts import SPLITS, Record, find_records, find_set
+from mucald.data.records.splits import split_records
 from mucald.data.site_data import Loaded
 from mucald.data.site_file import SiteFile
-from mucald.data.splits import split_records
 from mucald.errors import ConfigError
 from mucald.randomness import generator
 from mucald.tasks import Task

@@ -14,7 +14,7 @@ from mucald.data.images.geometry import laid_over
 from mucald.data.images.masks import ClassIds, Labels
 from mucald.data.images.pictures import RGB_CHANNELS, as_rgb, window
 from mucald.data.images.stored import Stored, read_stored
-from mucald.data.layouts import Record
+from mucald.data.records.layouts import Record
 from mucald.errors import DataError
 from mucald.tasks import Task
 

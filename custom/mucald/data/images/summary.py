@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mucald.data.images.survey import ImageFacts, Survey
-from mucald.data.layouts import SPLITS
+from mucald.data.records.layouts import SPLITS
 
 MOST_LISTED = 50
 

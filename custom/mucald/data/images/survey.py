@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from mucald.data.checked import SeenImages
 from mucald.data.images.readers import Sample, SetReader
-from mucald.data.layouts import Record, find_set
 from mucald.data.measures import Measures
+from mucald.data.records.layouts import Record, find_set
+from mucald.data.records.splits import split_records
 from mucald.data.site_file import SiteFile
-from mucald.data.splits import split_records
 from mucald.errors import DataError
 from mucald.tasks import Task, get_task
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from mucald.data.layouts import SPLITS, Record
+from mucald.data.records.layouts import SPLITS, Record
 from mucald.data.site_file import FEWEST_CASES, SiteFile
 from mucald.errors import DataError
 from mucald.randomness import generator

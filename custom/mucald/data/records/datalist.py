@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mucald.data.layouts import SPLITS, Record
+from mucald.data.records.layouts import SPLITS, Record
 from mucald.tasks import Task
 
 _SECTIONS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 def build_datalist(splits: Mapping[str, Sequence[Record]], task: Task, folder: Path) -> dict[str, Any]:
-    """Return a MONAI data list, as :mod:`mucald.data.layouts` reads it.
+    """Return a MONAI data list, as :mod:`mucald.data.records.layouts` reads it.
 
     Args:
         splits: records by split.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mucald.data.files import same_form
-from mucald.data.layouts import Record, check_cases
+from mucald.data.records.layouts import Record, check_cases
 from mucald.errors import DataError
 
 _PUBLIC = "the site's table of patients is wrong"

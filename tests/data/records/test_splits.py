@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from mucald.data.layouts import Record
+from mucald.data.records.layouts import Record
+from mucald.data.records.splits import shuffled, split_records
 from mucald.data.site_file import SiteFile, SplitFractions
-from mucald.data.splits import shuffled, split_records
 from mucald.errors import DataError
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mucald.data.layouts import Record, find_records, find_set
+from mucald.data.records.layouts import Record, find_records, find_set
 from mucald.data.site_file import SiteFile, read_site_file
 from mucald.errors import DataError
 
