@@ -4,8 +4,8 @@
     python tools/predict.py images/ --model polyp.safetensors --server-model server.safetensors --out masks
 
 Takes PNG, JPEG, BMP, TIFF, WebP and NIfTI files. A model is two files: the site's, and the server's part,
-which the operator of the server hands over; one of ``baseline_centralized`` is one file. Nothing leaves the
-machine. Research software; not for diagnosis.
+which the operator of the server hands over; one of ``baseline_centralized``, or of a job with a hand-over, is
+one file. Nothing leaves the machine. Research software; not for diagnosis.
 """
 
 import argparse
