@@ -1,10 +1,15 @@
 """One thread for every test, and one run of the tiny job that many tests look at."""
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+# A shell that starts the tests in the background ignores Ctrl-C, and so would all commands that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
     from recording import Recording

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.xdist_group("jobs")
 
 WITHOUT_NOISE = "WITHOUT noise"
 TOGETHER = "TOGETHER"
-POOLED = {"baseline_centralized"}
+POOLED = {"baseline_centralized", "consortium_centralized"}
 
 # Another backbone changes nothing that the tests below look at.
 RUN = [job.name for job in JOBS if resolved(job)["network"]["backbone"] == "unet"]

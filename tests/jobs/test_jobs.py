@@ -24,7 +24,7 @@ from mucald.state.checkpoint import CheckpointStore
 CONSORTIUM = "consortium_groups"
 """The jobs whose names begin alike have sites, data and schedule of their own."""
 
-POOLED = {"baseline_centralized": "pooled"}
+POOLED = {"baseline_centralized": "pooled", "consortium_centralized": "pooled"}
 """Jobs in which one participant holds the data of all sites, and its name."""
 
 

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mucald.data.images.pictures import ENDINGS, RefusedError
 from mucald.errors import DataError, MucaldError
 
 VOLUME_ENDINGS = (".nii", ".nii.gz")
-IMAGE_ENDINGS = (*ENDINGS, *VOLUME_ENDINGS)
 
 
 @contextmanager
@@ -25,9 +23,13 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: it does not exist", public=_UNREADABLE) from None
-    except RefusedError as error:
-        raise DataError(f"{path}: {error}", public="an image or mask file holds what is not read") from None
     except Exception as error:  # noqa: BLE001 - see above
+        from mucald.data.images.pictures import RefusedError  # NumPy, which other readers do without
+
+        if isinstance(error, RefusedError):
+            raise DataError(
+                f"{path}: {error}", public="an image or mask file holds what is not read"
+            ) from None
         words = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{path}: cannot be read ({words}); copy or export it again", public=_UNREADABLE

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mucald.data.files import IMAGE_ENDINGS, ending_of, is_nifti, unused_in
+from mucald.data.files import ending_of, is_nifti, unused_in
+from mucald.data.images.stored import IMAGE_ENDINGS
 from mucald.errors import DataError
 
 _ENDINGS = "|".join(map(re.escape, IMAGE_ENDINGS))

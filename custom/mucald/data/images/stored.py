@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mucald.data.files import is_nifti, reading
+from mucald.data.files import VOLUME_ENDINGS, is_nifti, reading
 from mucald.data.images.geometry import Geometry, geometry_of
-from mucald.data.images.pictures import RefusedError, open_picture
+from mucald.data.images.pictures import ENDINGS, RefusedError, open_picture
+
+IMAGE_ENDINGS = (*ENDINGS, *VOLUME_ENDINGS)
 
 
 @dataclass(frozen=True)

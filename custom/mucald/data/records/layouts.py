@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mucald.config.schema import closest
-from mucald.data.files import IMAGE_ENDINGS, reading, same_form, unused_in
+from mucald.data.files import reading, same_form, unused_in
 from mucald.data.images.pictures import RGB_CHANNELS
+from mucald.data.images.stored import IMAGE_ENDINGS
 from mucald.data.records.descriptions import check_channels, check_labels, read_description, read_entries
 from mucald.data.site_file import SiteFile
 from mucald.errors import DataError

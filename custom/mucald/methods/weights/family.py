@@ -38,7 +38,7 @@ class WeightsFamily:
         make_algorithm(config.algorithm)
         for site in participants:
             config.site(site)
-        shared_between(config, participants, torch.device("cpu"))
+        shared_between(config, participants)
 
     def warnings(self, config: WeightsConfig) -> list[str]:
         """Say that weights guarantee nothing."""

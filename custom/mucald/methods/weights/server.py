@@ -27,7 +27,7 @@ class WeightsServer(ServerMethod):
 
     def __init__(self, config: WeightsConfig, sites: Sequence[str], context: ServerContext):
         self._config, self._algorithm = config, make_algorithm(config.algorithm)
-        self._shared = shared_between(config, sites, context.device)
+        self._shared = [shared.to(context.device) for shared in shared_between(config, sites)]
         self._changes: dict[str, State] = {}
         self._trains = True
 

@@ -32,6 +32,11 @@ class SharedWeights:
         self.name, self.sites, self.weights = name, frozenset(sites), weights
         self._memory: State = {}
 
+    def to(self, device: torch.device) -> "SharedWeights":
+        """Move the weights to a device, and return them."""
+        self.weights = {name: tensor.to(device) for name, tensor in self.weights.items()}
+        return self
+
     def combine(self, algorithm: Algorithm, updates: Sequence[Update]) -> float:
         """Move the weights by what the sites have changed; return how far."""
         combined = algorithm.combine(self.weights, updates, self._memory)
@@ -51,7 +56,7 @@ class SharedWeights:
         self._memory = {n: tensor.to(device) for n, tensor in without_prefix("memory", tensors).items()}
 
 
-def shared_between(config: WeightsConfig, sites: Sequence[str], device: torch.device) -> list[SharedWeights]:
+def shared_between(config: WeightsConfig, sites: Sequence[str]) -> list[SharedWeights]:
     """Return what the sites of a job share: what all do, and what each group does.
 
     Raises:
@@ -63,14 +68,11 @@ def shared_between(config: WeightsConfig, sites: Sequence[str], device: torch.de
         if config.shared_in_group:
             found.append((f"group-{first.group or first.task}", members, config.shared_in_group))
     return [
-        SharedWeights(name, sharing, first_weights(config, parts, sharing, device))
-        for name, sharing, parts in found
+        SharedWeights(name, sharing, first_weights(config, parts, sharing)) for name, sharing, parts in found
     ]
 
 
-def first_weights(
-    config: WeightsConfig, parts: Sequence[Part], sites: Sequence[str], device: torch.device
-) -> State:
+def first_weights(config: WeightsConfig, parts: Sequence[Part], sites: Sequence[str]) -> State:
     """Return the weights of ``parts`` that the first round begins with; the job's seed decides them.
 
     Raises:
@@ -86,4 +88,4 @@ def first_weights(
             else:
                 modules[part] = backbone.front_end() if part == "front_end" else backbone.middle()
     tensors = shared_tensors(module_tensors(modules), parts)
-    return {name: tensor.detach().to(device) for name, tensor in tensors.items()}
+    return {name: tensor.detach() for name, tensor in tensors.items()}
