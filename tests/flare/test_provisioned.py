@@ -19,7 +19,8 @@ from mucald.deploy.submission import exported
 from mucald.home import PROVISIONED_HOME
 from mucald.methods.jobs import load_job
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# One worker, so that there is one federation.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("provisioned")]
 
 SITES = ("north", "south", "west")
 LIMIT_S = 240

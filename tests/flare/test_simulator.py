@@ -35,7 +35,7 @@ def models(*folders: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def test_one_process_five_at_once_and_in_turn_give_equal_numbers(tmp_path, make_job, simulate):
+def test_one_process_three_at_once_and_in_turn_give_equal_numbers(tmp_path, make_job, simulate):
     job = make_job()
     config, sites = load_job(job)
     in_one_process(config, sites, tmp_path / "local", tmp_path / "local.home")
@@ -69,7 +69,7 @@ def test_a_choice_by_validation_and_steps_ahead_are_the_same_in_processes_of_the
     in_one_process(config, sites, tmp_path / "local", tmp_path / "local.home")
     expected = results(tmp_path / "local/server")
     assert all(len(site["aggregation"]) == 2 for site in expected["sites"].values())
-    done = simulate(job, "workspace", "-t", "1")
+    done = simulate(job, "workspace", "-t", "3")
     assert done.returncode == 0, done.stdout
     assert results(tmp_path / "workspace/server/simulate_job") == expected
     found, weights = models(tmp_path / "workspace/server/simulate_job"), models(tmp_path / "local/server")
@@ -155,7 +155,7 @@ def test_too_few_sites_stop_the_job_with_the_reason(tmp_path, make_job, simulate
 
 
 def test_a_misspelt_key_stops_the_job_with_its_name(make_job, simulate):
-    done = simulate(make_job(traning={}), "workspace", "-t", "3")
+    done = simulate(make_job(traning={}), "workspace")
     assert done.returncode != 0
     assert "unknown key 'traning'; did you mean 'training'?" in done.stdout
 

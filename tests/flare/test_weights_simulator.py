@@ -69,15 +69,14 @@ def run_local(job: Path, folder: Path) -> Path:
     return folder / "server"
 
 
-def test_one_process_at_once_and_in_turn_give_equal_numbers(tmp_path, small_job, simulate):
+def test_the_simulator_gives_the_numbers_of_one_process(tmp_path, small_job, simulate):
     job = small_job()
     local = run_local(job, tmp_path / "local")
-    for workspace, arguments in (("bare", ()), ("parallel", ("-t", "3"))):
-        done = simulate(job, workspace, *arguments)
-        assert done.returncode == 0, done.stdout
-        server = tmp_path / workspace / "server/simulate_job"
-        assert results(server) == results(local), workspace
-        assert all(torch.equal(tensor, shared(local)[name]) for name, tensor in shared(server).items())
+    done = simulate(job, "workspace", "-t", "3")
+    assert done.returncode == 0, done.stdout
+    server = tmp_path / "workspace/server/simulate_job"
+    assert results(server) == results(local)
+    assert all(torch.equal(tensor, shared(local)[name]) for name, tensor in shared(server).items())
 
 
 def test_the_filters_of_a_site_act_on_what_it_sends(tmp_path, small_job, simulate):

@@ -33,7 +33,7 @@ PACKAGES = (
 )
 SHORTEST_VALIDITY = datetime.timedelta(days=30)
 LEAST_SPACE_GIB = 2
-_MENDED = "; run this without --check"
+MENDED = "; run this without --check"
 _CONNECT_TIMEOUT_S = 3.0
 _START_TIMEOUT_S = 60.0
 _CERTIFICATES = {"server": "server.crt", "site": "client.crt", "admin": "client.crt"}
@@ -114,12 +114,10 @@ def _resources(kit: Kit) -> Iterator[Finding]:
     needed = CLASSES[kit.kind]
     prefixes = resources.get(ALLOW_LIST, [])
     if not any(p == "*" or needed == p or needed.startswith(p.rstrip(".") + ".") for p in prefixes):
-        yield Finding(
-            f"{ALLOW_LIST} lacks {needed}, so jobs without code are refused; run this without --check"
-        )
+        yield Finding(f"{ALLOW_LIST} lacks {needed}, so jobs without code are refused{MENDED}")
     if kit.kind == "site" and resources.get("allow_log_streaming") is not False:
         yield Finding(
-            f"allow_log_streaming is on: the site's error log, which names files, goes to the server{_MENDED}"
+            f"allow_log_streaming is on: the site's error log, which names files, goes to the server{MENDED}"
         )
 
 
@@ -133,7 +131,7 @@ def _server(kit: Kit) -> Iterator[Finding]:
     storage = kit.resources()["snapshot_persistor"]["args"]["storage"]
     for folder in (kit.job_store, storage["args"]["root_dir"]):
         if not Path(folder).is_relative_to(kit.workspace):
-            yield Finding(f"{folder} lies outside the kit, where a reboot may delete it{_MENDED}")
+            yield Finding(f"{folder} lies outside the kit, where a reboot may delete it{MENDED}")
     host, port = kit.address
     if not _is_running(kit):
         try:
@@ -149,7 +147,7 @@ def _site(kit: Kit) -> Iterator[Finding]:
     if not (kit.folder / "local" / AUTHORIZATION).exists():
         yield Finding(
             f"local/{AUTHORIZATION} is missing, so a job may bring its own code and the project's admin may "
-            f"read files here{_MENDED}"
+            f"read files here{MENDED}"
         )
     yield from _policy(kit)
     yield from _images(kit)

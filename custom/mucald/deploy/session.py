@@ -134,26 +134,23 @@ class Federation:
         Raises:
             Unreachable: it does not.
         """
-        end = time.monotonic() + timeout_s
-        while True:
-            try:
-                self.sites()
-                return
-            except Unreachable:
-                if time.monotonic() > end:
-                    raise
-            time.sleep(POLL_S)
+        self.wait_for_sites((), timeout_s)
 
     def wait_for_sites(self, sites: Iterable[str], timeout_s: float) -> list[str]:
-        """Wait until ``sites`` are connected, at most ``timeout_s``; return those that are not."""
+        """Wait until ``sites`` are connected, at most ``timeout_s``; return those that are not.
+
+        Raises:
+            Unreachable: the server does not answer at the end of that time.
+        """
         end = time.monotonic() + timeout_s
         while True:
             try:
                 absent = sorted(set(sites) - set(self.sites()))
+                if not absent or time.monotonic() > end:
+                    return absent
             except Unreachable:
-                absent = sorted(sites)
-            if not absent or time.monotonic() > end:
-                return absent
+                if time.monotonic() > end:
+                    raise
             time.sleep(POLL_S)
 
     def progress(self, job_id: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mucald.config.schema import read_json
-from mucald.deploy.kit_checks import Finding
+from mucald.deploy.kit_checks import MENDED, Finding
 from mucald.deploy.kits import Kit
 from mucald.deploy.submission import SIGNATURES, exported
 from mucald.errors import ConfigError, MucaldError
@@ -52,7 +52,7 @@ def fill(kit: Kit, jobs: Path, write: bool = True, force: bool = False) -> tuple
                     texts.append(f"{target} is not {job} as it is submitted, and stays; --force replaces it")
                 elif found != wanted and not write:
                     state = f"older than {job}" if found else "missing"
-                    texts.append(f"{target} is {state}; run this without --check")
+                    texts.append(f"{target} is {state}{MENDED}")
                 else:
                     record[job.name] = wanted
                     if found != wanted:

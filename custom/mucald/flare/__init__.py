@@ -1,1 +1,1 @@
-"""Thin adapters that carry the protocol of split learning over NVIDIA FLARE."""
+"""Thin adapters that carry a federation's tasks and steps over NVIDIA FLARE."""

@@ -1,4 +1,4 @@
-"""The private cell channel that carries the split protocol's bytes.
+"""The private cell channel that carries the bytes of a method's steps.
 
 FLARE's own messages of tensors (aux, Collab) are some ten times slower: they open a download transaction per
 tensor and format the whole message for a debug line. The core cell sends bytes as they are; from
