@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from tiny_job import REPOSITORY, disclosed, in_one_process, write_policy
 
+from mucald.errors import InterruptedRunError
 from mucald.federation.progress import LOGGER
 from mucald.methods.jobs import load_job
 
@@ -168,20 +169,19 @@ def test_a_stopped_run_goes_on_and_ends_with_the_numbers_of_one_never_stopped(
     config, sites = load_job(job)
     in_one_process(config, sites, tmp_path / "whole", tmp_path / "whole.home")
 
-    class StoppedError(Exception):
-        pass
-
     def stop_at_round_2(record: logging.LogRecord) -> bool:
         if "round 2/2" in record.getMessage():
-            raise StoppedError
+            raise KeyboardInterrupt
         return True
 
     log = logging.getLogger(LOGGER)
     log.addFilter(stop_at_round_2)
     log.setLevel(logging.INFO)
-    with pytest.raises(StoppedError):
-        in_one_process(config, sites, tmp_path / "half", tmp_path / "home", workers=1)
-    log.removeFilter(stop_at_round_2)
+    try:
+        with pytest.raises(InterruptedRunError, match="to go on"):
+            in_one_process(config, sites, tmp_path / "half", tmp_path / "home", workers=1)
+    finally:
+        log.removeFilter(stop_at_round_2)
     done = simulate(make_job("again", resume_from="latest"), "rest", "-t", "3")
     assert done.returncode == 0, done.stdout
     assert "going on with run" in done.stdout
