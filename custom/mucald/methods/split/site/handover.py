@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mucald.config.common import AdamWConfig
 from mucald.config.job import JobConfig
+from mucald.data.augmentation import training_batch
 from mucald.data.order import epoch_batches
 from mucald.data.site_data import SiteData
 from mucald.methods.split.config import SplitConfig
@@ -76,7 +77,7 @@ def _whole(config: SplitConfig) -> WholeModelConfig:
 
 def _train(model: WholeModel, config: SplitConfig, site: str, data: SiteData, epoch: int) -> None:
     for step, rows in enumerate(epoch_batches(config, site, "handover", epoch, len(data.train))):
-        batch = data.train.batch(rows)
+        batch = training_batch(config, site, data, f"handover {epoch}", step, rows)
         model.train_step(site, batch.inputs, batch.targets, f"handover epoch {epoch + 1}/{step}")
 
 
