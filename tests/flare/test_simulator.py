@@ -79,7 +79,7 @@ def test_a_choice_by_validation_and_steps_ahead_are_the_same_in_processes_of_the
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_groups_and_a_hand_over_are_the_same_in_processes_of_their_own(sealed, tmp_path, make_job, simulate):
+def test_groups_and_a_hand_over_are_the_same_over_flare(sealed, tmp_path, make_job, simulate):
     fresh = load_job(REPOSITORY / "jobs/mucald_fresh")[0].to_dict()
     tasks = {"embryo": "blastocyst", "skin": "ham10k", "polyp": "kvasir"}
     groups = {"skin": "two", "polyp": "two"}
@@ -94,7 +94,7 @@ def test_groups_and_a_hand_over_are_the_same_in_processes_of_their_own(sealed, t
     expected = results(tmp_path / "local/server")
     assert expected["failures"] == []
     assert all(site["handover"]["validation"] >= 0 for site in expected["sites"].values())
-    done = simulate(job, "workspace", "-t", "1")
+    done = simulate(job, "workspace", "-t", "3")
     assert done.returncode == 0, done.stdout
     assert results(tmp_path / "workspace/server/simulate_job") == expected
     found = models(*(tmp_path / "workspace" / name / "simulate_job" for name in ("server", *sites)))
