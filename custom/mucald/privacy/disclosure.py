@@ -40,6 +40,7 @@ class Kind:
 
 WEIGHT_PARTS = (
     "front end",
+    "front end, sealed",
     "front and back end",
     "front and back end, sealed",
     "encoder",

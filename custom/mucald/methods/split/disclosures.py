@@ -13,7 +13,7 @@ sample, and other samples' releases show it, is a second way that it does not bo
 import math
 from dataclasses import replace
 
-from mucald.methods.split.algorithms import make_algorithm
+from mucald.methods.split.algorithms import Algorithm, make_algorithm
 from mucald.methods.split.config import ReleaseConfig, SplitConfig
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
 from mucald.nets import backbone_of
@@ -81,18 +81,21 @@ def disclosures(config: SplitConfig, images_per_case: int = 1) -> list[Disclosur
     if algorithm.shares_front_end:
         found.append(weights("front end", "in every round"))
     if any(algorithm.group(config, site) for site in config.sites):
-        found.append(_ends(algorithm.seals))
+        found.append(_ends(algorithm))
     return found
 
 
-def _ends(sealed: bool) -> Disclosure:
-    if sealed:
-        shared = weights("front and back end, sealed", "in every round")
+def _ends(algorithm: Algorithm) -> Disclosure:
+    both = "back_end" in algorithm.shared_ends
+    part = "front and back end" if both else "front end"
+    if algorithm.seals:
+        shared = weights(f"{part}, sealed", "in every round")
         readers = "Each site of the group reads those of the others; the server relays what it cannot read."
     else:
-        shared = weights("front and back end", "in every round")
+        shared = weights(part, "in every round")
+        known = "the whole network of each site" if both else "all of each site's network but the back end"
         readers = (
-            "The server reads them, and has the middle network too: it knows the whole network of each site. "
+            f"The server reads them, and has the middle network too: it knows {known}. "
             "Each site of the group gets their mean."
         )
     return replace(shared, meaning=(*shared.meaning, readers))

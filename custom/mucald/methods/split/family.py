@@ -44,7 +44,8 @@ class SplitFamily:
         algorithm = algorithm_of(config)
         for members in sorted({algorithm.group(config, site) for site in config.sites} - {()}):
             known = "SEALED, which the server relays" if algorithm.seals else "the server knows them"
-            found.append(f"front and back ends of {', '.join(members)} are SHARED: {known}")
+            ends = " and ".join(end.replace("_", " ") + "s" for end in algorithm.shared_ends)
+            found.append(f"{ends} of {', '.join(members)} are SHARED: {known}")
         if algorithm.shares_front_end:
             found.append(
                 "front ends are SHARED: the server knows them, which helps to invert what they release"

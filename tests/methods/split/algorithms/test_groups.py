@@ -139,6 +139,36 @@ def test_one_group_of_all_sites_is_fedavg_of_whole_networks(tmp_path):
     assert first[0]["segmentation"] == pytest.approx(first[1]["segmentation"], rel=1e-6)
 
 
+def private(*changes: dict[str, Any], **more: Any) -> SplitConfig:
+    """Return a job whose groups share front ends, and no back ends."""
+    return grouped({"algorithm": {"args": {"share_back_end": False}}}, *changes, **more)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_back_ends_that_are_private_stay_at_the_site(sealed, tmp_path):
+    config = private({"algorithm": {"args": {"sealed": sealed}}})
+    run = run_job(config, tmp_path)
+    one, other = (ends(run, name) for name in ("north", "west"))
+    back = [name for name in one if name.startswith("back_end")]
+    assert back
+    # Begun from each site's own secret.
+    assert not any(torch.equal(one[name], other[name]) for name in back if one[name].dim() > 1)
+    if not sealed:
+        shared = held(run, 2)
+        assert shared.keys() == {name for name in one if name.startswith("front_end")}
+        for name, tensor in shared.items():
+            torch.testing.assert_close(tensor, (one[name] + other[name]) / 2, atol=1e-6, rtol=1e-5)
+    (shared,) = (one for one in family_of("split").disclosures(config) if one.kind == "weights")
+    assert shared.facts["part"] == ("front end, sealed" if sealed else "front end")
+
+
+def test_with_private_back_ends_a_group_may_have_tasks_of_other_classes(tmp_path):
+    config = private(sites={"north": {"task": "kvasir", "group": "wbc"}, "south": {"task": "wbc"}})
+    assert algorithm_of(config).group(config, "north") == ("north", "south")
+    run = run_job(config, tmp_path)
+    assert not run.results["failures"]
+
+
 def test_a_job_names_groups_across_tasks_of_equally_many_classes(tmp_path):
     config = grouped(sites(north="one", south="one", west="other"))
     algorithm = algorithm_of(config)
@@ -302,7 +332,7 @@ def test_the_first_weights_of_a_sealed_group_are_the_groups_alone(tmp_path):
         federation.sites[site]._ends.take(task, {})
     north, west = (federation.sites[site].weights() for site in ("north", "west"))
     assert equal_tensors(north, west)
-    known = first_ends(federation.config, algorithm_of(federation.config).within, "north")
+    known = first_ends(federation.config, algorithm_of(federation.config), "north")
     assert not any(torch.equal(north[name], known[name]) for name in known if "conv.weight" in name)
 
 

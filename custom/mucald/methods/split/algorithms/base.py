@@ -12,6 +12,9 @@ from mucald.methods.split.config import SplitConfig
 Part = Literal["all", "head", "body"]
 """What an epoch trains: everything, the back end alone, or all but the back end."""
 
+End = Literal["front_end", "back_end"]
+"""What of its network a site holds."""
+
 
 class Algorithm:
     """SplitFed as it is (Thapa et al., AAAI 2022); a subclass overrides what its method does otherwise.
@@ -36,9 +39,25 @@ class Algorithm:
         """Whether the sites of a group exchange their ends so that the server cannot read them."""
         return False
 
-    def group(self, config: SplitConfig, site: str) -> tuple[str, ...]:
-        """Return the sites that share a site's front and back end, or none if it keeps its own."""
+    @property
+    def shared_ends(self) -> tuple[End, ...]:
+        """The ends that the sites of a group share."""
         return ()
+
+    def group(self, config: SplitConfig, site: str) -> tuple[str, ...]:
+        """Return the sites that share a site's ends, or none if it keeps its own."""
+        return ()
+
+    def of_group(self, ends: Mapping[str, nn.Module], statistics: bool) -> State:
+        """Return what of a site's ends its group shares, ``front_end.…``, ``back_end.…``; their own tensors.
+
+        Args:
+            ends: a front and a back end, by these names.
+            statistics: whether floating-point buffers are shared beside the parameters.
+        """
+        if self.within is None:
+            return {}
+        return self.within.shareable_parts({end: ends[end] for end in self.shared_ends}, statistics)
 
     @property
     def n_components(self) -> int:

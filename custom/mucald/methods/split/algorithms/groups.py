@@ -1,4 +1,4 @@
-"""Sites of like tasks that share their whole networks."""
+"""Sites of like tasks that share more than the middle network."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -6,33 +6,41 @@ from typing import Any
 
 from mucald.aggregation import WeightedMean, make_rule
 from mucald.errors import ConfigError
-from mucald.methods.split.algorithms.base import Algorithm
+from mucald.methods.split.algorithms.base import Algorithm, End
 from mucald.methods.split.config import SplitConfig
 from mucald.tasks import shared_classes
 
 
 @dataclass(frozen=True)
 class Groups(Algorithm):
-    """The sites of one group share front and back ends beside the middle network.
+    """The sites of one group share front ends, and perhaps back ends, beside the middle network.
 
     After a round the server moves a group's ends by the mean of what its sites have changed, and puts the
     mean of their copies in place of each; the job's aggregation rule then combines these across groups. A
-    site that is alone in its group keeps its ends, and all is as without groups.
+    site that is alone in its group keeps its ends, and all is as without groups. A site that keeps its back
+    end (FedPer; Arivazhagan et al., 2019) can annotate otherwise than the others, and have other classes.
 
     Args:
-        rule: weighs the sites of a group; one that keeps normalisation layers does so in all three segments.
+        rule: weighs the sites of a group; one that keeps normalisation layers does so in all it combines.
         args: its arguments.
+        share_back_end: whether back ends are shared too.
         sealed: the sites exchange their ends encrypted with a key of the group, and average them themselves.
     """
 
     rule: str
     args: dict[str, Any] = field(default_factory=dict)
+    share_back_end: bool = True
     sealed: bool = False
 
     @property
     def seals(self) -> bool:
         """Whether the server only relays the ends."""
         return self.sealed
+
+    @property
+    def shared_ends(self) -> tuple[End, ...]:
+        """The ends that the sites of a group share."""
+        return ("front_end", "back_end") if self.share_back_end else ("front_end",)
 
     @cached_property
     def within(self) -> WeightedMean:
@@ -71,6 +79,6 @@ class Groups(Algorithm):
                 "the sites of a group begin alike; take another rule with the algorithm 'groups'"
             )
         for members in {self.group(config, site) for site in config.sites}:
-            if members:
+            if members and self.share_back_end:
                 shared_classes({site: config.site(site).task for site in members})
         assert self.within

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from mucald.aggregation import Contribution, Rule, State
+from mucald.aggregation import Contribution, State
 from mucald.aggregation.base import moved_by_mean, weighted_mean
 from mucald.errors import WireError
 from mucald.methods.split.algorithms import Algorithm
@@ -24,12 +24,12 @@ class AveragedEnds:
 
     Args:
         config: the job.
-        rule: tells what is shared.
+        algorithm: tells what is shared.
         site: one of the group.
     """
 
-    def __init__(self, config: SplitConfig, rule: Rule, site: str):
-        self.state = first_ends(config, rule, site)
+    def __init__(self, config: SplitConfig, algorithm: Algorithm, site: str):
+        self.state = first_ends(config, algorithm, site)
 
     def check(self, site: str, given: State) -> None:
         """Raise :class:`WireError` unless ``given`` is a change of these ends."""
@@ -51,9 +51,9 @@ class RelayedEnds:
     Arguments and methods are those of :class:`AveragedEnds`.
     """
 
-    def __init__(self, config: SplitConfig, rule: Rule, site: str):
+    def __init__(self, config: SplitConfig, algorithm: Algorithm, site: str):
         with torch.device("meta"):
-            self._most = byte_count(first_ends(config, rule, site)) + _REST
+            self._most = byte_count(first_ends(config, algorithm, site)) + _REST
         self.state: State = {}
 
     def check(self, site: str, given: State) -> None:
@@ -87,7 +87,7 @@ class Groups:
         self._ends: list[AveragedEnds | RelayedEnds] = []
         if self._rule is not None:
             ends = RelayedEnds if algorithm.seals else AveragedEnds
-            self._ends = [ends(config, self._rule, members[0]) for members in self._members]
+            self._ends = [ends(config, algorithm, members[0]) for members in self._members]
         self._given: dict[str, State] = {}
 
     def ends(self, site: str) -> State:

@@ -34,13 +34,14 @@ class SealedEnds:
         config: SplitConfig,
         algorithm: Algorithm,
         site: str,
-        parts: Mapping[str, nn.Module],
+        ends: Mapping[str, nn.Module],
         key: bytes,
     ):
         assert algorithm.within is not None
-        self._config, self._rule, self._site, self._key = config, algorithm.within, site, key
+        self._config, self._algorithm, self._rule = config, algorithm, algorithm.within
+        self._site, self._key = site, key
         self._members = algorithm.group(config, site)
-        self._tensors = self._rule.shareable_parts(parts, config.aggregation.statistics)
+        self._tensors = algorithm.of_group(ends, config.aggregation.statistics)
 
     @torch.no_grad()
     def take(self, task: SiteTask, received: Mapping[str, Tensor]) -> None:
@@ -54,7 +55,7 @@ class SealedEnds:
         state = self._mean(task, received) if received else {}
         if not received and task.is_new(self._site):
             secret = run_key(self._key, "first weights").hex()
-            state = first_ends(self._config, self._rule, self._site, secret)
+            state = first_ends(self._config, self._algorithm, self._site, secret)
         for name, tensor in state.items():
             self._tensors[name].copy_(tensor)
 

@@ -1,4 +1,4 @@
-"""The front and back end of a site that shares them with others of its group, by the server's mean."""
+"""The ends of a site that shares them with others of its group, by the server's mean."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,15 +20,15 @@ class SharedEnds:
         config: the job.
         algorithm: tells the site's group.
         site: name of the site.
-        parts: its front and back end by name.
+        ends: its front and back end by name.
     """
 
-    def __init__(self, config: SplitConfig, algorithm: Algorithm, site: str, parts: Mapping[str, nn.Module]):
+    def __init__(self, config: SplitConfig, algorithm: Algorithm, site: str, ends: Mapping[str, nn.Module]):
         self._tensors: dict[str, Tensor] = {}
         self._begun: dict[str, Tensor] = {}
-        if algorithm.within is not None and algorithm.group(config, site):
+        if algorithm.group(config, site):
             # The networks' own memory, so an optimiser stays valid.
-            self._tensors = algorithm.within.shareable_parts(parts, config.aggregation.statistics)
+            self._tensors = algorithm.of_group(ends, config.aggregation.statistics)
 
     @torch.no_grad()
     def take(self, task: SiteTask, received: Mapping[str, Tensor]) -> None:  # noqa: ARG002 - as others do
