@@ -2,7 +2,8 @@
 
 Usage: ``python tools/report.py runs --out report``
 
-Reads every ``results.json`` at or below the given folders, also those downloaded from real sites, and writes
+Reads every ``results.json`` at or below the given folders, also those downloaded from real sites, and every
+``attacks.json`` of tools/attack.py on them, and writes
 ``report/report.md`` (its figures beside it) and ``report/report.html``, which needs no other file.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from mucald.command_line import FORCE, Parser, check_free, program
 from mucald_studies.reporting.comparability import choose_reference
+from mucald_studies.reporting.joining import find_attacks
 from mucald_studies.reporting.report import report
 from mucald_studies.reporting.runs import find_runs, group_runs
 
@@ -39,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     check_free([arguments.out / name for name in PAGES], arguments.force)
     methods = group_runs(find_runs(arguments.results))
     reference = choose_reference(methods, arguments.reference)
-    page = report(methods, reference, arguments.allow_different_budgets)
+    attacks = find_attacks(arguments.results)
+    page = report(methods, reference, arguments.allow_different_budgets, attacks)
     page.write(arguments.out, *PAGES)
     print(", ".join(str(arguments.out / name) for name in PAGES))
     return 0

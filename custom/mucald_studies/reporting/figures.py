@@ -135,6 +135,41 @@ def _curve_style(index: int) -> dict[str, Any]:
     return {"color": COLOURS[colour], "linewidth": 1.6, "linestyle": DASHES[dashes % len(DASHES)]}
 
 
+class Point(NamedTuple):
+    """What a method gains at one number of images.
+
+    Args:
+        x: training images of a site.
+        y: the gain.
+        interval: of the gain.
+    """
+
+    x: int
+    y: float
+    interval: Interval
+
+
+@matplotlib.rc_context(_STYLE)
+def gain_curves(curves: Mapping[str, Sequence[Point]]) -> Figure:
+    """Return a curve for each method, by its label, with intervals, beside a line at no gain."""
+    figure = Figure((7.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color="#111827", linewidth=1)
+    sizes = sorted({point.x for points in curves.values() for point in points})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set(xlabel="training images of each site", ylabel="gain in test Dice over training alone")
+    for index, (label, points) in enumerate(curves.items(), 1):
+        # Side by side, so that intervals of one size can be told apart.
+        x = [point.x * 2 ** (0.04 * (index - (len(curves) + 1) / 2)) for point in points]
+        low = [point.y - point.interval[0] for point in points]
+        high = [point.interval[1] - point.y for point in points]
+        style = {**_curve_style(index), "linewidth": 1.4, "capsize": 3, "marker": "o", "markersize": 4}
+        axes.errorbar(x, [point.y for point in points], yerr=[low, high], label=label, **style)
+    figure.legend(loc="outside lower left", ncols=2, frameon=False)
+    return figure
+
+
 class Dot(NamedTuple):
     """One point: less is better to the right, more is better upwards.
 

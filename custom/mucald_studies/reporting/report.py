@@ -6,6 +6,7 @@ import numpy as np
 
 from mucald_studies.reporting.comparability import BUDGET, differences, find_alone, require_comparable
 from mucald_studies.reporting.figures import BarRow, Curves, Interval, bar_chart, curve_panels, svg
+from mucald_studies.reporting.joining import Attacks, joining_table
 from mucald_studies.reporting.page import Page, Picture
 from mucald_studies.reporting.pictures import site_examples
 from mucald_studies.reporting.runs import Method
@@ -13,13 +14,16 @@ from mucald_studies.reporting.statistics import MEAN, bootstrap_interval, compar
 from mucald_studies.reporting.tables import Tables, place
 
 
-def report(methods: Sequence[Method], reference: Method, allow_differences: bool) -> Page:
+def report(
+    methods: Sequence[Method], reference: Method, allow_differences: bool, attacks: Attacks | None = None
+) -> Page:
     """Return the report on a set of methods.
 
     Args:
         methods: all of them.
         reference: the one that the others are compared with.
         allow_differences: whether methods with other data or another budget are marked rather than refused.
+        attacks: that were made on their runs.
 
     Raises:
         ReportError: methods differ in data or budget, and that is not allowed.
@@ -33,6 +37,7 @@ def report(methods: Sequence[Method], reference: Method, allow_differences: bool
     compared = compare_all(methods, reference, sorted(reference.first.sites), odd)
     alone = find_alone(methods)
     comparable = alone is not None and alone is not reference and alone.label not in odd
+    gains = compare_all(methods, alone, sorted(alone.first.sites), odd) if alone and comparable else {}
     tables = Tables(methods, sorted(tasks), compared, odd)
     pictures = {site: site_examples(reference.first, site) for site in sorted(reference.first.sites)}
     content = {
@@ -45,7 +50,10 @@ def report(methods: Sequence[Method], reference: Method, allow_differences: bool
         "tables": tables,
         "compared": compared,
         "alone": alone,
-        "gains": compare_all(methods, alone, sorted(alone.first.sites), odd) if alone and comparable else {},
+        "gains": gains,
+        "joining": joining_table(
+            methods, sorted(tasks), compared if alone is reference else gains, attacks or {}
+        ),
         "bars": _bars(methods, tables, sorted(tasks)),
         "curves": _curves(methods, tables, sorted(tasks)),
         "examples": {site: found for site, found in pictures.items() if found},

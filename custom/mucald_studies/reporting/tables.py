@@ -198,7 +198,7 @@ def spread(values: Sequence[float], metric: str) -> str:
 
 def signed(values: Sequence[float]) -> str:
     """Return mean ± standard deviation over seeds with the mean's sign."""
-    return _with_deviation(values, _with_sign)
+    return _with_deviation(values, with_sign)
 
 
 def _with_deviation(values: Sequence[float], text: Callable[[float], str]) -> str:
@@ -218,14 +218,25 @@ def amount(values: Sequence[float], unit: float) -> str:
     return f"{value:,.{digits}f}"
 
 
+def gain(comparison: Comparison, before: str = "") -> Cell:
+    """Return a difference after a few words, bold if its interval lies above 0, and the interval below it."""
+    text = before + with_sign(comparison.difference)
+    return Cell(text, bold=comparison.interval[0] > 0, small=interval_of(comparison))
+
+
 def _difference(comparison: Comparison | None) -> Cell:
     if comparison is None:
         return Cell(NOTHING)
-    low, high = comparison.interval
     p = "p < 0.001" if comparison.p < 0.001 else f"p = {comparison.p:.3f}"
-    interval = f"[{_with_sign(low)}, {_with_sign(high)}]"
-    return Cell(f"{_with_sign(comparison.difference)}, {p}", bold=comparison.better, small=interval)
+    text = f"{with_sign(comparison.difference)}, {p}"
+    return Cell(text, bold=comparison.better, small=interval_of(comparison))
 
 
-def _with_sign(value: float) -> str:
+def interval_of(comparison: Comparison) -> str:
+    """Return a difference's interval."""
+    return f"[{', '.join(map(with_sign, comparison.interval))}]"
+
+
+def with_sign(value: float) -> str:
+    """Return a difference of Dice."""
     return f"{value:+.3f}".replace("-", "−")
