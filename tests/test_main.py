@@ -72,6 +72,17 @@ def test_a_missing_job_ends_with_its_error_and_status_1(tmp_path, capsys):
     assert f"error: {tmp_path / 'nowhere'} is no job folder: it has no meta.json" in capsys.readouterr().err
 
 
+def test_who_names_a_file_of_a_job_is_told_the_jobs_folder(job, tmp_path, capsys):
+    for name in ("meta.json", "app/config/mucald.json"):
+        assert main([str(job / name), "-w", str(tmp_path / "w")]) == 1
+        said = f"error: {job / name} is a file; a job is a folder with a meta.json; give {job}\n"
+        assert capsys.readouterr().err == said
+    (tmp_path / "file").touch()
+    assert main([str(tmp_path / "file"), "-w", str(tmp_path / "w")]) == 1
+    said = f"error: {tmp_path / 'file'} is a file; a job is a folder with a meta.json\n"
+    assert capsys.readouterr().err == said
+
+
 def test_the_module_exits_with_the_status(tmp_path, monkeypatch, capsys):
     job = write_job(tmp_path / "job", tiny_content(training={"rounds": 0}))
     monkeypatch.setattr(sys, "argv", ["mucald", str(job), "-w", str(tmp_path / "w")])

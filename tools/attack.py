@@ -88,9 +88,9 @@ def _homes(recording: Recording, arguments: argparse.Namespace) -> dict[str, Pat
 def _attack(arguments: argparse.Namespace) -> list[Attacked]:
     attacks = choose_attacks(arguments.attacks)
     check_free([arguments.out / name for name in (RESULTS, PICTURES)], arguments.force)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     recording = read_recording(arguments.run_folder)
     budget = budget_of(arguments)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads or recording.config.runtime.threads)
     folder = arguments.auxiliary_home
     auxiliary = {site: folder / site for site in recording.sites if folder and (folder / site).exists()}

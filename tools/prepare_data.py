@@ -13,21 +13,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from mucald.command_line import FORCE, Parser, check_free, program
+from mucald.command_line import FORCE, Parser, check_free, file_in, program
 from mucald.data.checked import SeenImages
 from mucald.data.images.readers import read_set
 from mucald.data.records.datalist import build_datalist
 from mucald.data.records.layouts import ImageSet, find_set
 from mucald.data.records.patients import read_patients, with_patients
 from mucald.data.records.splits import split_records
-from mucald.data.site_file import SiteFile, read_site_file
+from mucald.data.site_file import SITE_FILE, SiteFile, read_site_file
 from mucald.errors import DataError
 from mucald.tasks import get_task
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("site_file", type=Path, help="the site's site.json")
+    parser.add_argument("site_file", type=file_in(SITE_FILE), help="the site's site.json")
     parser.add_argument("--out", type=Path, required=True, help="the data list to write")
     parser.add_argument("--case-pattern", help="regular expression whose first group names the patient")
     parser.add_argument("--cases", type=Path, help="CSV table that names every image's patient")

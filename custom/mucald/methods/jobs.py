@@ -166,6 +166,10 @@ def app_of(job: Path) -> tuple[str, list[str]]:
     Raises:
         ConfigError: it is no job folder, or its ``meta.json`` is wrong.
     """
+    if job.is_file():
+        owners = [folder for folder in job.parents if (folder / META_FILE).is_file()]
+        hint = f"; give {owners[0]}" if owners else ""
+        raise ConfigError(f"{job} is a file; a job is a folder with a {META_FILE}{hint}")
     if not (job / META_FILE).is_file():
         known = sorted(path.parent.name for path in job.parent.glob(f"*/{META_FILE}"))
         raise ConfigError(f"{job} is no job folder: it has no {META_FILE}{closest(job.name, known)}")
