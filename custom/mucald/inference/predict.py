@@ -84,8 +84,7 @@ def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, ou
             raise DataError(f"{out} is where {image.files[0]} lies; write the masks into another folder")
     out.mkdir(parents=True, exist_ok=True)
     faults = []
-    # Names that are no text in the machine's encoding are written with escapes.
-    with (out / SUMMARY).open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+    with (out / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(_columns(task))
         for image, geometry, masks, fault in _segmented(inputs, segmenter):
@@ -95,8 +94,13 @@ def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, ou
             if fault is not None:
                 faults.append(str(fault))
                 lines = [[image.files[0].name, "", "", *[""] * 2 * (task.n_classes - 1), str(fault)]]
-            writer.writerows(lines)
+            writer.writerows([_text(cell) for cell in line] for line in lines)
     return faults
+
+
+def _text(cell: str) -> str:
+    r"""Return a cell as text; bytes of a file's name that are none are written as in ``a\xff.png``."""
+    return cell.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _written(

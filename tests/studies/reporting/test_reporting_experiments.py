@@ -235,7 +235,7 @@ def test_a_job_that_does_not_exist_is_one_line_and_leaves_no_folder(tmp_path, mo
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_a_run_left_that_never_came_to_a_checkpoint_is_not_in_the_way(experiment, tmp_path):
+def test_what_a_run_left_that_never_came_to_a_checkpoint_is_not_in_the_way(experiment):
     left = experiment.folder / "workspace/server/tb_events/old"
     left.parent.mkdir(parents=True)
     left.touch()
