@@ -91,6 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         experiments, wrong = plan(arguments, Path(made))
         try:
             if experiments:
+                arguments.out.mkdir(parents=True, exist_ok=True)
                 failed = run_all(experiments, arguments.simulator, arguments.threads)
         except KeyboardInterrupt:
             raise InterruptedRunError("stopped; the same command goes on from here") from None

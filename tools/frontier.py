@@ -15,8 +15,9 @@ import tempfile
 from pathlib import Path
 
 from attack import add_budget, budget_of
-from mucald.command_line import Parser, at_least, program
-from mucald.errors import AttackError, InterruptedRunError
+from mucald.command_line import Parser, at_least, folder, program
+from mucald.config.schema import closest
+from mucald.errors import AttackError, ConfigError, InterruptedRunError
 from mucald.methods.jobs import load_job
 from mucald_studies.attacks import ATTACKS, choose_attacks
 from mucald_studies.attacks.harness.fitting import Budget
@@ -60,7 +61,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sites", nargs="+", default=[], help="attack these sites only")
     parser.add_argument(
         "--auxiliary-home",
-        type=Path,
+        type=folder,
         help="folder with, for any site, a folder with a site.json that names images for the attacker",
     )
     parser.add_argument("--simulator", action="store_true", help="run NVFLARE's simulator; the same numbers")
@@ -79,7 +80,12 @@ def _plan(arguments: argparse.Namespace, made: Path) -> list[Point]:
         new_job(base, arguments.home, made / base.name)
         base = made / base.name
     points = read_points(arguments.points, arguments.only)
-    return plan_points(base, points, arguments.job_seed, arguments.out, arguments.home)
+    planned = plan_points(base, points, arguments.job_seed, arguments.out, arguments.home)
+    known = {site: None for point in planned for site in point.experiment.data_sites}
+    for site in arguments.sites:
+        if site not in known:
+            raise ConfigError(f"--sites: no run has a site '{site}'{closest(site, list(known))}")
+    return planned
 
 
 def _rows(points: list[Point], attackers: Attackers) -> list[Row]:

@@ -16,7 +16,7 @@ from mucald.command_line import FORCE, Parser, check_free, program
 from mucald.errors import DataError
 from mucald.inference.images import find_inputs, passed_over
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
-from mucald.inference.predict import SUMMARY, Segmenter, predict_images
+from mucald.inference.predict import SUMMARY, Segmenter, check_apart, predict_images
 from mucald.inference.remarks import remarks
 from mucald.methods.split.as_tested import TestReplay
 
@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     model = model_of(arguments)
     inputs = find_inputs(arguments.images, arguments.channels)
+    check_apart(inputs, arguments.out)
     names = (SUMMARY, *(image.mask_name for image in inputs))
     check_free([arguments.out / name for name in names], arguments.force)
     said = remarks(arguments.images, inputs, arguments.channels, model.task)

@@ -35,6 +35,7 @@ class Parser(argparse.ArgumentParser):
         # Of the type int argparse would say "invalid int value".
         for kind in (int, float):
             self.register("type", kind, at_least(None, kind))
+        self.register("type", Path, _path)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end with the status 2."""
@@ -42,19 +43,36 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_USE)
 
 
+def _path(text: str) -> Path:
+    if not text.strip():
+        # A variable of the shell that is not set; Path takes it for the folder of whoever gives the command.
+        raise argparse.ArgumentTypeError("must name a file or folder, not nothing")
+    return Path(text)
+
+
 def file_in(name: str) -> Callable[[str], Path]:
-    """Return what reads a file's path from an argument, and refuses the folder that the file lies in.
+    """Return what reads the path of a file that exists from an argument, and says so of its folder's.
 
     Args:
         name: the file's usual name.
     """
 
     def path(text: str) -> Path:
-        if Path(text).is_dir():
-            raise argparse.ArgumentTypeError(f"{text} is a folder; give {Path(text) / name}")
-        return Path(text)
+        found = _path(text)
+        if found.is_dir():
+            raise argparse.ArgumentTypeError(f"{text} is a folder; give {found / name}")
+        if not found.exists():
+            raise argparse.ArgumentTypeError(f"{text} does not exist; give the path of a {name}")
+        return found
 
     return path
+
+
+def folder(text: str) -> Path:
+    """Read the path of a folder that exists from an argument."""
+    if not _path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return Path(text)
 
 
 def at_least(least: float | None, kind: type[int] | type[float] = int) -> Callable[[str], Any]:

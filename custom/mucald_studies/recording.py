@@ -96,7 +96,7 @@ def read_recording(folder: Path) -> Recording:
             another run than the results beside it.
     """
     if not folder.is_dir():
-        raise RecordingError(f"{folder}: no such folder; give the workspace of a run")
+        raise RecordingError(f"{folder} is no folder; give the workspace of a run")
     found = [path for path in sorted(folder.rglob(HEADER)) if path.parent.name == FOLDER]
     if not found and not any(folder.rglob(_RESULTS)):
         raise RecordingError(f"{folder} holds no run; give the workspace of one")

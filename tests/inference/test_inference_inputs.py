@@ -121,7 +121,8 @@ def test_files_of_another_kind_than_the_models_task_are_said(predict, tmp_path):
     ("model", "status", "fault"),
     [
         ([], 2, "give either --run with --site, or --model"),
-        (["--run", "nowhere", "--site", SITE], 1, "nowhere: no such folder"),
+        (["--run", "nowhere", "--site", SITE], 1, "nowhere is no folder"),
+        (["--run", ".", "--site", "*"], 1, ".: no model of site '*'"),
         (["--model", "nothing.safetensors"], 1, "nothing.safetensors"),
         (["--run", "nowhere", "--site", SITE, "--server-model", "x"], 2, "--server-model goes with --model"),
     ],

@@ -67,7 +67,9 @@ def find_inputs(paths: Iterable[Path], channels: bool) -> list[Input]:
         else:
             files[channel] = path
     if not found:
-        raise DataError("no images found; give files or folders of PNG, JPEG, BMP, TIFF, WebP or NIfTI files")
+        raise DataError(
+            "no images found; give PNG, JPEG, BMP, TIFF, WebP or NIfTI files, or the folders right above them"
+        )
     most = max(int(channel or 0) for files in found.values() for channel in files)
     wanted = [f"{number:04}" for number in range(most + 1)]
     return [_input(name, ending, files, wanted) for (name, ending), files in found.items()] + clashes

@@ -67,6 +67,17 @@ def _labels(logits: Tensor, size: tuple[int, ...]) -> NDArray[np.uint8]:
     return logits.argmax(dim=0).to(torch.uint8).numpy()
 
 
+def check_apart(inputs: Sequence[Input], out: Path) -> None:
+    """Check that no image lies in the folder of the masks, which might replace it.
+
+    Raises:
+        DataError: one does.
+    """
+    for image in inputs:
+        if any(path.parent.resolve() == out.resolve() for path in image.files):
+            raise DataError(f"{out} is where {image.files[0]} lies; write the masks into another folder")
+
+
 def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, out: Path) -> list[str]:
     """Write the mask of every image and :data:`SUMMARY` into ``out``.
 
@@ -77,11 +88,9 @@ def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, ou
         what could not be read, in words.
 
     Raises:
-        DataError: ``out`` is a folder of the images, whose files the masks might replace.
+        DataError: see :func:`check_apart`.
     """
-    for image in inputs:
-        if any(path.parent.resolve() == out.resolve() for path in image.files):
-            raise DataError(f"{out} is where {image.files[0]} lies; write the masks into another folder")
+    check_apart(inputs, out)
     out.mkdir(parents=True, exist_ok=True)
     faults = []
     with (out / SUMMARY).open("w", newline="", encoding="utf-8") as stream:

@@ -94,7 +94,7 @@ def test_bad_input_ends_with_a_reason_before_anything_runs(changes, options, mes
 
 def test_a_wrong_base_is_no_fault_of_a_point(tmp_path, capsys):
     assert frontier.main(["--base", str(tmp_path / "nope"), "--out", str(tmp_path / "out")]) == 1
-    assert capsys.readouterr().err == f"error: {tmp_path / 'nope'} is no job folder: it has no meta.json\n"
+    assert capsys.readouterr().err == f"error: {tmp_path / 'nope'} is no job folder: it does not exist\n"
 
 
 def test_the_base_is_found_wherever_the_command_is_given(tmp_path, monkeypatch, capsys):

@@ -230,7 +230,7 @@ def run_tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_a_job_that_does_not_exist_is_one_line_and_leaves_no_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert load_tool(monkeypatch).main(["--jobs", "nope", "--out", str(tmp_path / "runs")]) == 1
-    said = f"error: nope: {tmp_path / 'nope'} is no job folder: it has no meta.json\n"
+    said = f"error: nope: {tmp_path / 'nope'} is no job folder: it does not exist\n"
     assert capsys.readouterr() == ("", said)
     assert not (tmp_path / "runs").exists()
 
