@@ -133,6 +133,16 @@ def test_the_model_is_judged_before_the_images(model, status, fault, predict):
     assert fault in errors
 
 
+def test_masks_into_the_images_folder_are_refused_without_the_hint_at_force(predict, tmp_path):
+    picture(tmp_path / "out/x.png")
+    before = (tmp_path / "out/x.png").read_bytes()
+    for more in ([], ["--force"]):
+        status, _, errors = predict(tmp_path / "out", *more)
+        assert status == 1
+        assert errors.endswith("write the masks into another folder\n")
+    assert (tmp_path / "out/x.png").read_bytes() == before
+
+
 def test_a_home_that_is_not_there_is_not_taken_for_one_of_phantoms(predict, tmp_path):
     picture(tmp_path / "in/x.png")
     status, _, errors = predict(tmp_path / "in", "--as-tested", tmp_path / "nowhere")
