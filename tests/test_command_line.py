@@ -9,7 +9,7 @@ import sys
 import pytest
 from tiny_job import REPOSITORY
 
-from mucald.command_line import Parser, at_least, check_free, program
+from mucald.command_line import Parser, add_room_options, at_least, check_free, program
 from mucald.errors import ConfigError, InterruptedRunError, WorkspaceError
 
 
@@ -33,6 +33,46 @@ def test_a_number_is_finite_and_not_too_small(text):
             at_least(1, kind)(text)
     assert at_least(0, float)("0.5") == 0.5
     assert at_least(1)("3") == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong", "said"),
+    [
+        ("--seed", "x", "must be a whole number, not 'x'"),
+        ("--seed", "1.5", "must be a whole number, not '1.5'"),
+        ("--rate", "fast", "must be a number, not 'fast'"),
+        ("--rate", "nan", "must be a number, not 'nan'"),
+        (
+            "--rounds",
+            "9" * 12,
+            f"must be a whole number of at least 1 and at most {2**31 - 1}, not '{'9' * 12}'",
+        ),
+    ],
+)
+def test_what_is_no_number_is_told_without_the_names_of_types(option, wrong, said, capsys):
+    parser = Parser()
+    command = parser.add_subparsers(dest="command").add_parser("run")
+    for one in (parser, command):
+        one.add_argument("--rounds", type=at_least(1))
+        one.add_argument("--seed", type=int)
+        one.add_argument("--rate", type=float)
+    assert parser.parse_args(["--seed", str(-(2**40)), "--rate", "-0.5"]).seed == -(2**40)
+    for before in ([], ["run"]):
+        with pytest.raises(SystemExit) as stop:
+            parser.parse_args([*before, option, wrong])
+        assert stop.value.code == 2
+        assert capsys.readouterr().err == f"error: argument {option}: {said} (--help tells the use)\n"
+
+
+def test_earlier_results_are_deleted_or_kept_but_not_both(capsys):
+    parser = Parser()
+    add_room_options(parser, "elsewhere")
+    for given, force, keep in (([], False, False), (["--force"], True, False), (["--keep"], False, True)):
+        found = parser.parse_args(given)
+        assert (found.force, found.keep) == (force, keep)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--keep", "--force"])
+    assert "argument --force: not allowed with argument --keep" in capsys.readouterr().err
 
 
 def test_what_is_there_is_written_over_only_if_that_is_said(tmp_path):

@@ -69,7 +69,21 @@ def test_a_broken_job_ends_with_its_error_and_status_1(change, message, tmp_path
 
 def test_a_missing_job_ends_with_its_error_and_status_1(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere"), "-w", str(tmp_path / "w")]) == 1
-    assert f"error: {tmp_path / 'nowhere'} is no job folder: it has no meta.json" in capsys.readouterr().err
+    assert f"error: {tmp_path / 'nowhere'} is no job folder: it does not exist" in capsys.readouterr().err
+
+
+def test_who_names_a_part_of_a_job_is_told_the_jobs_folder(job, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for path, said in (
+        (job / "meta.json", f"it is a file; give {job}"),
+        (job / "app/config/mucald.json", f"it is a file; give {job}"),
+        (job / "app/config", f"it has no meta.json; give {job}"),
+        (tmp_path / "file", "it is a file"),
+        (tmp_path, "it has no meta.json"),
+        (tmp_path / "jop", "it does not exist; did you mean 'job'?"),
+    ):
+        assert main([str(path), "-w", str(tmp_path / "w")]) == 1
+        assert capsys.readouterr().err == f"error: {path} is no job folder: {said}\n"
 
 
 def test_the_module_exits_with_the_status(tmp_path, monkeypatch, capsys):

@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 from commands import load_tool
 from image_files import write_pair
+from loopback_federation import provision
 from tiny_job import PLAIN, REPOSITORY, run_job, tiny_config, tiny_content, write_job
 
 from mucald import __main__
+from mucald.deploy.group_keys import make_key
+from mucald.deploy.kits import open_kit
 from mucald.home import HOME_VARIABLE
 
 MISTAKES = 200
+PLACES = ("job", "home", "run", "sets", "kit", "kits", "ws", "new")
 SEED = 7
 
 JOB, HOME, SITE, RUN, IMAGES, KIT, NEW, FILE, TABLE = (
@@ -24,6 +28,17 @@ JOB, HOME, SITE, RUN, IMAGES, KIT, NEW, FILE, TABLE = (
 )  # fmt: skip
 
 COMMANDS: dict[str, list[str]] = {
+    "group_key make": [
+        "make",
+        "two",
+        "--kit",
+        "{kits}/north",
+        "--for",
+        "{kits}/south/startup/client.crt",
+        "--out",
+        "{new}.letter",
+    ],
+    "group_key take": ["take", "{kits}/two.letter", "--kit", "{kits}/south", "--from", "north"],
     "mucald": [JOB, "-w", NEW, "-t", "1", "--seed", "7", "-c", "north,south"],
     "attack": [
         RUN,
@@ -56,6 +71,7 @@ COMMANDS: dict[str, list[str]] = {
     "report": [RUN, "--out", NEW],
     "show_job": [JOB, "--changed", "split/mucald"],
     "simulate": [JOB, "-w", NEW, "-t", "1", "-c", "north,south"],
+    "simulate again": [JOB, "-w", "{ws}", "-t", "1", "--force"],
     "site_files": ["{sets}", "--home", NEW],
     "site_setup": [KIT, "--templates", str(REPOSITORY / "workspace_templates"), "--check"],
     "submit": [JOB, "--kit", KIT, "--retries", "0", "--timeout", "1", "--wait-for-sites", "0", "--out", NEW],
@@ -84,9 +100,9 @@ NUMBERS = dict.fromkeys(
     "--timeout": ("x", "", "-1", "nan", "inf"),
     "--wait-for-sites": ("x", "", "-1", "nan", "inf"),
 }
-NAMES = ("nobody", "north,north", "server", "a b", "../north", "Köln", "/")
+NAMES = ("nobody", "north,north", "server", "a b", "../north", "Köln", "/", "*", "north,", "")
 JSON = ("", "{", "[]", "null", "7", '"text"', "\0", "{}", '{"a": 1, "a": 2}', "[" * 100_000, '{"name": []}')
-BYTES = (b"\xff\xfe\x00", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08")
+BYTES = (b"\xff\xfe\x00", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08", '{"name": "x"}'.encode("utf-16"))
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +123,14 @@ def ready(tmp_path_factory) -> Path:
     (folder / "sets/kvasir_seg").mkdir(parents=True)
     (folder / "kit/startup").mkdir(parents=True)
     (folder / "kit/startup/fed_client.json").write_text('{"client": {"fqsn": "north"}}')
+    (folder / "ws/tiny/server/local").mkdir(parents=True)
+    made = provision(tmp_path_factory.mktemp("project"), ["north", "south"])
+    for name in ("north", "south"):
+        (folder / "kits" / name / "startup").mkdir(parents=True)
+        for file in ("fed_client.json", "client.crt", "client.key", "rootCA.pem"):
+            shutil.copy(made / name / "startup" / file, folder / "kits" / name / "startup")
+    letter = make_key(open_kit(made / "north"), "two", [made / "south/startup/client.crt"])
+    (folder / "kits/two.letter").write_text(letter)
     return folder
 
 
@@ -144,7 +168,9 @@ def broken_input(place: Path, draw: random.Random) -> None:
     way = draw.choice(("gone", "empty", "file", "inside", "inside", "inside"))
     if way == "inside":
         files = sorted(
-            path for path in place.rglob("*") if path.suffix in (".json", ".safetensors", ".sha256")
+            path
+            for path in place.rglob("*")
+            if path.suffix in (".json", ".safetensors", ".sha256", ".crt", ".key", ".pem")
         )
         broken_file(draw.choice(files), draw) if files else shutil.rmtree(place)
         return
@@ -167,6 +193,14 @@ def occupied(place: Path, draw: random.Random) -> str:
     return str(place / "within")
 
 
+def confused(path: Path, draw: random.Random) -> str:
+    """Return another path than ``path`` that is easily taken for it."""
+    near = [path.parent]
+    if path.is_dir():
+        near = sorted(found for found in path.rglob("*") if found.suffix in ("", ".json", ".png", ".csv"))
+    return str(draw.choice([*near, path.with_suffix(".txt"), "", " "]))
+
+
 def mistake(command: str, places: dict[str, str], draw: random.Random) -> list[str]:
     """Return the arguments of ``command`` with one mistake, in them or in what they name."""
     templates = COMMANDS[command]
@@ -176,16 +210,19 @@ def mistake(command: str, places: dict[str, str], draw: random.Random) -> list[s
     def put(index: int, values: Iterable[str]) -> None:
         given[index] = draw.choice(sorted(values))
 
+    def confuse(index: int, path: Path) -> None:
+        given[index] = confused(path, draw)
+
     def occupy(index: int, path: Path) -> None:
         given[index] = occupied(path, draw)
 
     for index, template in enumerate(templates):
         option, path = templates[index - 1], Path(given[index])
         if template.startswith("{new}"):
-            spots.append(partial(occupy, index, path))
+            spots += [partial(occupy, index, path), partial(put, index, [""])]
         elif template.startswith("{"):
             spots += [partial(broken_input, path, draw)] * 3
-            spots.append(partial(put, index, (f"{path}x", f"{path}/x/y")))
+            spots += [partial(put, index, (f"{path}x", f"{path}/x/y")), partial(confuse, index, path)]
         elif option in NUMBERS:
             spots.append(partial(put, index, NUMBERS[option]))
         elif template.startswith("--"):
@@ -201,7 +238,7 @@ loaded = cache(load_tool)
 
 def status_of(command: str, arguments: list[str]) -> int:
     """Run a command in this process; return its exit status."""
-    main = __main__.main if command == "mucald" else loaded(command).main
+    main = __main__.main if command == "mucald" else loaded(command.split()[0]).main
     try:
         return main(arguments)
     except SystemExit as stop:
@@ -212,7 +249,7 @@ def status_of(command: str, arguments: list[str]) -> int:
 def no_processes(monkeypatch):
     """Let commands that start others come as far as that; what follows is those others' part."""
     monkeypatch.setattr("nvflare.recipe.sim_env.SimEnv.deploy", lambda *_: None)
-    monkeypatch.setattr("mucald_studies.reporting.runner.run_all", lambda *_: 1)
+    monkeypatch.setattr("mucald_studies.reporting.runner.run_all", lambda *_: 0)
     monkeypatch.delenv(HOME_VARIABLE, raising=False)
     monkeypatch.syspath_prepend(REPOSITORY / "tools")
 
@@ -224,6 +261,8 @@ def fault(command: str, status: int, output: str, errors: str) -> str | None:
     for word in ("Traceback", "unexpected"):
         if word in output + errors:
             return word
+    if status == 2 and errors.count("\n") != 1:
+        return "a wrong use in several lines"
     said = [line for line in errors.splitlines() if line.startswith("error: ")]
     if command == "site_setup":
         # It reports on each kit, and on all that it finds.
@@ -239,7 +278,7 @@ def test_no_mistake_ends_in_a_traceback(ready, tmp_path, monkeypatch, capfd):
         folder = tmp_path / str(number)
         shutil.copytree(ready, folder)
         monkeypatch.chdir(folder)
-        places = {name: str(folder / name) for name in ("job", "home", "run", "sets", "kit", "new")}
+        places = {name: str(folder / name) for name in PLACES}
         arguments = mistake(command, places, draw)
         status = status_of(command, arguments)
         output, errors = capfd.readouterr()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from mucald.command_line import FORCE, Parser, at_least, check_free, program
+from mucald.command_line import FORCE, Parser, at_least, check_free, folder, program
 from mucald.errors import AttackError, MucaldError
 from mucald.home import beside, participant_home
 from mucald_studies.attacks import ATTACKS, choose_attacks
@@ -44,10 +44,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--sites", nargs="+", help="attack these sites only")
-    parser.add_argument("--home", type=Path, help="folder with each site's own folder")
+    parser.add_argument("--home", type=folder, help="folder with each site's own folder")
     parser.add_argument(
         "--auxiliary-home",
-        type=Path,
+        type=folder,
         help="folder with, for any site, a folder with a site.json that names images for the attacker",
     )
     parser.add_argument("--threads", type=at_least(1), help="of torch; the run's by default")
@@ -88,12 +88,12 @@ def _homes(recording: Recording, arguments: argparse.Namespace) -> dict[str, Pat
 def _attack(arguments: argparse.Namespace) -> list[Attacked]:
     attacks = choose_attacks(arguments.attacks)
     check_free([arguments.out / name for name in (RESULTS, PICTURES)], arguments.force)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     recording = read_recording(arguments.run_folder)
     budget = budget_of(arguments)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads or recording.config.runtime.threads)
-    folder = arguments.auxiliary_home
-    auxiliary = {site: folder / site for site in recording.sites if folder and (folder / site).exists()}
+    own = arguments.auxiliary_home
+    auxiliary = {site: own / site for site in recording.sites if own and (own / site).exists()}
     evaluation = Evaluation(recording, _homes(recording, arguments), auxiliary)
     found = []
     for attack, site in evaluation.jobs(attacks, arguments.sites or recording.sites):

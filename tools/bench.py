@@ -189,7 +189,7 @@ def _plain_options(parser: argparse.ArgumentParser) -> None:
     _job_options(parser, JOB.with_name("consortium_local"))
     parser.add_argument("--home", type=Path, help="folder of the sites' own folders, for real images")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="7 by default")
-    parser.add_argument("--threads", type=int, help="sites of the job that run at once")
+    parser.add_argument("--threads", type=at_least(1), help="sites of the job that run at once")
 
 
 COMMANDS: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] = {

@@ -11,12 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from mucald.command_line import Parser, program
+from mucald.command_line import FORCE, Parser, check_free, file_in, program
 from mucald.data.checked import write_check
 from mucald.data.images.summary import MOST_LISTED, summaries, write_files
 from mucald.data.images.survey import Survey, survey
 from mucald.data.measures import no_measures
-from mucald.data.site_file import read_site_file
+from mucald.data.site_file import SITE_FILE, read_site_file
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS, measures_of
 
 PAGE = "data.html"
@@ -25,8 +25,9 @@ FILES = "files.csv"
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("site_file", type=Path, help="the site's site.json")
+    parser.add_argument("site_file", type=file_in(SITE_FILE), help="the site's site.json")
     parser.add_argument("--out", type=Path, help="the folder to write the table of files and the page into")
+    parser.add_argument("--force", **FORCE)
     return parser.parse_args(argv)
 
 
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     site_file = read_site_file(arguments.site_file)
     if arguments.out is not None:
+        check_free([arguments.out / name for name in (FILES, PAGE)], arguments.force)
         arguments.out.mkdir(parents=True, exist_ok=True)
     known = site_file.task in CAUSAL_TASKS
     found = survey(site_file, (measures_of if known else no_measures)(site_file.task))

@@ -35,6 +35,8 @@ SITES = {
     "ct": ("Dataset501_CovidCT", ""),
 }
 
+DATALIST = "datalist.json"
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -72,20 +74,24 @@ def deal(sets: Path, home: Path, counts: Counts) -> None:
     Raises:
         MucaldError: a set is missing or wrong, or has too few images.
     """
-    for folder, pattern in dict.fromkeys(SITES.values()):
-        layout, task_name = KNOWN_SETS[folder]
-        site_file = SiteFile(task=task_name, root=str((sets / folder).resolve()), layout=layout)
+    for name, pattern in dict.fromkeys(SITES.values()):
+        if not (sets / name).is_dir():
+            raise ConfigError(
+                f"{sets} holds no {name}; it needs {', '.join(sorted({own for own, _ in SITES.values()}))}"
+            )
+        layout, task_name = KNOWN_SETS[name]
+        site_file = SiteFile(task=task_name, root=str((sets / name).resolve()), layout=layout)
         records = [record for record in find_records(site_file) if re.search(pattern, record.case)]
-        names = [site for site, choice in SITES.items() if choice == (folder, pattern)]
+        names = [site for site, choice in SITES.items() if choice == (name, pattern)]
         for site, splits in dealt(records, names, counts).items():
             own = home / site
             own.mkdir(parents=True, exist_ok=True)
             whole = {
                 split: [replace(record, split=split) for record in chosen] for split, chosen in splits.items()
             }
-            _write(own / "datalist.json", build_datalist(whole, get_task(task_name), own))
-            secret = f"public image set {folder}"
-            _write(own / SITE_FILE, {"task": task_name, "datalist": "datalist.json", "noise_secret": secret})
+            _write(own / DATALIST, build_datalist(whole, get_task(task_name), own))
+            secret = f"public image set {name}"
+            _write(own / SITE_FILE, {"task": task_name, "datalist": DATALIST, "noise_secret": secret})
             _write(own / POLICY_FILE, asdict(OPEN))
             sizes = ", ".join(f"{len(chosen)} {split}" for split, chosen in splits.items())
             print(f"{own}: task {task_name}, {sizes}")
@@ -106,7 +112,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--test", type=at_least(1), default=40, help="most test images of each set")
     parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
-    check_free([arguments.home / site / SITE_FILE for site in SITES], arguments.force)
+    written = (SITE_FILE, DATALIST, POLICY_FILE)
+    check_free([arguments.home / site / name for site in SITES for name in written], arguments.force)
     deal(arguments.sets, arguments.home, Counts(arguments.train, arguments.validation, arguments.test))
     return 0
 

@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
+    if arguments.out.suffix.lower() != ".png":
+        parser.error(f"--out {arguments.out}: the sheet is a PNG file; call it so")
     check_free([arguments.out], arguments.force)
 
     count, size, seed = arguments.count, arguments.size, arguments.seed

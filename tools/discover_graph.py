@@ -19,7 +19,7 @@ import torch
 from mucald.command_line import FORCE, Parser, at_least, check_free, program
 from mucald.config.common import DataConfig, PhantomConfig
 from mucald.data.loading import load_site_data
-from mucald.data.site_file import SITE_FILE
+from mucald.data.site_file import SITE_FILE, read_site_file
 from mucald.errors import ConfigError, DataError
 from mucald.federation.progress import clock
 from mucald.methods.split.causal.graphs import causal_task, measures_of
@@ -45,6 +45,8 @@ def training_rows(options: argparse.Namespace) -> tuple[Task, Rows, str]:
         _announce_phantoms(options)
     elif not (options.home / SITE_FILE).exists():
         raise DataError(f"{options.home} has no {SITE_FILE}; give the folder of one site, HOME/<site>")
+    elif options.task not in (None, read_site_file(options.home / SITE_FILE).task):
+        raise ConfigError(f"{options.home / SITE_FILE} is not of the task '{options.task}'; leave --task out")
     site = options.home.name if options.home else options.task
     config = DataConfig(
         image_size=options.image_size, phantoms=PhantomConfig(train=options.phantoms, validation=1, test=1)

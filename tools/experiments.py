@@ -86,16 +86,18 @@ def plan(arguments: argparse.Namespace, made: Path) -> tuple[list[Experiment], i
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _arguments(argv)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
     with tempfile.TemporaryDirectory() as made:
-        experiments, failed = plan(arguments, Path(made))
+        experiments, wrong = plan(arguments, Path(made))
         try:
-            failed += run_all(experiments, arguments.simulator, arguments.threads)
+            if experiments:
+                arguments.out.mkdir(parents=True, exist_ok=True)
+                failed = run_all(experiments, arguments.simulator, arguments.threads)
         except KeyboardInterrupt:
             raise InterruptedRunError("stopped; the same command goes on from here") from None
     if failed:
         print(f"{failed} failed; the same command tries them again", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if wrong or failed else 0
 
 
 if __name__ == "__main__":

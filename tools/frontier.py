@@ -15,8 +15,10 @@ import tempfile
 from pathlib import Path
 
 from attack import add_budget, budget_of
-from mucald.command_line import Parser, at_least, program
-from mucald.errors import AttackError, InterruptedRunError
+from mucald.command_line import Parser, at_least, folder, program
+from mucald.config.schema import closest
+from mucald.errors import AttackError, ConfigError, InterruptedRunError
+from mucald.methods.jobs import load_job
 from mucald_studies.attacks import ATTACKS, choose_attacks
 from mucald_studies.attacks.harness.fitting import Budget
 from mucald_studies.frontier.attacking import Attackers, attack_all
@@ -26,6 +28,7 @@ from mucald_studies.frontier.row import Row, row_of
 from mucald_studies.reporting.runner import run_all
 from new_job import new_job
 
+DEFAULT_BASE = Path(__file__).parents[1] / "jobs/mucald_fresh"
 DEFAULT_POINTS = Path(__file__).with_name("frontier.json")
 DEFAULT_ATTACKS = (
     "decoder.front_end",
@@ -42,7 +45,7 @@ DEFAULT_ATTACKS = (
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--base", type=Path, default=Path("jobs/mucald_fresh"), help="the job folder to change"
+        "--base", type=Path, default=DEFAULT_BASE, help="the job folder to change (jobs/mucald_fresh)"
     )
     parser.add_argument("--points", type=Path, default=DEFAULT_POINTS, help="the JSON file of points")
     parser.add_argument("--only", nargs="+", default=[], metavar="POINT", help="these points only")
@@ -58,7 +61,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sites", nargs="+", default=[], help="attack these sites only")
     parser.add_argument(
         "--auxiliary-home",
-        type=Path,
+        type=folder,
         help="folder with, for any site, a folder with a site.json that names images for the attacker",
     )
     parser.add_argument("--simulator", action="store_true", help="run NVFLARE's simulator; the same numbers")
@@ -72,11 +75,17 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def _plan(arguments: argparse.Namespace, made: Path) -> list[Point]:
     base = arguments.base.resolve()
-    if arguments.home is not None and base.is_dir():
+    load_job(base)  # a fault of its own is none of the points'
+    if arguments.home is not None:
         new_job(base, arguments.home, made / base.name)
         base = made / base.name
     points = read_points(arguments.points, arguments.only)
-    return plan_points(base, points, arguments.job_seed, arguments.out, arguments.home)
+    planned = plan_points(base, points, arguments.job_seed, arguments.out, arguments.home)
+    known = {site: None for point in planned for site in point.experiment.data_sites}
+    for site in arguments.sites:
+        if site not in known:
+            raise ConfigError(f"--sites: no run has a site '{site}'{closest(site, list(known))}")
+    return planned
 
 
 def _rows(points: list[Point], attackers: Attackers) -> list[Row]:

@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 
 from mucald.command_line import FORCE, Parser, check_free, program
+from mucald.errors import DataError
 from mucald.inference.images import find_inputs, passed_over
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
-from mucald.inference.predict import SUMMARY, Segmenter, predict_images
+from mucald.inference.predict import SUMMARY, Segmenter, check_apart, predict_images
+from mucald.inference.remarks import remarks
 from mucald.methods.split.as_tested import TestReplay
 
 
@@ -42,6 +44,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give either --run with --site, or --model")
     if (arguments.run is None) != (arguments.site is None):
         parser.error("--run and --site go together")
+    if arguments.server_model is not None and arguments.model is None:
+        parser.error("--server-model goes with --model; with --run it is found by itself")
     return arguments
 
 
@@ -60,18 +64,22 @@ def model_of(arguments: argparse.Namespace) -> TrainedModel:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status: 1 if an image could not be read."""
     arguments = _arguments(argv)
+    model = model_of(arguments)
     inputs = find_inputs(arguments.images, arguments.channels)
+    check_apart(inputs, arguments.out)
     names = (SUMMARY, *(image.mask_name for image in inputs))
     check_free([arguments.out / name for name in names], arguments.force)
-    model = model_of(arguments)
+    said = remarks(arguments.images, inputs, arguments.channels, model.task)
+    for words in (*said, *passed_over(arguments.images)):
+        print(words)
     # The test of a network that the site has as a whole has no noise to repeat.
     replay = arguments.as_tested is not None and bool(model.server_weights)
+    if replay and not arguments.as_tested.is_dir():
+        raise DataError(f"--as-tested {arguments.as_tested}: no such folder")
     predict = TestReplay(model, arguments.as_tested) if replay else model.network()
     config = model.config
     segmenter = Segmenter(predict, config.data.image_size, config.training.batch_size)
     faults = predict_images(inputs, segmenter, model.task, arguments.out)
-    for words in passed_over(arguments.images):
-        print(words)
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     print(f"{len(inputs) - len(faults)} masks and {SUMMARY} in {arguments.out}")

@@ -13,30 +13,34 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from mucald.command_line import FORCE, Parser, check_free, program
+from mucald.command_line import FORCE, Parser, check_free, file_in, program
 from mucald.data.checked import SeenImages
 from mucald.data.images.readers import read_set
 from mucald.data.records.datalist import build_datalist
 from mucald.data.records.layouts import ImageSet, find_set
 from mucald.data.records.patients import read_patients, with_patients
 from mucald.data.records.splits import split_records
-from mucald.data.site_file import SiteFile, read_site_file
+from mucald.data.site_file import SITE_FILE, SiteFile, read_site_file
 from mucald.errors import DataError
 from mucald.tasks import get_task
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("site_file", type=Path, help="the site's site.json")
+    parser.add_argument("site_file", type=file_in(SITE_FILE), help="the site's site.json")
     parser.add_argument("--out", type=Path, required=True, help="the data list to write")
     parser.add_argument("--case-pattern", help="regular expression whose first group names the patient")
     parser.add_argument("--cases", type=Path, help="CSV table that names every image's patient")
-    parser.add_argument("--file-column", default="file", help="column of the table with the image's name")
-    parser.add_argument("--case-column", default="patient", help="column of the table with the patient")
+    parser.add_argument("--file-column", help="column of the table with the image's name (file)")
+    parser.add_argument("--case-column", help="column of the table with the patient (patient)")
     parser.add_argument("--force", **FORCE)
     arguments = parser.parse_args(argv)
     if arguments.cases is not None and arguments.case_pattern is not None:
         parser.error("give either --cases or --case-pattern")
+    if arguments.cases is None and (arguments.file_column or arguments.case_column):
+        parser.error("--file-column and --case-column go with --cases")
+    if arguments.out.resolve() in {path.resolve() for path in (arguments.site_file, arguments.cases) if path}:
+        parser.error(f"--out {arguments.out} is read, so it cannot be written; give another file")
     return arguments
 
 
@@ -48,7 +52,9 @@ def set_of(site_file: SiteFile, arguments: argparse.Namespace) -> ImageSet:
     """
     if arguments.cases is not None:
         found = find_set(replace(site_file, case_pattern=None))
-        patients = read_patients(arguments.cases, arguments.file_column, arguments.case_column)
+        patients = read_patients(
+            arguments.cases, arguments.file_column or "file", arguments.case_column or "patient"
+        )
         return replace(found, records=with_patients(found.records, patients))
     if arguments.case_pattern is not None:
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nvflare.recipe.sim_env import SimEnv
 
-from mucald.command_line import Parser, at_least, leave, program
+from mucald.command_line import Parser, add_room_options, at_least, leave, program
 from mucald.deploy.folder_job import FolderJob
 from mucald.errors import InterruptedRunError, TrainingError, WorkspaceError
 from mucald.federation import workspace as workspaces
@@ -31,11 +31,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-w", "--workspace", type=Path, default=Path("workspace"), help="where results go")
     parser.add_argument("-c", "--clients", help="comma-separated sites; all of the job by default")
     parser.add_argument("-t", "--threads", type=at_least(1), help="sites that run at once; all by default")
-    parser.add_argument(
-        "--keep",
-        action="store_true",
-        help="move the workspace of an earlier run to <workspace>/<job>.1 rather than delete it",
-    )
+    add_room_options(parser, "<workspace>/<job>.1")
     return parser.parse_args(argv)
 
 
@@ -60,7 +56,7 @@ def simulate(arguments: argparse.Namespace) -> None:
     _check_spaces(workspace)
     homes = {name: participant_home(beside(workspace, name), name) for name in (SERVER, *sites)}
     with workspaces.held(root):
-        _make_room(workspace, arguments.keep)
+        _make_room(workspace, arguments.keep, arguments.force or config.resume_from is not None)
         for name in sites:
             for line in data_lines(family, name, config, homes[name]):
                 print(line, flush=True)
@@ -89,19 +85,21 @@ def _check_spaces(workspace: Path) -> None:
             )
 
 
-def _make_room(workspace: Path, keep: bool) -> None:
+def _make_room(workspace: Path, keep: bool, force: bool) -> None:
     """Move an earlier simulation out of the way, or leave it to FLARE, which empties the workspace."""
-    if not workspace.exists():
+    if not workspace.exists() or not any(workspace.iterdir()):
         return
-    if not keep and not (workspace / SERVER / "local").exists() and any(workspace.iterdir()):
-        raise WorkspaceError(
-            f"{workspace} is no workspace of FLARE's simulator, which would delete all in it; give another "
-            "folder, or --keep to move it"
-        )
     if keep:
         place = workspaces.numbered(workspace)
         workspace.rename(place)
         print(f"the workspace of an earlier run is now {place}")
+    elif not (workspace / SERVER / "local").exists():
+        raise WorkspaceError(
+            f"{workspace} is no workspace of FLARE's simulator, which would delete all in it; give another "
+            "folder, or --keep to move it"
+        )
+    elif not force:
+        raise workspaces.is_used(workspace)
 
 
 @program

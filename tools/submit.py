@@ -19,6 +19,8 @@ from mucald.deploy.submission import exported
 from mucald.methods.jobs import load_job
 
 RESULTS = "results.json"
+NO_CODE = "BYOC not permitted"
+"""As FLARE says that a site takes no code but its own."""
 SHOWN_ERRORS = 3
 
 
@@ -43,8 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
                 if (folder / RESULTS).exists():
                     tell(f"results: {folder / RESULTS}")
                     return 0
-                for line in federation.refusals(job_id) + errors(folder / "log.txt"):
+                refusals = federation.refusals(job_id)
+                for line in refusals + errors(folder / "log.txt"):
                     tell(line)
+                if any(NO_CODE in line for line in refusals):
+                    tell(f"{NO_CODE}: these sites accept no code with a job; submit it without --code")
             tell(f"job {job_id} ended as {status}, without results")
             resume = run_name(federation.progress(job_id)) or resume
     return 1

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from mucald.command_line import Parser, at_least, leave, program
+from mucald.command_line import Parser, add_room_options, at_least, leave, program
 from mucald.errors import InterruptedRunError
 from mucald.federation import workspace as workspaces
 from mucald.federation.admission import check_participants
@@ -29,11 +29,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, help="instead of the job's")
     parser.add_argument("--resume-from", help="a run's name as printed when it began, or 'latest'")
-    parser.add_argument(
-        "--keep",
-        action="store_true",
-        help="move results of an earlier run to <workspace>.1 rather than delete them",
-    )
+    add_room_options(parser, "<workspace>.1")
     return parser.parse_args(argv)
 
 
@@ -64,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
             if (place := workspaces.set_aside(workspace, names)) is not None:
                 log.info("results of an earlier run are now in %s", place)
         elif config.resume_from is None:
-            workspaces.empty(workspace, names)
+            workspaces.empty(workspace, names, arguments.force)
         workspaces.note(workspace, names)
         run_in_process(
             family,

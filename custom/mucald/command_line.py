@@ -32,6 +32,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any):
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+        # Of the type int argparse would say "invalid int value".
+        for kind in (int, float):
+            self.register("type", kind, at_least(None, kind))
+        self.register("type", Path, _path)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end with the status 2."""
@@ -39,20 +43,70 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_USE)
 
 
-def at_least(least: float, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
-    """Return what reads a number from an argument and refuses one that is smaller, or not finite."""
+def _path(text: str) -> Path:
+    if not text.strip():
+        # A variable of the shell that is not set; Path takes it for the folder of whoever gives the command.
+        raise argparse.ArgumentTypeError("must name a file or folder, not nothing")
+    return Path(text)
+
+
+def file_in(name: str) -> Callable[[str], Path]:
+    """Return what reads the path of a file that exists from an argument, and says so of its folder's.
+
+    Args:
+        name: the file's usual name.
+    """
+
+    def path(text: str) -> Path:
+        found = _path(text)
+        if found.is_dir():
+            raise argparse.ArgumentTypeError(f"{text} is a folder; give {found / name}")
+        if not found.exists():
+            raise argparse.ArgumentTypeError(f"{text} does not exist; give the path of a {name}")
+        return found
+
+    return path
+
+
+def folder(text: str) -> Path:
+    """Read the path of a folder that exists from an argument."""
+    if not _path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return Path(text)
+
+
+def at_least(least: float | None, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
+    """Return what reads a number from an argument and refuses one that is smaller, or not finite.
+
+    Without a ``least`` any number will do.
+    """
+    low, high = (-sys.float_info.max, sys.float_info.max) if least is None else (least, _LARGEST)
 
     def number(text: str) -> int | float:
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not least <= value <= _LARGEST:
+        if not low <= value <= high:
             what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"must be {what} of at least {least}, not {text!r}")
+            what += "" if least is None else f" of at least {least}"
+            what += f" and at most {high}" * (high < value < math.inf)
+            raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}")
         return value
 
     return number
+
+
+def add_room_options(parser: Parser, kept: str) -> None:
+    """Add what may become of an earlier run's results in a workspace; without either they are in the way.
+
+    Args:
+        parser: gets ``--force`` and ``--keep``, of which one can be given.
+        kept: where ``--keep`` moves them, in words.
+    """
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--force", action="store_true", help="delete results of an earlier run")
+    choice.add_argument("--keep", action="store_true", help=f"move results of an earlier run to {kept}")
 
 
 def check_free(paths: Iterable[Path], force: bool) -> None:

@@ -46,7 +46,8 @@ def write_job(
 
 def command(job: Path, workspace: Path, threads: int | None, simulator: bool) -> list[str]:
     """Return the command that runs a job, in one process or in FLARE's simulator, so many sites at once."""
-    start = [sys.executable, "-m", "mucald"]
+    # A workspace that a run has left unfinished is begun empty, as FLARE's simulator does by itself.
+    start = [sys.executable, "-m", "mucald", "--force"]
     if simulator:
         start = [str(Path(sys.executable).with_name("nvflare")), "simulator"]
     return [*start, str(job), "-w", str(workspace)] + (["-t", str(threads)] if threads else [])

@@ -92,10 +92,14 @@ def read_recording(folder: Path) -> Recording:
     """Open the recording at or below ``folder``: a run's workspace, its server's run folder, or itself.
 
     Raises:
-        RecordingError: there is none or more than one, it is of another version, or of another run than the
-            results beside it.
+        RecordingError: there is no run, no recording or more than one, it is of another version, or of
+            another run than the results beside it.
     """
+    if not folder.is_dir():
+        raise RecordingError(f"{folder} is no folder; give the workspace of a run")
     found = [path for path in sorted(folder.rglob(HEADER)) if path.parent.name == FOLDER]
+    if not found and not any(folder.rglob(_RESULTS)):
+        raise RecordingError(f"{folder} holds no run; give the workspace of one")
     if not found:
         raise RecordingError(
             f"{folder}: the run recorded nothing; set runtime.record to true in its mucald.json and run again"

@@ -82,7 +82,12 @@ def test_too_few_images_and_wrong_numbers(
     assert deal(sets, tmp_path / "used", *COUNTS) == 0
     for source, home, argument, message in (
         (sets, "few", ("--train", "5"), "polyp_a, polyp_b, polyp_c: 15 images leave none to test on"),
-        (tmp_path / "none", "none", (), "no such folder"),
+        (
+            tmp_path / "none",
+            "none",
+            (),
+            "none holds no kvasir_seg; it needs Dataset501_CovidCT, ham10000, kvasir_seg, wbc",
+        ),
         (sets, "used", COUNTS, "exists; give another place, or --force"),
     ):
         assert deal(source, tmp_path / home, *argument) == 1

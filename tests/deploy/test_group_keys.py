@@ -11,7 +11,7 @@ from loopback_federation import LEAD, provision
 
 from mucald.deploy.group_keys import make_key, take_key
 from mucald.deploy.kits import Kit, open_kit
-from mucald.errors import ConfigError
+from mucald.errors import ConfigError, WorkspaceError
 from mucald.privacy.sealing import group_key, key_file
 
 SITES = ("north", "south", "west")
@@ -45,7 +45,9 @@ def test_the_maker_and_those_whom_it_is_for_have_the_same_key(kit):
     for taker in (south, west):
         assert take_key(taker, letter, "north").read_text() == key
     assert group_key(north.home, "north", "two", 7) == bytes.fromhex(key)
-    make_key(north, "two", [certificate(south)])
+    with pytest.raises(WorkspaceError, match="has a key of that group; --force replaces it"):
+        make_key(north, "two", [certificate(south)])
+    make_key(north, "two", [certificate(south)], force=True)
     assert key_file(north.home, "two").read_text() != key, "another time, another key"
 
 
@@ -86,13 +88,59 @@ def test_a_key_is_made_for_certificates_of_the_project_alone(kit, tmp_path):
     assert not key_file(kit("north").home, "two").exists()
 
 
-def test_the_tool_makes_and_takes(kit, tmp_path, capsys):
+@pytest.fixture
+def tool(capsys):
+    """Run the command; return its status and all that it said on standard error."""
     main = load_tool("group_key").main
-    north, south, letter = kit("north"), kit("south"), tmp_path / "two.letter"
-    for_south = ["--for", str(certificate(south)), "--out", str(letter)]
-    assert main(["make", "two", "--kit", str(north.folder), *for_south]) == 0
-    assert main(["take", str(letter), "--kit", str(south.folder), "--from", "north"]) == 0
-    assert key_file(north.home, "two").read_text() == key_file(south.home, "two").read_text()
-    assert main(["take", str(letter), "--kit", str(kit(LEAD).folder), "--from", "north"]) == 1
-    assert "is the kit of a admin" in capsys.readouterr().err
-    assert main(["take", str(tmp_path / "none"), "--kit", str(south.folder), "--from", "north"]) == 1
+
+    def run(*arguments: object) -> tuple[int, str]:
+        try:
+            status = main(list(map(str, arguments)))
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        return status, capsys.readouterr().err
+
+    return run
+
+
+def test_the_tool_makes_and_takes(kit, tool, tmp_path):
+    north, south, letter = kit("north"), kit("south"), tmp_path / "letters/two.letter"
+    make = ["make", "two", "--kit", north.folder, "--for", certificate(south), "--out", letter]
+    take = ["take", letter, "--kit", south.folder, "--from", "north"]
+    assert tool(*make) == (0, "")
+    assert tool(*take) == (0, "")
+    key = key_file(north.home, "two").read_text()
+    assert key_file(south.home, "two").read_text() == key
+    assert tool(*make)[1] == f"error: {letter} exists; give another place, or --force to write over it\n"
+    letter.rename(tmp_path / "first.letter")
+    own = f"{key_file(north.home, 'two')} exists: this site has a key of that group; --force replaces it"
+    assert tool(*make) == (1, f"error: {own}\n")
+    assert not letter.exists()
+    assert key_file(north.home, "two").read_text() == key
+    assert tool(*make, "--force") == (0, "")
+    assert tool(*take)[0] == 1
+    assert key_file(south.home, "two").read_text() == key
+    assert tool(*take, "--force") == (0, "")
+    assert key_file(south.home, "two").read_text() == key_file(north.home, "two").read_text() != key
+
+
+def test_the_tool_tells_every_mistake_in_one_line(kit, tool, tmp_path):
+    south = kit("south")
+    (tmp_path / "letter").write_bytes(b"\xff{}")
+    for arguments, status, said in (
+        (("make",), 2, "the following arguments are required: group, --for, --out, --kit"),
+        ((), 2, "the following arguments are required: command"),
+        (("give", "x"), 2, "invalid choice: 'give'"),
+        (
+            ("take", tmp_path / "letter", "--kit", kit(LEAD).folder, "--from", "north"),
+            1,
+            "the kit of an admin",
+        ),
+        (("take", tmp_path / "letter", "--kit", south.folder, "--from", "north"), 1, "the letter"),
+        (("take", tmp_path / "none", "--kit", south.folder, "--from", "north"), 1, "none: does not exist"),
+        (("take", tmp_path, "--kit", south.folder, "--from", "north"), 1, "Is a directory"),
+    ):
+        found, errors = tool(*arguments)
+        assert (found, errors.count("\n")) == (status, 1), errors
+        assert errors.startswith("error: ")
+        assert said in errors

@@ -88,9 +88,40 @@ def test_flare_empties_nothing_but_its_own_workspace(simulate, started, tmp_path
     assert len(started) == 1
 
 
-def test_a_workspace_of_an_earlier_simulation_is_used_again(simulate, started, tmp_path):
+@pytest.fixture
+def earlier(tmp_path):
+    """What an earlier simulation has left."""
     (tmp_path / "ws/tiny/server/local").mkdir(parents=True)
     (tmp_path / "ws" / RESULTS).parent.mkdir(parents=True)
     (tmp_path / "ws" / RESULTS).write_text("{}")
-    assert simulate("-w", tmp_path / "ws")[0] == 0
+
+
+@pytest.mark.usefixtures("earlier")
+def test_a_workspace_of_an_earlier_simulation_is_emptied_only_if_that_is_said(simulate, started, tmp_path):
+    status, _, errors = simulate("-w", tmp_path / "ws")
+    assert (status, started) == (1, [])
+    assert errors == (
+        f"error: {tmp_path / 'ws/tiny'} holds results of an earlier run; --keep moves them to "
+        f"{tmp_path / 'ws/tiny.1'}, --force deletes them; or give another folder\n"
+    )
+    assert simulate("-w", tmp_path / "ws", "--force")[0] == 0
     assert len(started) == 1
+
+
+@pytest.mark.usefixtures("earlier")
+def test_a_simulation_that_is_resumed_needs_no_flag(simulate, started, tmp_path):
+    assert simulate("-w", tmp_path / "ws", resume_from="latest")[0] == 0
+    assert len(started) == 1
+
+
+def test_an_empty_folder_is_a_workspace(simulate, started, tmp_path):
+    (tmp_path / "ws/tiny").mkdir(parents=True)
+    assert "has ended without results" in simulate("-w", tmp_path / "ws")[2]
+    assert len(started) == 1
+
+
+def test_what_is_no_workspace_of_the_simulator_is_not_emptied_even_with_force(simulate, started, tmp_path):
+    (tmp_path / "ws/tiny/own").mkdir(parents=True)
+    status, _, errors = simulate("-w", tmp_path / "ws", "--force")
+    assert (status, started) == (1, [])
+    assert "is no workspace of FLARE's simulator" in errors

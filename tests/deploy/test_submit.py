@@ -1,5 +1,6 @@
 """The submission tool, as far as it needs no federation."""
 
+import contextlib
 import importlib.util
 import shutil
 import subprocess
@@ -52,6 +53,27 @@ def test_a_job_with_code_of_its_own_is_refused_before_anyone_is_asked(tool, kits
     for more in ([], ["--code"]):
         assert tool.main([str(job), "--kit", str(kits / LEAD), *more]) == 1
         assert "app/custom/network.py: code of a job's own is not submitted" in capsys.readouterr().err
+
+
+def test_a_job_with_code_that_sites_refuse_is_told_how_to_be_submitted(
+    tool, kits, tmp_path, monkeypatch, capsys
+):
+    told = "north: not authorized: BYOC not permitted"
+    refusing = SimpleNamespace(
+        wait_for_sites=lambda *_: [],
+        submit=lambda _: "1",
+        follow=lambda *_: "FINISHED:FAILED_TO_RUN",
+        download=lambda *_: tmp_path,
+        refusals=lambda _: [told],
+        progress=lambda _: [],
+    )
+    monkeypatch.setattr(tool, "Federation", lambda _: contextlib.nullcontext(refusing))
+    assert tool.main([str(REPOSITORY / "jobs/mucald"), "--kit", str(kits / LEAD), "--code"]) == 1
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        told,
+        "BYOC not permitted: these sites accept no code with a job; submit it without --code",
+        "job 1 ended as FINISHED:FAILED_TO_RUN, without results",
+    ]
 
 
 def test_a_kit_that_is_no_admin_s_is_refused(kits):

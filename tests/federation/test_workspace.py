@@ -27,12 +27,34 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files(folder) - {".lock"}}
+
+
+def test_results_of_an_earlier_run_are_deleted_only_if_that_is_said(job, tmp_path, capsys):
+    arguments = [str(job), "-w", str(tmp_path / "w"), "-t", "1"]
+    assert main([*arguments, "--seed", "8"]) == 0
+    before = contents(tmp_path / "w")
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'w'} holds results of an earlier run; --keep moves them to {tmp_path / 'w.1'}, "
+        "--force deletes them; or give another folder\n"
+    )
+    assert contents(tmp_path / "w") == before
+    with pytest.raises(SystemExit):
+        main([*arguments, "--keep", "--force"])
+    assert main([*arguments, "--force"]) == 0
+    assert json.loads((tmp_path / "w/server/results.json").read_text())["seed"] == 7
+    assert not (tmp_path / "w.1").exists()
+
+
 def test_a_second_run_leaves_nothing_of_the_first(job, tmp_path):
     workspace = tmp_path / "w"
     assert main([str(job), "-w", str(workspace), "-t", "1"]) == 0
     (workspace / "notes.txt").write_text("the user's own")
     (workspace / "south/notes.txt").write_text("the user's own")
-    assert main([str(job), "-w", str(workspace), "-t", "1", "-c", "north,west", "--seed", "8"]) == 0
+    again = [str(job), "-w", str(workspace), "-t", "1", "-c", "north,west", "--seed", "8", "--force"]
+    assert main(again) == 0
     assert len(list((workspace / "server/tb_events").iterdir())) == 1
     assert sorted(path.name for path in workspace.iterdir()) == [
         ".lock",
@@ -65,14 +87,14 @@ def test_what_no_run_has_left_is_never_deleted(job, tmp_path, capsys):
     for name in ("server/models/net.py", "other/models/net.py", "south/results.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("the user's own")
-    assert main([str(job), "-w", str(tmp_path), "-t", "1"]) == 1
+    assert main([str(job), "-w", str(tmp_path), "-t", "1", "--force"]) == 1
     said = f"error: {tmp_path / 'server/models'} is of no run that this workspace knows; give another folder"
     assert said in capsys.readouterr().err
     assert main([str(job), "-w", str(tmp_path), "-t", "1", "--keep"]) == 0
     kept = tmp_path.with_name(f"{tmp_path.name}.1")
     assert files(kept) == {"server/models/net.py", "south/results.json"}
     assert (tmp_path / "other/models/net.py").read_text() == "the user's own"
-    assert main([str(job), "-w", str(tmp_path), "-t", "1"]) == 0
+    assert main([str(job), "-w", str(tmp_path), "-t", "1", "--force"]) == 0
     assert (tmp_path / "other/models/net.py").exists()
 
 

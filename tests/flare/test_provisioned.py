@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from image_files import write_pair
 from loopback_federation import LEAD, REPOSITORY, Loopback, loopback, write_main_job
-from tiny_job import PLAIN, in_one_process, tiny_content
+from tiny_job import PLAIN, in_one_process, tiny_content, write_policy
 
 from mucald.deploy.submission import exported
 from mucald.home import PROVISIONED_HOME
 from mucald.methods.jobs import load_job
+from mucald.privacy.policy import POLICY_FILE
 
 # One worker, so that there is one federation.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("provisioned")]
@@ -89,6 +92,48 @@ def test_a_submitted_job_gives_the_numbers_of_one_process_and_listens_on_loopbac
     assert addresses
     assert set(addresses) <= {"127.0.0.1", "::1"}
     assert_equal_to_one_process(job, results_of(tmp_path / "out"), tmp_path)
+
+
+@pytest.fixture
+def damaged_image(federation: Loopback) -> Iterator[Path]:
+    """North has images of its own for the time of a test, one of which is damaged."""
+    home = federation.kits / "north" / PROVISIONED_HOME
+    before = set(home.iterdir()) if home.exists() else set()
+    for index in range(4):
+        write_pair(home / f"images/{index}.png", home / f"masks/{index}.png", index, top=255)
+    damaged = home / "images/2.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    policy = home / POLICY_FILE
+    kept = policy.read_bytes() if policy.exists() else None
+    write_policy(home)
+    (home / "site.json").write_text(json.dumps({"task": "kvasir", "root": ".", "layout": "pairs"}))
+    yield damaged
+    for path in set(home.iterdir()) - before:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if kept is not None:
+        policy.write_bytes(kept)
+
+
+def test_a_damaged_image_ends_its_own_sites_run_alone(federation, damaged_image, tmp_path):
+    server = federation.processes["localhost"]
+    sites = tiny_content()["sites"] | {"north": {"task": "kvasir"}}
+    content = tiny_content(PLAIN, name="damaged", sites=sites, min_sites=2, training={"rounds": 1})
+    process = submit(federation, write_main_job(tmp_path, content), tmp_path / "out")
+    output = finish(process)
+    assert process.returncode == 0, output
+    folder = results_of(tmp_path / "out")
+    results = numbers(folder)
+    assert {one["site"] for one in results["failures"]} == {"north"}
+    assert all("unreadable" in one["reason"] for one in results["failures"])
+    assert results["sites"].keys() == {"south", "west"}
+    assert all(site["test"] is not None for site in results["sites"].values())
+    log = logs(federation, "north")[-1]
+    assert f"{damaged_image}: cannot be read" in log.read_text(), "the site's own log names the file"
+    told = output + (folder / "log.txt").read_text() + (folder / "results.json").read_text()
+    assert damaged_image.name not in told, "nobody else reads its name"
+    assert server.poll() is None
+    with federation.admin as admin:
+        assert admin.sites() == sorted(SITES)
 
 
 def test_an_admin_whose_role_may_not_submit_is_refused(federation, tmp_path):
@@ -208,12 +253,17 @@ def test_a_site_that_claims_to_be_another_changes_nothing(federation, tmp_path):
     assert_equal_to_one_process(job, results_of(tmp_path / "out"), tmp_path)
 
 
+def logs(federation: Loopback, site: str) -> list[Path]:
+    """Return a site's logs of jobs, the latest last."""
+    return sorted((federation.kits / site).glob("*-*/log.txt"), key=lambda path: path.stat().st_mtime)
+
+
 def wait_for_tasks(federation: Loopback, site: str, job: str, count: int) -> None:
     """Wait until a site has begun that many tasks of a job."""
     wait_for_round(federation, site, job, count - 1)
-    logs = sorted((federation.kits / site).glob("*-*/log.txt"), key=lambda path: path.stat().st_mtime)
+    log = logs(federation, site)[-1]
     end = time.monotonic() + LIMIT_S
-    while logs[-1].read_text().count("got task assignment") < count:
+    while log.read_text().count("got task assignment") < count:
         assert time.monotonic() < end, federation.console(site)
         time.sleep(0.02)
 

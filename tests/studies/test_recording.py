@@ -56,6 +56,13 @@ def test_a_run_that_recorded_nothing_is_told_what_to_set(full):
         read_recording(full.run.folder)
 
 
+def test_a_folder_that_holds_no_run_is_not_called_one(tmp_path):
+    with pytest.raises(RecordingError, match=r"nope is no folder; give the workspace of a run"):
+        read_recording(tmp_path / "nope")
+    with pytest.raises(RecordingError, match=r"holds no run; give the workspace of one"):
+        read_recording(tmp_path)
+
+
 def test_several_recordings_below_a_folder_are_listed(heard, tmp_path):
     for name in ("one", "two"):
         shutil.copytree(heard.run.server, tmp_path / name)

@@ -22,22 +22,24 @@ from cryptography.x509.oid import NameOID
 
 from mucald.config.schema import parse_json
 from mucald.deploy.kits import Kit
-from mucald.errors import ConfigError
-from mucald.privacy.sealing import KEY_BYTES, write_key
+from mucald.errors import ConfigError, WorkspaceError
+from mucald.privacy.sealing import KEY_BYTES, key_file, write_key
 
 _WRAPPING = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
 _SIGNING = padding.PSS(padding.MGF1(SHA256()), padding.PSS.MAX_LENGTH)
 
 
-def make_key(kit: Kit, group: str, certificates: Sequence[Path]) -> str:
+def make_key(kit: Kit, group: str, certificates: Sequence[Path], force: bool = False) -> str:
     """Make a group's key, keep it at this site, and return the letter to the other sites of the group.
 
     Args:
         kit: this site's.
         group: its name in the job: ``group`` of its sites, or their task.
         certificates: ``client.crt`` of the other sites, each from its site's kit.
+        force: replace a key that this site has of the group.
 
     Raises:
+        WorkspaceError: this site has one, and it may not be replaced.
         ConfigError: a certificate is missing, not of this project, or out of date.
     """
     key, keys = os.urandom(KEY_BYTES), {}
@@ -50,19 +52,21 @@ def make_key(kit: Kit, group: str, certificates: Sequence[Path]) -> str:
     content = {"group": group, "maker": kit.name, "keys": keys}
     own = (kit.folder / "startup/client.crt").read_text(encoding="ascii")
     signature = _private(kit).sign(_bytes(content), _SIGNING, SHA256())
-    write_key(kit.home, group, key)
+    _keep(kit, group, key, force)
     return json.dumps(content | {"certificate": own, "signature": _text(signature)}, indent=2) + "\n"
 
 
-def take_key(kit: Kit, letter: str, maker: str) -> Path:
+def take_key(kit: Kit, letter: str, maker: str, force: bool = False) -> Path:
     """Take a group's key from a letter, and return the file in which this site keeps it.
 
     Args:
         kit: this site's.
         letter: what :func:`make_key` returned.
         maker: the site that the key is expected from.
+        force: see :func:`make_key`.
 
     Raises:
+        WorkspaceError: see :func:`make_key`.
         ConfigError: the letter is damaged, of another site, or not for this one.
     """
     content = parse_json(letter, "the letter")
@@ -84,6 +88,13 @@ def take_key(kit: Kit, letter: str, maker: str) -> Path:
         key = _private(kit).decrypt(base64.b64decode(keys[kit.name]), _WRAPPING)
     except ValueError:
         raise ConfigError("the letter was written for another certificate of this site") from None
+    return _keep(kit, group, key, force)
+
+
+def _keep(kit: Kit, group: str, key: bytes, force: bool) -> Path:
+    path = key_file(kit.home, group)
+    if path.exists() and not force:
+        raise WorkspaceError(f"{path} exists: this site has a key of that group; --force replaces it")
     return write_key(kit.home, group, key)
 
 
@@ -107,7 +118,11 @@ def _public(certificate: x509.Certificate) -> rsa.RSAPublicKey:
 
 
 def _private(kit: Kit) -> rsa.RSAPrivateKey:
-    key = load_pem_private_key((kit.folder / "startup/client.key").read_bytes(), None)
+    path = kit.folder / "startup/client.key"
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except ValueError:
+        raise ConfigError(f"{path} is damaged; let the coordinator send the kit again") from None
     assert isinstance(key, rsa.RSAPrivateKey), "FLARE provisions RSA keys"
     return key
 

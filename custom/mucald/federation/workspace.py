@@ -70,15 +70,17 @@ def _outputs(workspace: Path, participants: Iterable[str]) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def empty(workspace: Path, participants: Iterable[str]) -> None:
-    """Delete what earlier runs have left, and nothing else that may lie there.
+def empty(workspace: Path, participants: Iterable[str], force: bool) -> None:
+    """Delete what earlier runs have left, if it may be, and nothing else that may lie there.
 
     Args:
         workspace: its folder.
         participants: those of the run that is to begin.
+        force: whether anything may be deleted.
 
     Raises:
-        WorkspaceError: files that no run has left are where this one is to write.
+        WorkspaceError: there are results of an earlier run and no ``force``, or files that no run has left
+            are where this one is to write.
     """
     noted = _noted(workspace)
     if strange := _outputs(workspace, {_SERVER, *participants} - noted):
@@ -86,7 +88,10 @@ def empty(workspace: Path, participants: Iterable[str]) -> None:
             f"{strange[0]} is of no run that this workspace knows; give another folder, or --keep to move it "
             f"to {workspace}.1"
         )
-    for path in _outputs(workspace, noted):
+    found = _outputs(workspace, noted)
+    if found and not force:
+        raise is_used(workspace)
+    for path in found:
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -95,10 +100,18 @@ def empty(workspace: Path, participants: Iterable[str]) -> None:
             path.parent.rmdir()
 
 
+def is_used(workspace: Path) -> WorkspaceError:
+    """Return what to say of a workspace with results that may not be deleted."""
+    return WorkspaceError(
+        f"{workspace} holds results of an earlier run; --keep moves them to {numbered(workspace)}, --force "
+        "deletes them; or give another folder"
+    )
+
+
 def set_aside(workspace: Path, participants: Iterable[str]) -> Path | None:
     """Move what earlier runs have left to ``<workspace>.<number>``; return where, if there was anything.
 
-    Arguments are those of :func:`empty`.
+    Arguments are the first two of :func:`empty`.
     """
     found = _outputs(workspace, _noted(workspace) | {_SERVER, *participants})
     if not found:

@@ -42,7 +42,9 @@ class Input:
 
 
 def find_inputs(paths: Iterable[Path], channels: bool) -> list[Input]:
-    """List images, in the order of ``paths`` and, within a folder, of their names.
+    """List images, in the order of ``paths`` and, within a folder, of their names; each once.
+
+    Of images that would have one mask the first has it; the others have a fault, and come last.
 
     Args:
         paths: files, and folders whose files with the ending of an image are taken.
@@ -50,44 +52,73 @@ def find_inputs(paths: Iterable[Path], channels: bool) -> list[Input]:
             nnU-Net; the first three count.
 
     Raises:
-        DataError: a path does not exist, is no image, two images would have one mask, or nothing was found.
+        DataError: a path does not exist, is no image, or nothing was found.
     """
-    found: dict[str, dict[str, Path]] = {}
-    for path in _expanded(paths):
-        match = _FILE.fullmatch(path.name)
-        if match is None:
-            raise DataError(f"{path}: not the name of a PNG, JPEG, BMP, TIFF, WebP or NIfTI file")
-        parts = _CHANNEL.fullmatch(match[1]) if channels else None
-        name, channel = (parts[1], parts[2]) if parts else (match[1], "")
-        files = found.setdefault(name, {})
-        if "" in files or channel in files:
-            first = next(iter(files.values()))
-            raise DataError(f"{path}: {first} would have the same mask; rename one")
-        files[channel] = path
+    found: dict[tuple[str, str], dict[str, Path]] = {}
+    clashes = []
+    for path in each_once(named_files(paths)):
+        name, channel = parts(path, channels)
+        ending = ending_of(path.name) if is_nifti(path) else ".png"
+        files = found.setdefault((name, ending), {})
+        if files and (channel in files or "" in (channel, *files)):
+            first = files[min(files)]
+            fault = f"{path}: {first} has the same mask {name}{ending}; rename one, or segment it by itself"
+            clashes.append(Input(name, (path,), ending, fault))
+        else:
+            files[channel] = path
     if not found:
-        raise DataError("no images found; give files or folders of PNG, JPEG, BMP, TIFF, WebP or NIfTI files")
+        raise DataError(
+            "no images found; give PNG, JPEG, BMP, TIFF, WebP or NIfTI files, or the folders right above them"
+        )
     most = max(int(channel or 0) for files in found.values() for channel in files)
     wanted = [f"{number:04}" for number in range(most + 1)]
-    return [_input(name, files, wanted) for name, files in found.items()]
+    return [_input(name, ending, files, wanted) for (name, ending), files in found.items()] + clashes
 
 
-def _input(name: str, files: dict[str, Path], wanted: list[str]) -> Input:
+def _input(name: str, ending: str, files: dict[str, Path], wanted: list[str]) -> Input:
     ordered = [files[channel] for channel in sorted(files)]
-    ending = ending_of(ordered[0].name) if is_nifti(ordered[0]) else ".png"
     fault = ""
     if "" not in files and sorted(files) != wanted:
         fault = f"{ordered[0]}: has the channels {', '.join(sorted(files))}, not {', '.join(wanted)}"
     return Input(name, tuple(ordered), ending, fault)
 
 
-def _expanded(paths: Iterable[Path]) -> Iterable[Path]:
+def parts(path: Path, channels: bool) -> tuple[str, str]:
+    """Return an image's name without ending and channel, and its channel's number, if it has one.
+
+    Raises:
+        DataError: it is not the name of an image.
+    """
+    match = _FILE.fullmatch(path.name)
+    if match is None:
+        raise DataError(f"{path}: not the name of a PNG, JPEG, BMP, TIFF, WebP or NIfTI file")
+    found = _CHANNEL.fullmatch(match[1]) if channels else None
+    return (found[1], found[2]) if found else (match[1], "")
+
+
+def named_files(paths: Iterable[Path]) -> list[Path]:
+    """Return the files among ``paths``, and the images of the folders among them.
+
+    Raises:
+        DataError: a path does not exist.
+    """
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            yield from sorted(file for file in path.iterdir() if _FILE.fullmatch(file.name))
+            files += sorted(file for file in path.iterdir() if _FILE.fullmatch(file.name))
         elif path.exists():
-            yield path
+            files.append(path)
         else:
             raise DataError(f"{path}: no such file or folder")
+    return files
+
+
+def each_once(files: Iterable[Path]) -> list[Path]:
+    """Leave out files that came before, however their folder is named; a link is a file of its own."""
+    places: dict[Path, Path] = {}
+    for path in files:
+        places.setdefault(path.parent.resolve() / path.name, path)
+    return list(places.values())
 
 
 def passed_over(paths: Iterable[Path]) -> list[str]:

@@ -1,6 +1,7 @@
 """The files that a run leaves of a site's model: the site's own part, and the server's."""
 
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ def find_model_files(run: Path, site: str) -> tuple[Path, Path | None]:
         ModelError: the site's file is missing, or there are several of one kind.
     """
     if not run.is_dir():
-        raise ModelError(f"{run}: no such folder; give the folder that a run wrote its results to")
+        raise ModelError(f"{run} is no folder; give the folder that a run wrote its results to")
     own: list[Path] = []
     of_server: list[Path] = []
-    for path in sorted(run.rglob(f"{FOLDER}/{site}.safetensors")):
+    for path in sorted(run.rglob(f"{FOLDER}/{escape(site)}.safetensors")):
         (of_server if _SERVER in path.relative_to(run).parts else own).append(path)
     if not own:
         known = sorted({path.stem for path in run.rglob(f"{FOLDER}/*.safetensors")})

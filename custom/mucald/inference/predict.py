@@ -67,6 +67,17 @@ def _labels(logits: Tensor, size: tuple[int, ...]) -> NDArray[np.uint8]:
     return logits.argmax(dim=0).to(torch.uint8).numpy()
 
 
+def check_apart(inputs: Sequence[Input], out: Path) -> None:
+    """Check that no image lies in the folder of the masks, which might replace it.
+
+    Raises:
+        DataError: one does.
+    """
+    for image in inputs:
+        if any(path.parent.resolve() == out.resolve() for path in image.files):
+            raise DataError(f"{out} is where {image.files[0]} lies; write the masks into another folder")
+
+
 def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, out: Path) -> list[str]:
     """Write the mask of every image and :data:`SUMMARY` into ``out``.
 
@@ -77,15 +88,12 @@ def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, ou
         what could not be read, in words.
 
     Raises:
-        DataError: ``out`` is a folder of the images, whose files the masks might replace.
+        DataError: see :func:`check_apart`.
     """
-    for image in inputs:
-        if any(path.parent.resolve() == out.resolve() for path in image.files):
-            raise DataError(f"{out} is where {image.files[0]} lies; write the masks into another folder")
+    check_apart(inputs, out)
     out.mkdir(parents=True, exist_ok=True)
     faults = []
-    # Names that are no text in the machine's encoding are written with escapes.
-    with (out / SUMMARY).open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+    with (out / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(_columns(task))
         for image, geometry, masks, fault in _segmented(inputs, segmenter):
@@ -95,8 +103,13 @@ def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, ou
             if fault is not None:
                 faults.append(str(fault))
                 lines = [[image.files[0].name, "", "", *[""] * 2 * (task.n_classes - 1), str(fault)]]
-            writer.writerows(lines)
+            writer.writerows([_text(cell) for cell in line] for line in lines)
     return faults
+
+
+def _text(cell: str) -> str:
+    r"""Return a cell as text; bytes of a file's name that are none are written as in ``a\xff.png``."""
+    return cell.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _written(

@@ -167,8 +167,7 @@ def app_of(job: Path) -> tuple[str, list[str]]:
         ConfigError: it is no job folder, or its ``meta.json`` is wrong.
     """
     if not (job / META_FILE).is_file():
-        known = sorted(path.parent.name for path in job.parent.glob(f"*/{META_FILE}"))
-        raise ConfigError(f"{job} is no job folder: it has no {META_FILE}{closest(job.name, known)}")
+        raise ConfigError(f"{job} is no job folder: {_lacking(job)}")
     deploy_map = read_json(job / META_FILE).get("deploy_map")
     if not isinstance(deploy_map, dict) or len(deploy_map) != 1:
         raise ConfigError(f"{job / META_FILE}: 'deploy_map' must name one app and the sites that run it")
@@ -176,3 +175,13 @@ def app_of(job: Path) -> tuple[str, list[str]]:
     if not isinstance(participants, list) or not all(isinstance(name, str) for name in participants):
         raise ConfigError(f"{job / META_FILE}: 'deploy_map.{app}' must be a list of sites")
     return app, [name for name in participants if name != SERVER]
+
+
+def _lacking(job: Path) -> str:
+    """Say what keeps a path from being a job folder, and which one may be meant."""
+    known = sorted(path.parent.name for path in job.parent.glob(f"*/{META_FILE}"))
+    if not job.exists():
+        return f"it does not exist{closest(job.name, known)}"
+    owners = [folder for folder in job.parents if (folder / META_FILE).is_file()]
+    hint = f"; give {owners[0]}" if owners else closest(job.name, known)
+    return f"it {'is a file' if job.is_file() else f'has no {META_FILE}'}{hint}"

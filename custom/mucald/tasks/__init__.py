@@ -23,6 +23,7 @@ class Task:
         input: what a sample is.
         target: what is told of it: a class for every pixel, or one for the sample.
         augmentation: how samples may change at random in training.
+        volumes: whether images are slices of volumes, such as CT, rather than pictures.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Task:
     input: Input = "image"
     target: Target = "mask"
     augmentation: Augmentation = NONE
+    volumes: bool = False
 
     @property
     def n_classes(self) -> int:
@@ -52,7 +54,7 @@ _TASKS = (
         ("background", "pubic symphysis", "fetal head"),
         augmentation=ULTRASOUND,
     ),
-    Task("mosmed", "MosMed COVID-19 CT", ("background", "infection"), augmentation=CT),
+    Task("mosmed", "MosMed COVID-19 CT", ("background", "infection"), augmentation=CT, volumes=True),
     Task("kvasir", "Kvasir polyp", ("background", "polyp"), augmentation=ENDOSCOPY),
     # The two below are not of the paper.
     Task("wbc", "White blood cell", ("background", "cytoplasm", "nucleus"), augmentation=MICROSCOPY),

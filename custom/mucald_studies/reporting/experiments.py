@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mucald.config.job import JobConfig
-from mucald.config.schema import closest
-from mucald.errors import CheckpointError, ConfigError, ReportError, TrainingError
+from mucald.errors import CheckpointError, ReportError, TrainingError
 from mucald.home import HOME_VARIABLE
 from mucald.methods import family_of
 from mucald.methods.jobs import load_job
@@ -112,9 +111,6 @@ def plan_job(
     Raises:
         ConfigError: the job does not exist or is wrong, or a key of ``changes`` does not exist.
     """
-    if not (job / "meta.json").exists():
-        known = sorted(path.parent.name for path in job.parent.glob("*/meta.json"))
-        raise ConfigError(f"{job} is not a job folder (no meta.json){closest(job.name, known)}")
     config, sites = changed(job, changes), load_job(job)[1]
     return [
         Experiment(job, replace(config, seed=seed), sites, out / config.name / f"seed-{seed}", home)

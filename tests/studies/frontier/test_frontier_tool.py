@@ -92,6 +92,17 @@ def test_bad_input_ends_with_a_reason_before_anything_runs(changes, options, mes
     assert not (tmp_path / "out").exists()
 
 
+def test_a_wrong_base_is_no_fault_of_a_point(tmp_path, capsys):
+    assert frontier.main(["--base", str(tmp_path / "nope"), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'nope'} is no job folder: it does not exist\n"
+
+
+def test_the_base_is_found_wherever_the_command_is_given(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert frontier.main(["--only", "nope", "--out", str(tmp_path / "out")]) == 1
+    assert "no point 'nope'" in capsys.readouterr().err
+
+
 def test_all_points_that_are_shipped_make_valid_jobs(tmp_path):
     points = read_points(frontier.DEFAULT_POINTS)
     planned = plan_points(REPOSITORY / "jobs/mucald_fresh", points, 7, tmp_path, None)

@@ -26,6 +26,7 @@ from tiny_job import (
 
 from mucald.config.merge import overridden
 from mucald.errors import ConfigError, TrainingError
+from mucald.federation.workspace import note
 from mucald.methods.jobs import load_base
 from mucald_studies.reporting import experiments
 from mucald_studies.reporting.comparability import require_comparable
@@ -71,7 +72,7 @@ def test_a_plan_has_one_run_per_seed_with_the_changes(job, tmp_path):
 
 
 def test_a_job_or_key_that_does_not_exist_is_refused_with_the_closest_name(job, tmp_path):
-    with pytest.raises(ConfigError, match=r"tyny is not a job folder .*did you mean 'tiny'"):
+    with pytest.raises(ConfigError, match=r"tyny is no job folder: .*did you mean 'tiny'"):
         plan_job(job.with_name("tyny"), [7], {}, tmp_path, None)
     with pytest.raises(ConfigError, match=r"no key 'training.ronds'; did you mean '(training\.)?rounds'"):
         plan_job(job, [7], {"training.ronds": 1}, tmp_path, None)
@@ -224,6 +225,23 @@ def test_changes_are_json_or_text(monkeypatch):
 def run_tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, REPOSITORY / "tools/experiments.py", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_job_that_does_not_exist_is_one_line_and_leaves_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert load_tool(monkeypatch).main(["--jobs", "nope", "--out", str(tmp_path / "runs")]) == 1
+    said = f"error: nope: {tmp_path / 'nope'} is no job folder: it does not exist\n"
+    assert capsys.readouterr() == ("", said)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_run_left_that_never_came_to_a_checkpoint_is_not_in_the_way(experiment):
+    left = experiment.folder / "workspace/server/tb_events/old"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    note(experiment.folder / "workspace", ["north"])
+    run_experiment(experiment, simulator=False, threads=1, progress=quiet)
+    assert not left.exists()
 
 
 def test_the_command_resumes_and_sets_aside_what_is_outdated(job, tmp_path):

@@ -1,0 +1,48 @@
+"""What of images might be taken otherwise than their owner means, in words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mucald.data.files import is_nifti
+from mucald.data.images.pictures import RGB_CHANNELS
+from mucald.inference.images import Input, each_once, named_files, parts
+from mucald.tasks import Task
+
+
+def remarks(paths: Sequence[Path], inputs: Sequence[Input], channels: bool, task: Task) -> list[str]:
+    """Return what to say before images are segmented.
+
+    Args:
+        paths: see :func:`mucald.inference.images.find_inputs`.
+        inputs: what it has returned for them.
+        channels: as it was told.
+        task: the model's.
+    """
+    words = []
+    named = named_files(paths)
+    files = each_once(named)
+    if repeated := len(named) - len(files):
+        words.append(f"{repeated} files are given again; each is segmented once")
+    if not channels and (pair := _like_channels(files)):
+        words.append(
+            f"{pair[0]} and {pair[1].name} are segmented each by itself; if they are channels of one image, "
+            "give --channels"
+        )
+    if dropped := sum(len(image.files) > RGB_CHANNELS for image in inputs):
+        words.append(f"{dropped} images have more than three channels, of which the first three are read")
+    if strange := [image.files[0] for image in inputs if is_nifti(image.files[0]) != task.volumes]:
+        what, other = ("pictures", "NIfTI volumes") if task.volumes else ("NIfTI volumes", "pictures")
+        words.append(
+            f"{len(strange)} of {len(inputs)} images are {what}, such as {strange[0]}, but the task "
+            f"{task.title} is one of {other}: the model may not know what it sees"
+        )
+    return words
+
+
+def _like_channels(files: Sequence[Path]) -> tuple[Path, Path] | None:
+    """Return the first two files that are called as the channels of one image."""
+    found = {parts(path, channels=True): path for path in files}
+    for (name, number), path in found.items():
+        if number == "0000" and (name, "0001") in found:
+            return path, found[name, "0001"]
+    return None
