@@ -18,7 +18,9 @@ def update(site: str, n_train: int, **change: torch.Tensor) -> Update:
 
 
 def combine(*updates: Update) -> dict[str, torch.Tensor]:
-    return FedAvg().combine(WEIGHTS, updates, {})
+    combined = FedAvg().combine({"north": WEIGHTS, "south": WEIGHTS}, updates, {})
+    assert combined["north"] is combined["south"]
+    return combined["north"]
 
 
 def test_it_moves_by_the_mean_change_weighted_by_the_sites_sizes():

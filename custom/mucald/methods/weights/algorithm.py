@@ -47,11 +47,17 @@ class Algorithm(ABC):
         return {}
 
     @abstractmethod
-    def combine(self, weights: State, updates: Sequence[Update], memory: State) -> State:
-        """Return the next round's shared weights.
+    def combine(
+        self, states: Mapping[str, State], updates: Sequence[Update], memory: State
+    ) -> dict[str, State]:
+        """Return the weights with which each site begins the next round.
 
         Args:
-            weights: this round's, by name; not to be written.
+            states: with which each site began this round, by site and name; not to be written. In the first
+                round all sites have the same.
             updates: of the sites that finished the round, in the job's order; at least one.
             memory: what the algorithm remembers from round to round, written in place.
+
+        Returns:
+            weights of every site of ``states``. Sites that share all of them have the same object.
         """

@@ -2,6 +2,7 @@
 
 from mucald.config.schema import parse_named
 from mucald.methods.weights.algorithm import Algorithm
+from mucald.methods.weights.clustered import Clustered
 from mucald.methods.weights.config import AlgorithmConfig
 from mucald.methods.weights.fedavg import FedAvg
 from mucald.methods.weights.fedprox import FedProx
@@ -9,6 +10,7 @@ from mucald.methods.weights.fedprox import FedProx
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedavg": FedAvg,
     "fedprox": FedProx,
+    "clustered": Clustered,
 }
 
 

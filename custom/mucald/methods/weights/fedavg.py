@@ -1,6 +1,6 @@
 """The mean of what the sites have learnt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mucald.aggregation.base import moved_by_mean
@@ -15,6 +15,16 @@ class FedAvg(Algorithm):
     A tensor that some sites' filters have excluded is the mean over the others, or stays where nobody has it.
     """
 
-    def combine(self, weights: State, updates: Sequence[Update], memory: State) -> State:  # noqa: ARG002
-        """Return the weights moved by the mean change."""
-        return moved_by_mean(weights, [u.change for u in updates], [u.n_train for u in updates])
+    def combine(
+        self,
+        states: Mapping[str, State],
+        updates: Sequence[Update],
+        memory: State,  # noqa: ARG002 - a mean needs none
+    ) -> dict[str, State]:
+        """Return the weights moved by the mean change, the same for all sites."""
+        return dict.fromkeys(states, moved(next(iter(states.values())), updates))
+
+
+def moved(state: State, updates: Sequence[Update]) -> State:
+    """Return weights moved by the mean of some updates, by the sites' sizes."""
+    return moved_by_mean(state, [update.change for update in updates], [update.n_train for update in updates])

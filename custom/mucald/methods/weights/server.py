@@ -52,18 +52,20 @@ class WeightsServer(ServerMethod):
         self._changes.pop(site, None)
 
     def end_round(self, round_number: int, present: Mapping[str, Contributor]) -> dict[str, Any]:  # noqa: ARG002
-        """Combine the changes; return how far each of the shared weights have moved."""
+        """Combine the changes; return how far each of the shared weights have moved, and who has parted."""
         moved = {}
         for shared in self._shared:
             updates = [
                 Update(site, self._changes[site], contributor.n_train, contributor.validation_loss)
                 for site, contributor in present.items()
-                if site in shared.sites
+                if site in shared.weights
             ]
             if updates:
                 moved[shared.name] = shared.combine(self._algorithm, updates)
         self._changes = {}
-        return {"update_norm": moved}
+        clusters = {shared.name: len(shared.clusters()) for shared in self._shared}
+        told = {name: number for name, number in clusters.items() if number > 1}
+        return {"update_norm": moved} | ({"clusters": told} if told else {})
 
     def state(self) -> State:
         """Return the shared weights and the algorithm's memory."""
@@ -79,14 +81,18 @@ class WeightsServer(ServerMethod):
             shared.load_state(without_prefix(f"{number}", tensors))
 
     def models(self) -> Iterator[tuple[str, str, State]]:
-        """Yield the shared weights, which belong to no site's task."""
+        """Yield the shared weights, which belong to no site's task; by site where sites have parted."""
         for shared in self._shared:
-            yield shared.name, "", shared.weights
+            clusters = shared.clusters()
+            if len(clusters) == 1:
+                yield shared.name, "", clusters[0][1]
+            else:
+                yield from ((f"{shared.name}-{site}", "", state) for site, state in shared.weights.items())
 
     def _weights_of(self, site: str) -> State:
         return {
             name: tensor
             for shared in self._shared
-            if site in shared.sites
-            for name, tensor in shared.weights.items()
+            if site in shared.weights
+            for name, tensor in shared.weights[site].items()
         }

@@ -1,6 +1,6 @@
 """Weights that some sites share: all of a job, or those of one group."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -26,34 +26,62 @@ class SharedWeights:
         name: what it is called in progress and among the model files.
         sites: those that share it.
         weights: what the first round begins with, by name.
+
+    Attributes:
+        weights: what each site begins the next round with; sites that share all have the same object.
     """
 
     def __init__(self, name: str, sites: Sequence[str], weights: State):
-        self.name, self.sites, self.weights = name, frozenset(sites), weights
+        # Sorted, so that nothing depends on the order of the job's file.
+        self.name, self.weights = name, dict.fromkeys(sorted(sites), weights)
         self._memory: State = {}
 
     def to(self, device: torch.device) -> "SharedWeights":
         """Move the weights to a device, and return them."""
-        self.weights = {name: tensor.to(device) for name, tensor in self.weights.items()}
+        first = {name: tensor.to(device) for name, tensor in next(iter(self.weights.values())).items()}
+        self.weights = dict.fromkeys(self.weights, first)
         return self
 
     def combine(self, algorithm: Algorithm, updates: Sequence[Update]) -> float:
-        """Move the weights by what the sites have changed; return how far."""
+        """Move the weights by what the sites have changed; return how far, the mean over clusters."""
         combined = algorithm.combine(self.weights, updates, self._memory)
-        moved = total_norm(combined[name] - tensor for name, tensor in self.weights.items())
+        moved = [
+            total_norm(state[name] - tensor for name, tensor in self.weights[members[0]].items())
+            for members, state in _clusters(combined)
+        ]
         self.weights = combined
-        return moved
+        return sum(moved) / len(moved)
+
+    def clusters(self) -> list[tuple[tuple[str, ...], State]]:
+        """Return who has the same weights, in order of name, and these weights."""
+        return _clusters(self.weights)
 
     def state(self) -> State:
         """Return the weights and the algorithm's memory."""
-        return with_prefix("weights", self.weights) | with_prefix("memory", self._memory)
+        place = {site: n for n, (members, _) in enumerate(self.clusters()) for site in members}
+        tensors = {"clusters": torch.tensor([place[site] for site in self.weights])}
+        for number, (_, state) in enumerate(self.clusters()):
+            tensors |= with_prefix(f"weights.{number}", state)
+        return tensors | with_prefix("memory", self._memory)
 
     def load_state(self, tensors: State) -> None:
         """Restore what :meth:`state` returned."""
-        device, weights = next(iter(self.weights.values())).device, without_prefix("weights", tensors)
-        # In the order of the network, so that sums over tensors are those of a run that was never stopped.
-        self.weights = {name: weights[name].to(device) for name in self.weights}
-        self._memory = {n: tensor.to(device) for n, tensor in without_prefix("memory", tensors).items()}
+        first = next(iter(self.weights.values()))
+        device = next(iter(first.values())).device
+        places, states = tensors["clusters"].tolist(), list[State]()
+        for number in range(max(places) + 1):
+            state = without_prefix(f"weights.{number}", tensors)
+            # In the order of the network, so that sums are those of a run that was never stopped.
+            states.append({name: state[name].to(device) for name in first})
+        self.weights = {site: states[place] for site, place in zip(self.weights, places, strict=True)}
+        self._memory = without_prefix("memory", tensors)
+
+
+def _clusters(states: Mapping[str, State]) -> list[tuple[tuple[str, ...], State]]:
+    found: dict[int, tuple[list[str], State]] = {}
+    for site, state in states.items():
+        found.setdefault(id(state), ([], state))[0].append(site)
+    return [(tuple(sites), state) for sites, state in found.values()]
 
 
 def shared_between(config: WeightsConfig, sites: Sequence[str]) -> list[SharedWeights]:

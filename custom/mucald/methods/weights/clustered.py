@@ -1,0 +1,107 @@
+"""FedAvg among those sites alone whose updates agree, for each part of the network by itself."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mucald.config.common import require
+from mucald.federation.method import State
+from mucald.methods.weights.algorithm import Update
+from mucald.methods.weights.fedavg import FedAvg, moved
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clustered(FedAvg):
+    """Clustered federated learning (Sattler, Müller & Samek, IEEE TNNLS 2021), for each part of the network.
+
+    Sites whose images or labels differ too much pull what they share in opposite directions, round after
+    round. With u_i a site's update of a part, the server follows how well two sites agree,
+
+        a_ij ← κ a_ij + (1 − κ) cos(u_i, u_j),
+
+    and when a_ij < −τ it parts the two for good. Sites that are still joined, be it through others, are one
+    cluster, and get the mean of its updates. So sites that disagree on one part, say the front end, learn it
+    apart and go on to share the rest. Departure: the paper splits a cluster in two when its mean update is
+    small and a site's is large; here a mean over rounds decides, since the cosine of one round scatters.
+
+    Args:
+        conflict: τ, above 0, at most 1. At 1 sites never part, and all is FedAvg.
+        memory: κ, at least 0, below 1.
+    """
+
+    conflict: float
+    memory: float
+
+    def __post_init__(self) -> None:
+        require(0 < self.conflict <= 1, f"conflict must lie in (0, 1], not {self.conflict}")
+        require(0 <= self.memory < 1, f"memory must lie in [0, 1), not {self.memory}")
+
+    def combine(
+        self, states: Mapping[str, State], updates: Sequence[Update], memory: State
+    ) -> dict[str, State]:
+        """Return each site's weights, moved by the mean change of its cluster in each part."""
+        sites = sorted(states)
+        pieces: dict[str, list[State]] = {site: [] for site in sites}
+        for part in dict.fromkeys(name.partition(".")[0] for name in states[sites[0]]):
+            for members in _clusters(sites, self._joined(part, sites, updates, memory)):
+                piece = {n: t for n, t in states[members[0]].items() if n.partition(".")[0] == part}
+                inside = [update for update in updates if update.site in members]
+                piece = moved(piece, inside) if inside else piece
+                for site in members:
+                    pieces[site].append(piece)
+        return _put_together(pieces)
+
+    def _joined(self, part: str, sites: list[str], updates: Sequence[Update], memory: State) -> Tensor:
+        """Bring the memory of a part up to date; return which two sites are joined, (N, N)."""
+        kept, joined = f"{part}.agreement", f"{part}.joined"
+        agreement = memory.get(kept, torch.full((len(sites), len(sites)), torch.nan, dtype=torch.float64))
+        present = torch.tensor([sites.index(update.site) for update in updates])
+        seen, cosines = agreement[present[:, None], present], _cosines(part, updates)
+        mean = torch.where(seen.isnan(), cosines, self.memory * seen + (1 - self.memory) * cosines)
+        agreement = agreement.index_put((present[:, None], present), mean)
+        before = memory.get(joined, torch.ones(agreement.shape, dtype=torch.bool))
+        memory |= {kept: agreement, joined: before & ~(agreement < -self.conflict)}
+        for one, other in (before & ~memory[joined]).triu().nonzero().tolist():
+            log.info("%s: '%s' and '%s' pull apart and are no longer joined", part, sites[one], sites[other])
+        return memory[joined]
+
+
+def _cosines(part: str, updates: Sequence[Update]) -> Tensor:
+    """Return the cosines between updates of a part (n, n); what a filter kept counts as unchanged."""
+    shapes = {
+        n: t.shape for update in updates for n, t in update.change.items() if n.partition(".")[0] == part
+    }
+    products = torch.zeros(len(updates), len(updates), dtype=torch.float64)
+    for name, shape in shapes.items():
+        absent = torch.zeros(shape)
+        rows = torch.stack([u.change.get(name, absent).double().cpu().flatten() for u in updates])
+        products += rows @ rows.T
+    norms = products.diagonal().sqrt()
+    # An update of nothing but zeros neither agrees nor disagrees.
+    return products / torch.outer(norms, norms).clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def _clusters(sites: Sequence[str], joined: Tensor) -> list[list[str]]:
+    """Return the sites that are joined, be it through others, in order of name."""
+    leaders = list(range(len(sites)))
+    for one, other in joined.triu(1).nonzero().tolist():
+        low, high = sorted((leaders[one], leaders[other]))
+        leaders = [low if leader == high else leader for leader in leaders]
+    return [
+        [site for site, own in zip(sites, leaders, strict=True) if own == leader]
+        for leader in sorted(set(leaders))
+    ]
+
+
+def _put_together(pieces: Mapping[str, Sequence[State]]) -> dict[str, State]:
+    """Return each site's weights of their pieces, one object for sites that have all pieces in common."""
+    found: dict[tuple[int, ...], State] = {}
+    for own in pieces.values():
+        key = tuple(map(id, own))
+        found.setdefault(key, {name: tensor for piece in own for name, tensor in piece.items()})
+    return {site: found[tuple(map(id, own))] for site, own in pieces.items()}
