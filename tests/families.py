@@ -48,6 +48,12 @@ METHODS: dict[str, dict[str, Any]] = {
         "shared_in_group": ["front_end", "back_end"],
         "algorithm": {"name": "fedavg"},
     },
+    "weights clustered": _WEIGHTS
+    | {
+        "shared": ["middle"],
+        "shared_in_group": ["front_end", "back_end"],
+        "algorithm": {"name": "clustered", "args": {"conflict": 0.05, "memory": 0.5}},
+    },
     "weights augmented": _WEIGHTS | {"algorithm": {"name": "fedavg"}, "training": _AS_PRACTISED},
     "pooled augmented": _WHOLE
     | {"method": "pooled", "participant": "hospital", "min_sites": 1, "training": _AS_PRACTISED},

@@ -61,6 +61,8 @@ class SharedWeights:
         place = {site: n for n, (members, _) in enumerate(self.clusters()) for site in members}
         tensors = {"clusters": torch.tensor([place[site] for site in self.weights])}
         for number, (_, state) in enumerate(self.clusters()):
+            # Copies: what clusters still have in common are the same tensors, which a file cannot hold twice.
+            state = {name: tensor.clone() for name, tensor in state.items()} if number else state
             tensors |= with_prefix(f"weights.{number}", state)
         return tensors | with_prefix("memory", self._memory)
 
