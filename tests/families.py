@@ -49,11 +49,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "algorithm": {"name": "fedavg"},
     },
     "weights clustered": _WEIGHTS
-    | {
-        "shared": ["middle"],
-        "shared_in_group": ["front_end", "back_end"],
-        "algorithm": {"name": "clustered", "args": {"conflict": 0.05, "memory": 0.5}},
-    },
+    | {"algorithm": {"name": "clustered", "args": {"conflict": 1e-9, "memory": 0.0}}},
     "weights augmented": _WEIGHTS | {"algorithm": {"name": "fedavg"}, "training": _AS_PRACTISED},
     "pooled augmented": _WHOLE
     | {"method": "pooled", "participant": "hospital", "min_sites": 1, "training": _AS_PRACTISED},

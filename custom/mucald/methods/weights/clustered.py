@@ -24,7 +24,7 @@ class Clustered(FedAvg):
 
         a_ij ← κ a_ij + (1 − κ) cos(u_i, u_j),
 
-    and when a_ij < −τ it parts the two for good. Sites that are still joined, be it through others, are one
+    from 0 on, and when a_ij < −τ it parts the two for good. Sites that are still joined, be it through others, are one
     cluster, and get the mean of its updates. So sites that disagree on one part, say the front end, learn it
     apart and go on to share the rest. Departure: the paper splits a cluster in two when its mean update is
     small and a site's is large; here a mean over rounds decides, since the cosine of one round scatters.
@@ -59,11 +59,11 @@ class Clustered(FedAvg):
     def _joined(self, part: str, sites: list[str], updates: Sequence[Update], memory: State) -> Tensor:
         """Bring the memory of a part up to date; return which two sites are joined, (N, N)."""
         kept, joined = f"{part}.agreement", f"{part}.joined"
-        agreement = memory.get(kept, torch.full((len(sites), len(sites)), torch.nan, dtype=torch.float64))
+        agreement = memory.get(kept, torch.zeros(len(sites), len(sites), dtype=torch.float64))
         present = torch.tensor([sites.index(update.site) for update in updates])
-        seen, cosines = agreement[present[:, None], present], _cosines(part, updates)
-        mean = torch.where(seen.isnan(), cosines, self.memory * seen + (1 - self.memory) * cosines)
-        agreement = agreement.index_put((present[:, None], present), mean)
+        pairs = present[:, None], present
+        mean = self.memory * agreement[pairs] + (1 - self.memory) * _cosines(part, updates)
+        agreement = agreement.index_put(pairs, mean)
         before = memory.get(joined, torch.ones(agreement.shape, dtype=torch.bool))
         memory |= {kept: agreement, joined: before & ~(agreement < -self.conflict)}
         for one, other in (before & ~memory[joined]).triu().nonzero().tolist():
