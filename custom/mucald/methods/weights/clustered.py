@@ -24,10 +24,11 @@ class Clustered(FedAvg):
 
         a_ij ← κ a_ij + (1 − κ) cos(u_i, u_j),
 
-    from 0 on, and when a_ij < −τ it parts the two for good. Sites that are still joined, be it through others, are one
-    cluster, and get the mean of its updates. So sites that disagree on one part, say the front end, learn it
-    apart and go on to share the rest. Departure: the paper splits a cluster in two when its mean update is
-    small and a site's is large; here a mean over rounds decides, since the cosine of one round scatters.
+    from 0 on, and when a_ij < −τ it parts the two for good. Sites that are still joined, be it through
+    others, are one cluster, and get the mean of its updates. So sites that disagree on one part, say the
+    front end, learn it apart and go on to share the rest. Departure: the paper splits a cluster in two when
+    its mean update is small and a site's is large; here a mean over rounds decides, since the cosine of one
+    round scatters.
 
     Args:
         conflict: τ, above 0, at most 1. At 1 sites never part, and all is FedAvg.
