@@ -34,6 +34,10 @@ def palette(colours: list[tuple[int, int, int]]) -> bytes:
     return bytes(value for colour in colours for value in colour)
 
 
+def palette_mask(folder: Path, numbers: NDArray[np.uint8], colours: list[tuple[int, int, int]]) -> Path:
+    return save_png(folder / "m.png", numbers, 8, 3, PLTE=palette(colours))
+
+
 GREY = [(value, value, value) for value in range(256)]
 
 
@@ -65,7 +69,7 @@ def test_what_the_first_mask_tells_holds_for_the_set(tmp_path):
 def test_a_stray_value_is_named_whatever_is_guessed(tmp_path):
     stray = AREA * 255
     stray[0, 0] = 1
-    with pytest.raises(DataError, match="holds the value 1"):
+    with pytest.raises(DataError, match="holds both 1 and 255; tell the class of 255"):
         read(ClassIds(BINARY, {}), save(tmp_path / "m.png", stray))
 
 
@@ -83,7 +87,7 @@ def test_lossy_masks_of_black_and_white_keep_their_area(ending, quality, tmp_pat
 @pytest.mark.parametrize(
     ("array", "task", "value_map", "words"),
     [
-        (AREA, BINARY, {}, "(values up to 2 in|0 and 1, which) a lossy format"),
+        (AREA, BINARY, {}, "values up to [12] in a lossy format, which are near none of 255"),
         (CLASSES, THREE, {}, "blurs values as close as 0, 1, 2"),
         (CLASSES * 10, THREE, {10: 1, 20: 2}, "blurs values as close as 0, 10, 20"),
         (np.arange(768, dtype=np.int64).reshape(24, 32) % 256, BINARY, {}, "lossy compression has blurred"),
@@ -150,6 +154,66 @@ def test_palettes_of_two_meanings_are_refused(colours, value_map, words, tmp_pat
     path = save_png(tmp_path / "m.png", CLASSES, 8, 3, PLTE=palette(colours))
     with pytest.raises(DataError, match=words):
         read(ClassIds(THREE, value_map), path)
+
+
+BLACK = [(0, 0, 0)] * 256
+VOC = [*BLACK[:1], (128, 0, 0), *BLACK[2:255], (224, 224, 192)]
+
+
+def test_a_palette_that_shows_classes_in_one_colour_is_read_by_its_numbers(tmp_path):
+    """A viewer shows such a mask black; as greys it would be empty beside masks that are not."""
+    for colours in (BLACK, [GREY[9]] * 3):
+        ids = ClassIds(BINARY, {})
+        assert np.array_equal(read(ids, palette_mask(tmp_path, AREA, colours)), AREA)
+        assert read(ids, palette_mask(tmp_path, AREA * 0 + 1, colours)).all()
+        assert np.array_equal(read(ClassIds(THREE, {}), palette_mask(tmp_path, CLASSES, colours)), CLASSES)
+    with pytest.raises(DataError, match="the mask holds the value 2, but task kvasir"):
+        read(ClassIds(BINARY, {}), palette_mask(tmp_path, CLASSES, [*BLACK[:2], GREY[255]]))
+
+
+@pytest.mark.parametrize("value_map", [{}, {255: 1}])
+def test_a_mask_of_one_number_that_shows_black_is_empty_or_full(value_map, tmp_path):
+    with pytest.raises(DataError, match="has the number 1, which its palette shows as black"):
+        read(ClassIds(BINARY, value_map), palette_mask(tmp_path, AREA * 0 + 1, [GREY[255], GREY[0]]))
+
+
+def test_void_of_a_palette_is_no_class_unless_it_is_named(tmp_path):
+    numbers = AREA.copy()
+    numbers[5, 8:22] = 255
+    path = palette_mask(tmp_path, numbers, VOC)
+    with pytest.raises(DataError, match=r"m.png: the mask holds both 1 and 255; tell the class of 255"):
+        read(ClassIds(BINARY, {}), path)
+    assert np.array_equal(read(ClassIds(BINARY, {255: 0}), path), AREA)
+    assert read(ClassIds(BINARY, {255: 1}), path).sum() == AREA.sum() + 14
+
+
+@pytest.mark.parametrize("colours", [VOC, BLACK, GREY], ids=["VOC", "black", "grey"])
+def test_palettes_hold_0_and_1_or_0_and_255_as_all_masks_of_a_set(colours, tmp_path):
+    for one, other in ((1, 255), (255, 1)):
+        ids, plain = ClassIds(BINARY, {}), save(tmp_path / "plain.png", AREA * np.uint8(one))
+        assert np.array_equal(read(ids, plain), AREA)
+        assert np.array_equal(read(ids, palette_mask(tmp_path, AREA * np.uint8(one), colours)), AREA)
+        with pytest.raises(DataError, match=rf"m.png: the mask holds 0 and {other}, but .*plain.png holds"):
+            read(ids, palette_mask(tmp_path, AREA * np.uint8(other), colours))
+        ids = ClassIds(BINARY, {})
+        read(ids, palette_mask(tmp_path, AREA * np.uint8(other), colours))
+        with pytest.raises(DataError, match=rf"plain.png: the mask holds 0 and {one}, but"):
+            read(ids, plain)
+
+
+def test_a_palette_of_black_and_white_may_lie_beside_either(tmp_path):
+    for one in (1, 255):
+        ids = ClassIds(BINARY, {})
+        for _ in range(2):
+            assert np.array_equal(read(ids, palette_mask(tmp_path, AREA, [GREY[0], GREY[255]])), AREA)
+            assert np.array_equal(read(ids, save(tmp_path / "plain.png", AREA * np.uint8(one))), AREA)
+
+
+def test_a_lossy_mask_is_never_left_empty_by_the_nearest_value(tmp_path):
+    path = save(tmp_path / "m.jpg", AREA, quality=95)
+    with pytest.raises(DataError, match="values up to 1 in a lossy format, which are near none of 255"):
+        read(ClassIds(BINARY, {255: 1}), path)
+    assert read(ClassIds(BINARY, {255: 1}), save(tmp_path / "e.jpg", AREA * 0)).sum() == 0
 
 
 def test_named_values_decide_what_a_palette_means(tmp_path):

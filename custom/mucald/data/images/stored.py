@@ -3,6 +3,7 @@
 NIfTI arrays are taken as stored: the first axis counts rows, the second columns, the third slices.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from mucald.data.files import VOLUME_ENDINGS, is_nifti, reading
 from mucald.data.images.geometry import Geometry, geometry_of
-from mucald.data.images.pictures import ENDINGS, RefusedError, open_picture
+from mucald.data.images.pictures import ENDINGS, RefusedError, check_regular, format_of, open_picture
 
 IMAGE_ENDINGS = (*ENDINGS, *VOLUME_ENDINGS)
 
@@ -25,7 +26,7 @@ class Stored:
         values: slices x H x W, or slices x H x W x 3; a picture has one slice.
         encoding: what the file was taken for, in words.
         geometry: the grid that NIfTI tells.
-        codes: see :class:`mucald.data.images.pictures.Picture`; slices x H x W.
+        codes, alike: see :class:`mucald.data.images.pictures.Picture`; slices x H x W.
         lossy: whether the compression changes values.
     """
 
@@ -34,6 +35,7 @@ class Stored:
     geometry: Geometry | None = None
     codes: NDArray[np.uint8] | None = None
     lossy: bool = False
+    alike: bool = False
 
 
 def read_stored(path: Path) -> Stored:
@@ -47,13 +49,23 @@ def read_stored(path: Path) -> Stored:
             return _volume(path)
         picture = open_picture(path)
         codes = None if picture.codes is None else picture.codes[None]
-        return Stored(picture.values[None], picture.encoding, None, codes, picture.lossy)
+        return Stored(picture.values[None], picture.encoding, None, codes, picture.lossy, picture.alike)
 
 
 def _volume(path: Path) -> Stored:
     import nibabel  # only sites with NIfTI files pay for its import
+    from nibabel.filebasedimages import ImageFileError
 
-    image = nibabel.load(path)
+    check_regular(path)
+    # What it prints names no file, and what it finds wrong it raises too.
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
+    try:
+        image = nibabel.load(path)
+    except ImageFileError:
+        found = format_of(path)
+        if found in (None, "NIfTI", "gzip"):
+            raise
+        raise RefusedError(f"holds {found}, whatever its name says; export it as NIfTI") from None
     if not isinstance(image, nibabel.Nifti1Image):
         raise RefusedError(f"is a {type(image).__name__}; export it as NIfTI")
     kind = image.get_data_dtype()
