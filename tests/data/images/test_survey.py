@@ -188,9 +188,9 @@ def test_what_is_not_read_and_what_is_odd_is_said(home, pairs, capsys):
     assert main([str(home / "site.json")]) == 0
     said = capsys.readouterr().out
     for words in (
-        "1 files of images/ are not read: 1 .gif",
-        "1 folders in images/ are not read",
-        "1 files of masks/ are not read: 1 .txt",
+        "1 file of images/ is not read: 1 .gif",
+        "1 folder in images/ is not read",
+        "1 file of masks/ is not read: 1 .txt",
         "no mask holds polyp",
     ):
         assert words in said

@@ -8,6 +8,7 @@ from mucald.data.records.layouts import Record, find_records, find_set
 from mucald.data.site_file import SiteFile, read_site_file
 from mucald.errors import DataError
 
+FILES = {"image": "image", "label": "mask"}
 ENTRY = {"image": "a.png", "label": "m.png"}
 
 
@@ -112,8 +113,71 @@ def test_a_case_that_lacks_a_channel_is_named(told: dict[str, Any], tmp_path: Pa
     (tmp_path / "dataset.json").write_text(json.dumps(labels))
     assert len(find(tmp_path, "nnunet", "mosmed")) == 2
     (tmp_path / "imagesTr/b_0000.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"'b' has the channels 0001 but .* 0000, 0001"):
+    with pytest.raises(DataError, match=r"dataset.json: case 'b' has the channels 0001, but .* 0000, 0001"):
         find(tmp_path, "nnunet", "mosmed")
+
+
+def described(root: Path, **content: Any) -> SiteFile:
+    labels = {"labels": {"background": 0, "polyp": 1}, "file_ending": ".png"}
+    (root / "dataset.json").write_text(json.dumps(labels | content))
+    return SiteFile(task="kvasir", root=str(root), layout="nnunet")
+
+
+RGB = {"0": "R", "1": "G", "2": "B"}
+
+
+def test_a_colour_picture_in_one_file_has_three_channel_names(tmp_path: Path) -> None:
+    make(tmp_path, *(f"imagesTr/{case}_0000.png" for case in "ab"), "labelsTr/a.png", "labelsTr/b.png")
+    records = find_records(described(tmp_path, channel_names=RGB))
+    assert [(len(record.images), record.colour) for record in records] == [(1, True)] * 2
+    assert not find_records(described(tmp_path, channel_names={"0": "grey"}))[0].colour
+    make(tmp_path, "imagesTr/a_0001.png")
+    with pytest.raises(DataError, match=rf"{tmp_path}/dataset.json: case 'a' has the channels 0000, 0001"):
+        find_records(described(tmp_path, channel_names=RGB))
+    make(tmp_path / "ct", "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    with pytest.raises(DataError, match="its channel_names are for 0000, 0001, 0002"):
+        find_records(described(tmp_path / "ct", channel_names=RGB, file_ending=".nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        ("png", "must be one of .png, .*, not 'png'; did you mean '.png'"),
+        (5, "must be one of .png, .*, not 5$"),
+        (".mha", "must be one of .*, not '.mha'$"),
+        ([".png"], "must be one of"),
+        (None, "must be one of"),
+        ("", "must be one of"),
+    ],
+)
+def test_a_file_ending_that_is_none_is_named(ending: Any, words: str, tmp_path: Path) -> None:
+    make(tmp_path, "imagesTr/a_0000.png", "labelsTr/a.png")
+    with pytest.raises(DataError, match=f"{tmp_path}/dataset.json: 'file_ending' {words}"):
+        find_records(described(tmp_path, file_ending=ending))
+
+
+def test_a_label_of_another_name_is_said(tmp_path: Path) -> None:
+    make(tmp_path, "imagesTr/a_0000.png", "labelsTr/a.png")
+    site_file = described(tmp_path, labels={"background": 0, "kidney": 1})
+    taken = "'kidney' (1 in 'labels') is taken for 'polyp' of task kvasir"
+    assert find_set(site_file).unused == [f"{tmp_path}/dataset.json: {taken}"]
+    listed = {"labels": {"0": "background", "1": "kidney", "2": "liver"}, "training": [ENTRY]}
+    make(tmp_path, "list/a.png", "list/m.png")
+    (tmp_path / "list/list.json").write_text(json.dumps(listed))
+    site_file = SiteFile(task="kvasir", datalist=str(tmp_path / "list/list.json"))
+    assert find_set(site_file).unused == [f"{tmp_path}/list/list.json: {taken}"]
+
+
+def test_images_without_masks_are_counted_where_a_layout_has_them(tmp_path: Path) -> None:
+    make(tmp_path, "imagesTr/a_0000.png", "labelsTr/a.png", "imagesTs/b_0000.png", "imagesTs/c_0000.png")
+    make(tmp_path, "labelsTs/b.png", "nnUNetPlans.json", "other/x.png")
+    assert find_set(described(tmp_path)).unused == [
+        "2 files of imagesTs/ are not read: 2 .png",
+        "1 file of labelsTs/ is not read: 1 .png",
+    ]
+    make(tmp_path, "training_set/1_HC.png", "training_set/1_HC_Annotation.png", "test_set/2_HC.png")
+    site_file = SiteFile(task="fetal_head", root=str(tmp_path), layout="hc18")
+    assert find_set(site_file).unused == ["1 file of test_set/ is not read: 1 .png"]
 
 
 def test_channels_and_files_that_are_not_read_are_said(tmp_path: Path) -> None:
@@ -122,10 +186,10 @@ def test_channels_and_files_that_are_not_read_are_said(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     make(tmp_path, "imagesTr/c2.nii.gz", "labelsTr/c2.mha")
     assert find_set(SiteFile(task="mosmed", root=str(tmp_path), layout="nnunet")).unused == [
-        "1 files of imagesTr/ are not read: 1 .nii.gz",
-        "1 files of labelsTr/ are not read: 1 .mha",
-        "dataset.json tells 5 training cases; there are 1",
-        "1 images have more than three channels, of which the first three are read",
+        "1 file of imagesTr/ is not read: 1 .nii.gz",
+        "1 file of labelsTr/ is not read: 1 .mha",
+        f"{tmp_path}/dataset.json tells 5 training cases; 1 is there",
+        "1 image has more than three channels, of which the first three are read",
     ]
 
 
@@ -136,6 +200,13 @@ def test_names_match_in_any_form_of_unicode(tmp_path: Path) -> None:
     make(tmp_path, "images/Jo\u0308.png")
     with pytest.raises(DataError, match="has the same name"):
         find(tmp_path, "pairs")
+
+
+def test_a_folder_that_is_called_like_a_picture_is_counted(tmp_path: Path) -> None:
+    make(tmp_path, "images/a.png", "masks/a.png", "images/z.png/x", "masks/z.png/x", "images/y.nii.gz/x")
+    found = find_set(SiteFile(task="kvasir", root=str(tmp_path), layout="pairs"))
+    assert [record.case for record in found.records] == ["a"]
+    assert found.unused == ["2 folders in images/ are not read", "1 folder in masks/ is not read"]
 
 
 def test_webp_is_read_and_other_endings_are_counted(tmp_path: Path) -> None:
@@ -152,7 +223,7 @@ def test_webp_is_read_and_other_endings_are_counted(tmp_path: Path) -> None:
     assert [record.case for record in found.records] == ["a"]
     assert found.unused == [
         "2 files of images/ are not read: 1 .gif, 1 without ending",
-        "1 files of masks/ are not read: 1 .gif",
+        "1 file of masks/ is not read: 1 .gif",
     ]
 
 
@@ -194,12 +265,13 @@ def test_datalist(tmp_path: Path) -> None:
         ({"image": "a.png", "label": "m.png", "outline": "true"}, "'outline' true or false"),
         ({"image": "a.png", "label": "m.png", "case": ["p1"]}, "'case' must be a text or a number"),
         ({"image": "a.png", "label": "m.png", "case": ""}, "'case' must be a text or a number"),
+        ({"image": "folder", "label": "m.png"}, r"training\[0\]: .*folder is no regular file"),
         ({"image": "a" * 300, "label": "m.png"}, "cannot be read"),
         ("a.png", r"training\[0\] must have 'image' and 'label'"),
     ],
 )
 def test_wrong_datalist_entries(tmp_path: Path, entry: Any, message: str) -> None:
-    make(tmp_path, "a.png", "m.png")
+    make(tmp_path, "a.png", "m.png", "folder/x")
     with pytest.raises(DataError, match=message):
         datalist(tmp_path / "list.json", {"training": [entry]})
 
@@ -233,16 +305,43 @@ def test_keys_and_labels_that_are_not_used_are_counted(tmp_path: Path) -> None:
     found = find_set(SiteFile(task="kvasir", datalist=str(tmp_path / "list.json")))
     assert len(found.records) == 2
     assert found.unused == [
-        "the key 'fold' of 1 entries is not read",
-        "the key 'spacing' of 1 entries is not read",
-        "1 images have the label of another image",
+        "the key 'fold' of 1 entry is not read",
+        "the key 'spacing' of 1 entry is not read",
+        "1 image has the label of another image",
+    ]
+
+
+def test_what_a_list_does_not_name_is_counted(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{folder}/{n}.png" for folder in ("images", "masks") for n in "abc"), "images/n.txt")
+    make(tmp_path, "images/.hidden.png", "unrelated/x.png")
+    path = tmp_path / "list.json"
+    site_file = SiteFile(task="kvasir", datalist=str(path))
+    for names, words in (
+        ("abc", []),
+        ("ab", [f"2 images or masks beside those of {path} are not read"]),
+    ):
+        entries = [{"image": f"images/{n}.png", "label": f"masks/../masks/{n}.png"} for n in names]
+        path.write_text(json.dumps({"training": entries}))
+        assert find_set(site_file).unused == words
+
+
+@pytest.mark.parametrize("deep", ["", "/anat"])
+def test_patients_that_a_list_does_not_name_are_counted(deep: str, tmp_path: Path) -> None:
+    make(tmp_path, *(f"set/p{n}{deep}/{name}.png" for n in range(8) for name in ("image", "mask")))
+    path = tmp_path / "list.json"
+    entries = [{key: f"set/p{n}{deep}/{file}.png" for key, file in FILES.items()} for n in range(6)]
+    path.write_text(json.dumps({"training": entries}))
+    make(tmp_path, f"set/p1{deep}/other.png")
+    assert find_set(SiteFile(task="kvasir", datalist=str(path))).unused == [
+        f"1 image or mask beside those of {path} is not read",
+        f"2 folders beside those of {path} are not read",
     ]
 
 
 def test_images_of_a_list_have_the_same_channels(tmp_path: Path) -> None:
     make(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"image": ["a.png", "b.png"]}, ENTRY]
-    with pytest.raises(DataError, match=r"training\[1\] has 1 channels, .*training\[0\] 2"):
+    with pytest.raises(DataError, match=r"training\[1\] has 1 channel, .*training\[0\] 2"):
         datalist(tmp_path / "list.json", {"training": entries})
 
 
@@ -292,7 +391,7 @@ def test_case_pattern_groups_images(tmp_path: Path) -> None:
         (["images/a.png", "masks/a.png", "masks/b.png"], "'b' has no image; add it or remove the mask"),
         (["images/a.png", "images/a.jpg", "masks/a.png"], "a.jpg has the same name; remove one"),
         (["images/a.png"], "masks: no such folder"),
-        (["images/a.txt", "masks/a.txt"], "no images found.*1 files of images/ are not read: 1 .txt"),
+        (["images/a.txt", "masks/a.txt"], "no images found.*1 file of images/ is not read: 1 .txt"),
     ],
 )
 def test_incomplete_sets(tmp_path: Path, files: list[str], message: str) -> None:

@@ -1,5 +1,6 @@
 """Look at all images and masks of a site before it trains, and note what each was taken for."""
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mucald.data.checked import SeenImages
+from mucald.data.files import count
 from mucald.data.images.readers import Sample, SetReader
 from mucald.data.measures import Measures
 from mucald.data.records.layouts import Record, find_set
@@ -36,6 +38,7 @@ class ImageFacts:
         pixels: pixels of each class (C,).
         slices_with: slices that hold each class (C,).
         measures: of every slice (slices, n), at full resolution, NaN where undefined.
+        doubts: see :class:`mucald.data.images.readers.Sample`.
     """
 
     record: Record
@@ -50,6 +53,7 @@ class ImageFacts:
     pixels: NDArray[np.int64]
     slices_with: NDArray[np.int64]
     measures: NDArray[np.float64]
+    doubts: tuple[str, ...]
 
     @property
     def path(self) -> Path:
@@ -98,7 +102,10 @@ class Survey:
     @property
     def remarks(self) -> list[str]:
         """What is odd and hinders nothing."""
-        found = list(self.unused)
+        doubts = Counter(words for image in self.images for words in image.doubts)
+        found = self.unused + [
+            f"{count(number, 'image', 'images')}: {words}" for words, number in sorted(doubts.items())
+        ]
         pointing = sorted({image.orientation for image in self.images} - {"", "not told"})
         if len(pointing) > 1:
             found.append(f"the axes of the images point differently: {', '.join(pointing)}")
@@ -159,6 +166,7 @@ def _facts(record: Record, sample: Sample, task: Task, measures: Measures) -> Im
         pixels=counts.sum(axis=0),
         slices_with=(counts > 0).sum(axis=0),
         measures=np.array([measures.of(*pair) for pair in pairs]),
+        doubts=sample.doubts,
     )
 
 
