@@ -256,6 +256,34 @@ def test_what_is_no_regular_file_is_refused_before_it_is_opened(name: str, tmp_p
         (tmp_path / name).unlink()
 
 
+@pytest.mark.parametrize(
+    ("words", "pages"),
+    [
+        ("ImageJ=1.54f\nimages=3\nslices=3\n", 3),
+        ('{"shape": [3, 6, 8], "truncated": true}', 3),
+        ("ImageJ=1.54f\nimages=1\n", 1),
+        ('{"shape": [6, 8]}', 1),
+        ("images=3", 1),
+    ],
+)
+def test_pages_that_a_description_alone_tells_are_counted(words: str, pages: int, tmp_path: Path) -> None:
+    """ImageJ and tifffile write a directory for the first page of a stack alone."""
+    Image.fromarray(RAMP).save(tmp_path / "a.tif", description=words)
+    if pages == 1:
+        assert near(read_picture(tmp_path / "a.tif"), RAMP, 0)
+        return
+    with pytest.raises(RefusedError, match=r"a.tif: holds 3 pages"):
+        read_picture(tmp_path / "a.tif")
+
+
+def test_a_jpeg_of_more_bits_is_named(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content.replace(b"\xff\xc0\x00\x0b\x08", b"\xff\xc1\x00\x0b\x0c"))
+    with pytest.raises(DataError, match=r"a.jpg: is a JPEG of 12 bits, which is not read"):
+        read_image((tmp_path / "a.jpg",))
+
+
 def test_too_many_pixels_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     Image.fromarray(RAMP).save(tmp_path / "a.png")

@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,29 @@ def test_unreadable_files(tmp_path: Path, name: str, damage: str) -> None:
         read_image((path,))
     assert str(path) in str(caught.value)
     assert caught.value.public == "an image or mask file is missing or unreadable"
+
+
+def test_a_volume_is_compared_with_its_checksum(tmp_path: Path) -> None:
+    """A changed bit may decompress to other voxels without any error before the file's end."""
+    volume = np.random.default_rng(0).integers(-900, 100, (40, 40, 4)).astype(np.int16)
+    content = gzip.decompress(save_nifti(tmp_path / "a.nii.gz", volume).read_bytes())
+    changed = bytearray(content)
+    changed[5000] ^= 1
+    damaged = gzip.compress(bytes(changed))[:-8] + gzip.compress(content)[-8:]
+    (tmp_path / "a.nii.gz").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"a.nii.gz: cannot be read \(CRC check failed .*copy or export it"):
+        read_image((tmp_path / "a.nii.gz",))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a.nii", "holds gzip, .*; name it .nii.gz"), ("a.nii.gz", "holds NIfTI, .*; name it .nii$")],
+)
+def test_a_compressed_volume_is_called_so(name: str, words: str, tmp_path: Path) -> None:
+    save_nifti(tmp_path / {"a.nii": "b.nii.gz", "a.nii.gz": "b.nii"}[name], np.ones((4, 5), np.int16))
+    next(tmp_path.glob("b.*")).rename(tmp_path / name)
+    with pytest.raises(DataError, match=f"{name}: {words}"):
+        read_image((tmp_path / name,))
 
 
 def test_unsupported_volumes(tmp_path: Path) -> None:

@@ -156,6 +156,13 @@ def test_a_file_ending_that_is_none_is_named(ending: Any, words: str, tmp_path: 
         find_records(described(tmp_path, file_ending=ending))
 
 
+def test_cases_that_dataset_json_lists_itself_are_refused(tmp_path: Path) -> None:
+    make(tmp_path, "imagesTr/a_0000.png", "labelsTr/a.png")
+    listed = {"a": {"images": ["imagesTr/a_0000.png"], "label": "labelsTr/a.png"}}
+    with pytest.raises(DataError, match=r"dataset.json: 'dataset' lists the cases, which is not read"):
+        find_records(described(tmp_path, dataset=listed))
+
+
 def test_a_label_of_another_name_is_said(tmp_path: Path) -> None:
     make(tmp_path, "imagesTr/a_0000.png", "labelsTr/a.png")
     site_file = described(tmp_path, labels={"background": 0, "kidney": 1})
@@ -300,7 +307,7 @@ def test_keys_and_labels_that_are_not_used_are_counted(tmp_path: Path) -> None:
     make(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"fold": 0}, ENTRY | {"image": "b.png", "spacing": 1}]
     (tmp_path / "list.json").write_text(
-        json.dumps({"training": entries, "modality": {"0": "RGB"}, "test": None})
+        json.dumps({"training": entries, "modality": {"0": "RGB"}, "test": None, "numTraining": 3})
     )
     found = find_set(SiteFile(task="kvasir", datalist=str(tmp_path / "list.json")))
     assert len(found.records) == 2
@@ -308,6 +315,7 @@ def test_keys_and_labels_that_are_not_used_are_counted(tmp_path: Path) -> None:
         "the key 'fold' of 1 entry is not read",
         "the key 'spacing' of 1 entry is not read",
         "1 image has the label of another image",
+        f"{tmp_path}/list.json tells 3 training cases; 2 are there",
     ]
 
 

@@ -3,6 +3,7 @@
 It needs NumPy and Pillow alone, for an exported bundle carries a copy of this file and reads with it.
 """
 
+import math
 import re
 import stat
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _MODES = {
 }
 # Tags of TIFF, by their numbers in TIFF 6.0.
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 277, 339
+_DESCRIPTION = 270
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 _NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floating point", 6: "complex numbers"}
 _COLOURS = {0: "white is zero", 1: "black is zero", 2: "RGB", 3: "palette", 4: "transparency mask", 5: "CMYK"}
@@ -191,6 +193,8 @@ def _opened(path: Path) -> ImageFile.ImageFile:
                 f"is a TIFF of {words}, which is not read; save it as PNG, or as TIFF of 32 bits, floating "
                 "point, black is zero"
             ) from None
+        if found == "JPEG" and (bits := _jpeg_bits(path)) not in (None, 8):
+            raise RefusedError(f"is a JPEG of {bits} bits, which is not read; save it as PNG") from None
         if found in ("NIfTI", "gzip"):
             raise RefusedError(f"holds {found}; if it is a volume, name it .nii or .nii.gz") from None
         if found not in (None, *_FORMATS):
@@ -215,6 +219,12 @@ def _tiff_words(path: Path) -> str:
     kind = _NUMBERS.get(numbers[0], f"numbers of type {numbers[0]}")
     words = f"{depth} bits, {kind}, {_COLOURS.get(colours, f'photometric {colours}')}"
     return words if compression == 1 else f"{words}, compression {compression}"
+
+
+def _jpeg_bits(path: Path) -> int | None:
+    """Bits per channel that the frame header of a JPEG tells."""
+    found = re.search(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..(.)", path.read_bytes(), re.DOTALL)
+    return found[1][0] if found else None
 
 
 def _are_alike(shown: Image.Image, codes: NDArray[np.uint8]) -> bool:
@@ -242,7 +252,8 @@ def _is_lossy(picture: Image.Image, path: Path) -> bool:
 
 def _check(picture: ImageFile.ImageFile, raw: str, tags: dict[int, Any]) -> None:
     # The further pictures of an MPO, which phones write, are previews of the first.
-    if picture.format != "MPO" and (pages := getattr(picture, "n_frames", 1)) > 1:
+    pages = max(getattr(picture, "n_frames", 1), _described_pages(picture, tags))
+    if picture.format != "MPO" and pages > 1:
         raise RefusedError(f"holds {pages} pages; save each as a file of its own")
     if tags.get(ExifTags.Base.Orientation, 1) > 4 and picture.tile[0].codec_name == "raw":
         # Pillow 13 decodes such a file with its width and height swapped, so that rows are torn.
@@ -258,6 +269,20 @@ def _check(picture: ImageFile.ImageFile, raw: str, tags: dict[int, Any]) -> None
         raise RefusedError(
             f"holds {samples} channels, of which {samples - bands} have no meaning; save it as RGB"
         )
+
+
+def _described_pages(picture: ImageFile.ImageFile, tags: dict[int, Any]) -> int:
+    """Pages that lie behind the first of a TIFF without a directory of their own.
+
+    ImageJ and tifffile tell them in a description alone.
+    """
+    words = str(tags.get(_DESCRIPTION, ""))
+    if found := re.match(r"ImageJ=.*?^images=(\d+)", words, re.DOTALL | re.MULTILINE):
+        return int(found[1])
+    if found := re.match(r'\{"shape": \[([\d, ]+)\]', words):
+        values = math.prod(map(int, found[1].split(",")))
+        return values // (picture.width * picture.height * len(picture.getbands()))
+    return 1
 
 
 def _check_opaque(shown: Image.Image) -> None:

@@ -3,6 +3,7 @@
 NIfTI arrays are taken as stored: the first axis counts rows, the second columns, the third slices.
 """
 
+import gzip
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mucald.data.files import VOLUME_ENDINGS, is_nifti, reading
+from mucald.data.files import VOLUME_ENDINGS, ending_of, is_nifti, reading
 from mucald.data.images.geometry import Geometry, geometry_of
 from mucald.data.images.pictures import ENDINGS, RefusedError, check_regular, format_of, open_picture
 
@@ -52,20 +53,30 @@ def read_stored(path: Path) -> Stored:
         return Stored(picture.values[None], picture.encoding, None, codes, picture.lossy, picture.alike)
 
 
+def _check_whole(path: Path) -> None:
+    """Compare the checksum behind the last voxel, where a reader of voxels stops.
+
+    Raises:
+        OSError, EOFError, zlib.error: the file is damaged.
+    """
+    with gzip.open(path) as stream:
+        while stream.read(2**20):
+            pass
+
+
 def _volume(path: Path) -> Stored:
     import nibabel  # only sites with NIfTI files pay for its import
-    from nibabel.filebasedimages import ImageFileError
 
     check_regular(path)
+    found, named = format_of(path), "gzip" if ending_of(path.name) == ".nii.gz" else "NIfTI"
+    if found not in (None, named):
+        mend = {"gzip": "name it .nii.gz", "NIfTI": "name it .nii"}.get(found, "export it as NIfTI")
+        raise RefusedError(f"holds {found}, whatever its name says; {mend}")
+    if found == "gzip":
+        _check_whole(path)
     # What it prints names no file, and what it finds wrong it raises too.
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
-    try:
-        image = nibabel.load(path)
-    except ImageFileError:
-        found = format_of(path)
-        if found in (None, "NIfTI", "gzip"):
-            raise
-        raise RefusedError(f"holds {found}, whatever its name says; export it as NIfTI") from None
+    image = nibabel.load(path)
     if not isinstance(image, nibabel.Nifti1Image):
         raise RefusedError(f"is a {type(image).__name__}; export it as NIfTI")
     kind = image.get_data_dtype()

@@ -183,6 +183,26 @@ def check_ending(path: Path, description: Mapping[str, Any]) -> str:
     return ending
 
 
+def other_count(path: Path, description: Mapping[str, Any], found: int) -> list[str]:
+    """Say where a description tells another number of training cases (``numTraining``) than was found."""
+    told = description.get("numTraining", found)
+    return [f"{path} tells {told} training cases; {count(found, 'is', 'are')} there"] * (told != found)
+
+
+def check_own_files(path: Path, description: Mapping[str, Any]) -> None:
+    """Check that the cases of an nnU-Net set are the files of its folders.
+
+    Raises:
+        DataError: the description lists its cases, as nnU-Net v2 may.
+    """
+    if description.get("dataset"):
+        raise DataError(
+            f"{path}: 'dataset' lists the cases, which is not read; write a data list instead, or remove "
+            "'dataset' to take all of imagesTr/",
+            public=_PUBLIC,
+        )
+
+
 def check_channels(
     path: Path, description: Mapping[str, Any], cases: Mapping[str, Mapping[str, Path]]
 ) -> bool:

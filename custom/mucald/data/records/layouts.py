@@ -18,6 +18,8 @@ from mucald.data.records.descriptions import (
     check_channels,
     check_ending,
     check_labels,
+    check_own_files,
+    other_count,
     read_description,
     read_entries,
 )
@@ -138,6 +140,7 @@ def _nnunet(root: Path, site_file: SiteFile) -> Found:
     """
     path = root / "dataset.json"
     description = read_description(path)
+    check_own_files(path, description)
     ending, unused = re.escape(check_ending(path, description)), []
     if not site_file.mask_values:
         unused = check_labels(path, description.get("labels"), get_task(site_file.task), all_ids=True)
@@ -150,8 +153,7 @@ def _nnunet(root: Path, site_file: SiteFile) -> Found:
     records = _matched({case: tuple(found.values()) for case, found in channels.items()}, masks)
     unused += unused_in(root / "imagesTr", other_images) + unused_in(root / "labelsTr", other_masks)
     unused += _beside(root, r"(?:images|labels)(?!Tr$).*")
-    if (told := description.get("numTraining")) not in (None, len(records)):
-        unused.append(f"{path} tells {told} training cases; {count(len(records), 'is', 'are')} there")
+    unused += other_count(path, description, len(records))
     return [replace(record, colour=colour) for record in records], unused
 
 
@@ -198,6 +200,8 @@ def _datalist(path: Path, site_file: SiteFile) -> Found:
     again = len(records) - len({record.mask for record in records})
     words = count(again, "image has", "images have")
     unused += [f"{words} the label of another image"] * (again > 0)
+    training = sum(record.split == "train" for record in records)
+    unused += other_count(path, description, training)
     return records, labels + unused + _unlisted(path, records)
 
 
