@@ -239,7 +239,7 @@ def test_a_volume_is_compared_with_its_checksum(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("a.nii", "holds gzip, .*; name it .nii.gz"), ("a.nii.gz", "holds NIfTI, .*; name it .nii$")],
+    [("a.nii", "holds gzip, .* name it .nii.gz"), ("a.nii.gz", "holds NIfTI, .* name it .nii$")],
 )
 def test_a_compressed_volume_is_called_so(name: str, words: str, tmp_path: Path) -> None:
     save_nifti(tmp_path / {"a.nii": "b.nii.gz", "a.nii.gz": "b.nii"}[name], np.ones((4, 5), np.int16))

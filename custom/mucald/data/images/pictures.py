@@ -51,13 +51,20 @@ _BEGINNINGS = {
     "HEIC or AVIF": rb".{4}ftyp",
     "NRRD": rb"NRRD",
     "MetaImage": rb"(?:ObjectType|NDims) *=",
-    "Photoshop": rb"8BPS",
-    "HDF5": rb"\x89HDF",
     "PDF": rb"%PDF",
     "ZIP": rb"PK\x03\x04",
     "gzip": rb"\x1f\x8b",
+    "NumPy": rb"\x93NUMPY",
+    "a web page": rb"\s*<(?i:!doctype html|html)",
+    "a pointer of Git LFS": rb"version https://git-lfs",
 }
 """How files of other formats begin."""
+_MENDS = {
+    "NIfTI": "if it is a volume, name it .nii",
+    "gzip": "if it is a volume, name it .nii.gz",
+    "a web page": "download it again",
+    "a pointer of Git LFS": "fetch it with 'git lfs pull'",
+}
 
 
 class RefusedError(ValueError):
@@ -171,39 +178,44 @@ def check_regular(path: Path) -> None:
         raise RefusedError("is a pipe, socket or device; give a regular file")
 
 
-def format_of(path: Path) -> str | None:
-    """Return the format that a file's first bytes tell; None where they tell none."""
+def check_format(path: Path, wanted: str, *formats: str) -> None:
+    """Check that a file's first bytes do not tell another format than its name.
+
+    Args:
+        path: the file.
+        wanted: what to save it as otherwise.
+        formats: those that it may have.
+
+    Raises:
+        RefusedError: they do.
+    """
     with path.open("rb") as stream:
         head = stream.read(512)
     for name, pattern in _BEGINNINGS.items():
-        if re.match(pattern, head, re.DOTALL):
-            return name
-    return None
+        if name not in formats and re.match(pattern, head, re.DOTALL):
+            mend = _MENDS.get(name, f"save it as {wanted}")
+            raise RefusedError(f"holds {name}, whatever its name says; {mend}")
 
 
 def _opened(path: Path) -> ImageFile.ImageFile:
+    check_format(path, "PNG", *_FORMATS)
     try:
         return Image.open(path, formats=_FORMATS)
     except Image.DecompressionBombError:
         raise RefusedError("has more pixels than a picture may have; save it smaller, or as tiles") from None
     except (UnidentifiedImageError, KeyError):
-        found = format_of(path)
-        if found == "TIFF" and (words := _tiff_words(path)):
+        if words := _tiff_words(path):
             raise RefusedError(
                 f"is a TIFF of {words}, which is not read; save it as PNG, or as TIFF of 32 bits, floating "
                 "point, black is zero"
             ) from None
-        if found == "JPEG" and (bits := _jpeg_bits(path)) not in (None, 8):
+        if (bits := _jpeg_bits(path)) not in (None, 8):
             raise RefusedError(f"is a JPEG of {bits} bits, which is not read; save it as PNG") from None
-        if found in ("NIfTI", "gzip"):
-            raise RefusedError(f"holds {found}; if it is a volume, name it .nii or .nii.gz") from None
-        if found not in (None, *_FORMATS):
-            raise RefusedError(f"holds {found}, whatever its name says; save it as PNG") from None
         raise
 
 
 def _tiff_words(path: Path) -> str:
-    """How a TIFF stores its pixels; nothing where it is damaged."""
+    """How a TIFF stores its pixels; nothing where it is damaged, or none."""
     try:
         with path.open("rb") as stream:
             head = stream.read(8)
@@ -222,8 +234,9 @@ def _tiff_words(path: Path) -> str:
 
 
 def _jpeg_bits(path: Path) -> int | None:
-    """Bits per channel that the frame header of a JPEG tells."""
-    found = re.search(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..(.)", path.read_bytes(), re.DOTALL)
+    """Bits per channel that the frame header of a JPEG tells; None where there is none."""
+    frame = rb"\xff\xd8.*?\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..(.)"
+    found = re.match(frame, path.read_bytes(), re.DOTALL)
     return found[1][0] if found else None
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mucald.data.files import VOLUME_ENDINGS, ending_of, is_nifti, reading
 from mucald.data.images.geometry import Geometry, geometry_of
-from mucald.data.images.pictures import ENDINGS, RefusedError, check_regular, format_of, open_picture
+from mucald.data.images.pictures import ENDINGS, RefusedError, check_format, check_regular, open_picture
 
 IMAGE_ENDINGS = (*ENDINGS, *VOLUME_ENDINGS)
 
@@ -68,11 +68,9 @@ def _volume(path: Path) -> Stored:
     import nibabel  # only sites with NIfTI files pay for its import
 
     check_regular(path)
-    found, named = format_of(path), "gzip" if ending_of(path.name) == ".nii.gz" else "NIfTI"
-    if found not in (None, named):
-        mend = {"gzip": "name it .nii.gz", "NIfTI": "name it .nii"}.get(found, "export it as NIfTI")
-        raise RefusedError(f"holds {found}, whatever its name says; {mend}")
-    if found == "gzip":
+    compressed = ending_of(path.name) == ".nii.gz"
+    check_format(path, "NIfTI", "gzip" if compressed else "NIfTI")
+    if compressed:
         _check_whole(path)
     # What it prints names no file, and what it finds wrong it raises too.
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)

@@ -18,6 +18,8 @@ from mucald.errors import DataError
 from mucald.tasks import Task, get_task
 
 EXAMPLES = 8
+OBLONG = 2.0
+"""A pixel of a slice is hardly longer than so many times its width."""
 PLAUSIBLE_MM = (1e-4, 50.0)
 """Sizes of a voxel between a microscope's and a thick slice's."""
 
@@ -112,12 +114,29 @@ class Survey:
         sizes = [size for image in self.images for size in image.spacing or ()]
         if sizes and not (PLAUSIBLE_MM[0] <= min(sizes) <= max(sizes) <= PLAUSIBLE_MM[1]):
             found.append(f"voxels measure {min(sizes):.3g} to {max(sizes):.3g} mm; check the headers' units")
-        if self.images:
-            present = np.sum([image.slices_with for image in self.images], axis=0)
-            found += [
-                f"no mask holds {name}" for name, n in zip(self.task.classes, present, strict=True) if not n
-            ]
-        return found
+        return found + self._odd_pixels() + (self._odd_classes() if self.images else [])
+
+    def _odd_pixels(self) -> list[str]:
+        found = []
+        sides = [image.spacing[:2] for image in self.images if image.spacing is not None]
+        if oblong := [pair for pair in sides if max(pair) > OBLONG * min(pair)]:
+            found.append(
+                f"{count(len(oblong), 'image has', 'images have')} slices whose pixels measure "
+                f"{oblong[0][0]:.3g} x {oblong[0][1]:.3g} mm; the third axis must count slices"
+            )
+        flat = sum(image.low == image.high for image in self.images)
+        return found + [f"{count(flat, 'image holds', 'images hold')} one value alone"] * (flat > 0)
+
+    def _odd_classes(self) -> list[str]:
+        present = np.sum([image.slices_with for image in self.images], axis=0)
+        classes = list(zip(self.task.classes, present, strict=True))
+        pixels = np.sum([image.pixels for image in self.images], axis=0)
+        most = int(pixels.argmax())
+        inverted = bool(most > 0 and 2 * pixels[most] > pixels.sum() and present[0] > 0)
+        share = f"{self.task.classes[most]} covers {pixels[most] / pixels.sum():.0%} of all pixels"
+        return [f"{share}; check that 0 is background"] * inverted + [
+            f"no mask holds {name}" for name, slices in classes if not slices
+        ]
 
 
 def survey(site_file: SiteFile, measures: Measures) -> Survey:
