@@ -192,6 +192,26 @@ def paletted(mask: NDArray[np.uint8], red: int = 0) -> Image.Image:
     return picture
 
 
+def test_nnunets_colour_pictures_of_one_file_train_in_colour():
+    with new_site(layout="nnunet") as home:
+        for name in ("imagesTr", "labelsTr", "imagesTs"):
+            (home / name).mkdir()
+        labels = {"background": 0, "polyp": 1}
+        names = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "file_ending": ".png", "labels": labels}
+        (home / "dataset.json").write_text(json.dumps(names))
+        for index in range(COUNT):
+            colour = np.stack([IMAGES[index], IMAGES[index].T, 255 - IMAGES[index]], axis=-1)
+            Image.fromarray(colour).save(home / f"imagesTr/{index}_0000.png")
+            Image.fromarray(LABELS[index]).save(home / f"labelsTr/{index}.png")
+        data = agree(home, True)
+        assert data is not None
+        for split in (data.train, data.validation, data.test):
+            assert torch.equal(split.pixels[:, 1], split.pixels[:, 0].mT)
+            assert torch.equal(split.pixels[:, 2], 255 - split.pixels[:, 0])
+        Image.fromarray(IMAGES[0]).save(home / "imagesTr/0_0000.png")
+        agree(home, False)
+
+
 MASKS = {
     "palette of 0 and 1": (lambda m: paletted(m, 1), "png", 1),
     "palette of 0 and 255": (lambda m: paletted(m * 255, 255), "bmp", 255),

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from mucald.data.images.masks import ClassIds
 from mucald.data.images.stored import read_stored
+from mucald.data.site_file import SiteFile
 from mucald.errors import DataError
 from mucald.tasks import TASKS
 
@@ -269,6 +270,12 @@ def test_numbers_that_are_no_ids_are_named(value, words, tmp_path):
     array[3, 3] = value
     with pytest.raises(DataError, match=f"m.nii: the mask {words}"):
         read(ClassIds(THREE, {}), save_nifti(tmp_path / "m.nii", array))
+
+
+def test_a_value_below_zero_may_be_named(tmp_path):
+    path = save_nifti(tmp_path / "m.nii", CLASSES.astype(np.int16) - 1)
+    named = SiteFile(task="fetal", root=".", layout="pairs", mask_values={"-1": 0, "0": 1, "1": 2}).value_map
+    assert np.array_equal(read(ClassIds(THREE, named), path), CLASSES)
 
 
 def outlines(*shapes: tuple[int, tuple[int, int, int, int]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

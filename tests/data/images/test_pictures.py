@@ -220,7 +220,8 @@ BEGINNINGS = {
     "HEIC or AVIF": b"\0\0\0\x18ftypheic" + bytes(200),
     "NRRD": b"NRRD0004\n" + bytes(200),
     "PDF": b"%PDF-1.7\n" + bytes(200),
-    "a web page": b"\n<!DOCTYPE html><html><body>Please log in</body></html>" + bytes(200),
+    "JPEG XL": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(200),
+    "a web page": b"\xef\xbb\xbf\n<!DOCTYPE html><html><body>Please log in</body></html>" + bytes(200),
     "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
     "ZIP": b"PK\x03\x04" + bytes(200),
 }

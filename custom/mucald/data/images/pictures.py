@@ -48,6 +48,7 @@ _BEGINNINGS = {
     "NIfTI": rb".{344}(?:n\+1|ni1)\0|.{4}n[+i][12]\0\r\n",
     "DICOM": rb".{128}DICM",
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
     "HEIC or AVIF": rb".{4}ftyp",
     "NRRD": rb"NRRD",
     "MetaImage": rb"(?:ObjectType|NDims) *=",
@@ -55,7 +56,7 @@ _BEGINNINGS = {
     "ZIP": rb"PK\x03\x04",
     "gzip": rb"\x1f\x8b",
     "NumPy": rb"\x93NUMPY",
-    "a web page": rb"\s*<(?i:!doctype html|html)",
+    "a web page": rb"(?:\xef\xbb\xbf)?\s*<(?i:!doctype html|html)",
     "a pointer of Git LFS": rb"version https://git-lfs",
 }
 """How files of other formats begin."""
