@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from image_files import save_nifti, save_png
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from mucald.data.images.masks import ClassIds
 from mucald.data.images.stored import read_stored
@@ -22,8 +22,8 @@ CLASSES = AREA.copy()
 CLASSES[8:12, 10:18] = 2
 
 
-def read(ids: ClassIds, path: Path, outline: bool = False) -> NDArray[np.uint8]:
-    return ids.of(path, read_stored(path), outline)[0][0]
+def read(ids: ClassIds, path: Path) -> NDArray[np.uint8]:
+    return ids.of(path, read_stored(path))[0][0]
 
 
 def save(path: Path, array: NDArray[Any], **options: Any) -> Path:
@@ -276,47 +276,3 @@ def test_a_value_below_zero_may_be_named(tmp_path):
     path = save_nifti(tmp_path / "m.nii", CLASSES.astype(np.int16) - 1)
     named = SiteFile(task="fetal", root=".", layout="pairs", mask_values={"-1": 0, "0": 1, "1": 2}).value_map
     assert np.array_equal(read(ClassIds(THREE, named), path), CLASSES)
-
-
-def outlines(*shapes: tuple[int, tuple[int, int, int, int]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Ellipses as lines of one pixel, and as areas."""
-    lines, areas = Image.new("L", (64, 48)), Image.new("L", (64, 48))
-    for label, box in shapes:
-        ImageDraw.Draw(lines).ellipse(box, outline=label)
-        ImageDraw.Draw(areas).ellipse(box, outline=label, fill=label)
-    return np.asarray(lines), np.asarray(areas)
-
-
-@pytest.mark.parametrize(
-    "shapes",
-    [
-        [(1, (4, 4, 30, 28)), (2, (36, 10, 58, 40))],
-        [(1, (4, 4, 50, 40)), (2, (14, 12, 34, 30))],
-        [(2, (4, 4, 50, 40)), (1, (14, 12, 34, 30))],
-        [(2, (4, 4, 20, 20)), (2, (30, 10, 60, 40))],
-    ],
-    ids=["apart", "within", "within, the other way", "two of a class"],
-)
-def test_each_class_is_filled_on_its_own(shapes, tmp_path):
-    lines, areas = outlines(*shapes)
-    assert np.array_equal(read(ClassIds(THREE, {}), save(tmp_path / "m.png", lines), outline=True), areas)
-    assert np.array_equal(read(ClassIds(THREE, {}), save(tmp_path / "m.png", areas), outline=True), areas)
-
-
-@pytest.mark.parametrize("width", [1, 3, 5])
-def test_outlines_that_do_not_close_or_leave_the_image_are_named(width, tmp_path):
-    picture = Image.new("L", (128, 96))
-    ImageDraw.Draw(picture).arc((10, 10, 100, 80), 20, 340, fill=1, width=width)
-    with pytest.raises(DataError, match=r"m.png: an outline of polyp does not close \(rows \d+ to \d+"):
-        read(ClassIds(BINARY, {}), save(tmp_path / "m.png", np.asarray(picture)), outline=True)
-    picture = Image.new("L", (128, 96))
-    ImageDraw.Draw(picture).ellipse((60, 20, 190, 80), outline=1, width=width)
-    with pytest.raises(DataError, match=r"m.png: an outline of polyp leaves the image"):
-        read(ClassIds(BINARY, {}), save(tmp_path / "m.png", np.asarray(picture)), outline=True)
-
-
-def test_an_area_that_touches_the_border_is_no_outline(tmp_path):
-    picture = Image.new("L", (128, 96))
-    ImageDraw.Draw(picture).ellipse((60, 20, 190, 80), fill=1)
-    areas = np.asarray(picture)
-    assert np.array_equal(read(ClassIds(BINARY, {}), save(tmp_path / "m.png", areas), outline=True), areas)

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from image_files import touch
 
 from mucald.data.records.layouts import Record, find_records, find_set
 from mucald.data.site_file import SiteFile, read_site_file
@@ -12,86 +13,34 @@ FILES = {"image": "image", "label": "mask"}
 ENTRY = {"image": "a.png", "label": "m.png"}
 
 
-def make(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
 def find(root: Path, layout: str, task: str = "kvasir", **more: Any) -> list[Record]:
     return find_records(SiteFile(task=task, root=str(root), layout=layout, **more))
 
 
 def test_pairs_match_by_stem_across_endings(tmp_path: Path) -> None:
-    make(tmp_path, "i/b.JPG", "i/a.x.bmp", "m/b.png", "m/a.x.tif", "i/notes.txt", "m/._b.png")
+    touch(tmp_path, "i/b.JPG", "i/a.x.bmp", "m/b.png", "m/a.x.tif", "i/notes.txt", "m/._b.png")
     records = find(tmp_path, "pairs", images="i", masks="m")
     assert [r.case for r in records] == ["a.x", "b"]
     assert records[1] == Record((tmp_path / "i/b.JPG",), tmp_path / "m/b.png", "b", "train")
 
 
 def test_isic(tmp_path: Path) -> None:
-    make(tmp_path, "images/ISIC_0024473.jpg", "masks/ISIC_0024473_segmentation.png", "images/ATTRIBUTION.txt")
+    touch(
+        tmp_path, "images/ISIC_0024473.jpg", "masks/ISIC_0024473_segmentation.png", "images/ATTRIBUTION.txt"
+    )
     (record,) = find(tmp_path, "isic", "ham10k")
     assert (record.case, record.mask.name) == ("ISIC_0024473", "ISIC_0024473_segmentation.png")
 
 
 def test_hc18_keeps_frames_of_a_pregnancy_together(tmp_path: Path) -> None:
     for name in ("010_HC", "010_2HC", "011_HC"):
-        make(tmp_path, f"training_set/{name}.png", f"training_set/{name}_Annotation.png")
+        touch(tmp_path, f"training_set/{name}.png", f"training_set/{name}_Annotation.png")
     records = find(tmp_path, "hc18", "fetal_head")
     assert [(r.case, r.outline) for r in records] == [("010", True), ("010", True), ("011", True)]
 
 
-def nnunet(root: Path, labels: dict[str, Any], ending: str = ".nii.gz") -> None:
-    make(root, *(f"imagesTr/c1_{c:04}{ending}" for c in range(4)), f"labelsTr/c1{ending}")
-    (root / "dataset.json").write_text(json.dumps({"labels": labels, "file_ending": ending}))
-
-
-@pytest.mark.parametrize("ending", [".nii.gz", ".png"])
-def test_nnunet_takes_all_channels_and_the_file_ending(tmp_path: Path, ending: str) -> None:
-    nnunet(tmp_path, {"background": 0, "infection": 1}, ending)
-    (record,) = find(tmp_path, "nnunet", "mosmed")
-    assert record.case == "c1"
-    assert [path.name for path in record.images] == [f"c1_{c:04}{ending}" for c in range(4)]
-    assert record.mask == tmp_path / f"labelsTr/c1{ending}"
-
-
-def test_nnunet_labels_must_fit_the_task_or_be_mapped(tmp_path: Path) -> None:
-    nnunet(tmp_path, {"background": 0, "lung": 1, "infection": 2})
-    with pytest.raises(DataError, match=r"dataset.json: 'labels' must be the ids 0 to 1 of task mosmed"):
-        find(tmp_path, "nnunet", "mosmed")
-    assert len(find(tmp_path, "nnunet", "mosmed", mask_values={"1": 0, "2": 1})) == 1
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ({"0": "background", "1": "infection"}, None),
-        ({"background": 0, "infection": [1, 2]}, "must be the ids 0 to 1"),
-        ({"background": 0, "infection": "1"}, "must be the ids 0 to 1"),
-        ({"background": 0, "infection": True}, "must be the ids 0 to 1"),
-        ({"0": ["background"], "1": ["infection"]}, "must be the ids 0 to 1"),
-        (["background", "infection"], "must be the ids 0 to 1"),
-        ({"background": 0, "a": 1, "b": 1}, "must be the ids 0 to 1"),
-        (None, "must be the ids 0 to 1"),
-        (
-            {"infection": 0, "background": 1},
-            r"'infection' is 0 in 'labels' and 1 in.*\{\"0\": 1\}",
-        ),
-        ({"0": "Infection", "1": "rest"}, "'Infection' is 0"),
-    ],
-)
-def test_labels_of_either_nnunet_are_read_or_named(labels: Any, message: str | None, tmp_path: Path) -> None:
-    nnunet(tmp_path, labels)
-    if message is None:
-        assert len(find(tmp_path, "nnunet", "mosmed")) == 1
-        return
-    with pytest.raises(DataError, match=message):
-        find(tmp_path, "nnunet", "mosmed")
-
-
 def test_a_list_whose_labels_have_other_numbers_is_named(tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "m.png")
+    touch(tmp_path, "a.png", "m.png")
     content = {
         "labels": {"0": "background", "1": "fetal head"},
         "training": [{"image": "a.png", "label": "m.png"}],
@@ -103,121 +52,24 @@ def test_a_list_whose_labels_have_other_numbers_is_named(tmp_path: Path) -> None
     assert len(find_records(mapped)) == 1
 
 
-@pytest.mark.parametrize(
-    "told", [{"channel_names": {"0": "CT", "1": "PET"}}, {"modality": {"0": "CT", "1": "PET"}}, {}]
-)
-def test_a_case_that_lacks_a_channel_is_named(told: dict[str, Any], tmp_path: Path) -> None:
-    for case in ("a", "b"):
-        make(tmp_path, *(f"imagesTr/{case}_{c:04}.nii.gz" for c in range(2)), f"labelsTr/{case}.nii.gz")
-    labels = {"labels": {"background": 0, "infection": 1}} | told
-    (tmp_path / "dataset.json").write_text(json.dumps(labels))
-    assert len(find(tmp_path, "nnunet", "mosmed")) == 2
-    (tmp_path / "imagesTr/b_0000.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"dataset.json: case 'b' has the channels 0001, but .* 0000, 0001"):
-        find(tmp_path, "nnunet", "mosmed")
-
-
-def described(root: Path, **content: Any) -> SiteFile:
-    labels = {"labels": {"background": 0, "polyp": 1}, "file_ending": ".png"}
-    (root / "dataset.json").write_text(json.dumps(labels | content))
-    return SiteFile(task="kvasir", root=str(root), layout="nnunet")
-
-
-RGB = {"0": "R", "1": "G", "2": "B"}
-
-
-def test_a_colour_picture_in_one_file_has_three_channel_names(tmp_path: Path) -> None:
-    make(tmp_path, *(f"imagesTr/{case}_0000.png" for case in "ab"), "labelsTr/a.png", "labelsTr/b.png")
-    records = find_records(described(tmp_path, channel_names=RGB))
-    assert [(len(record.images), record.colour) for record in records] == [(1, True)] * 2
-    assert not find_records(described(tmp_path, channel_names={"0": "grey"}))[0].colour
-    make(tmp_path, "imagesTr/a_0001.png")
-    with pytest.raises(DataError, match=rf"{tmp_path}/dataset.json: case 'a' has the channels 0000, 0001"):
-        find_records(described(tmp_path, channel_names=RGB))
-    make(tmp_path / "ct", "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
-    with pytest.raises(DataError, match="its channel_names are for 0000, 0001, 0002"):
-        find_records(described(tmp_path / "ct", channel_names=RGB, file_ending=".nii.gz"))
-
-
-@pytest.mark.parametrize(
-    ("ending", "words"),
-    [
-        ("png", "must be one of .png, .*, not 'png'; did you mean '.png'"),
-        (5, "must be one of .png, .*, not 5$"),
-        (".mha", "must be one of .*, not '.mha'$"),
-        ([".png"], "must be one of"),
-        (None, "must be one of"),
-        ("", "must be one of"),
-    ],
-)
-def test_a_file_ending_that_is_none_is_named(ending: Any, words: str, tmp_path: Path) -> None:
-    make(tmp_path, "imagesTr/a_0000.png", "labelsTr/a.png")
-    with pytest.raises(DataError, match=f"{tmp_path}/dataset.json: 'file_ending' {words}"):
-        find_records(described(tmp_path, file_ending=ending))
-
-
-def test_cases_that_dataset_json_lists_itself_are_refused(tmp_path: Path) -> None:
-    make(tmp_path, "imagesTr/a_0000.png", "labelsTr/a.png")
-    listed = {"a": {"images": ["imagesTr/a_0000.png"], "label": "labelsTr/a.png"}}
-    with pytest.raises(DataError, match=r"dataset.json: 'dataset' lists the cases, which is not read"):
-        find_records(described(tmp_path, dataset=listed))
-
-
-def test_a_label_of_another_name_is_said(tmp_path: Path) -> None:
-    make(tmp_path, "imagesTr/a_0000.png", "labelsTr/a.png")
-    site_file = described(tmp_path, labels={"background": 0, "kidney": 1})
-    taken = "'kidney' (1 in 'labels') is taken for 'polyp' of task kvasir"
-    assert find_set(site_file).unused == [f"{tmp_path}/dataset.json: {taken}"]
-    listed = {"labels": {"0": "background", "1": "kidney", "2": "liver"}, "training": [ENTRY]}
-    make(tmp_path, "list/a.png", "list/m.png")
-    (tmp_path / "list/list.json").write_text(json.dumps(listed))
-    site_file = SiteFile(task="kvasir", datalist=str(tmp_path / "list/list.json"))
-    assert find_set(site_file).unused == [f"{tmp_path}/list/list.json: {taken}"]
-
-
-def test_images_without_masks_are_counted_where_a_layout_has_them(tmp_path: Path) -> None:
-    make(tmp_path, "imagesTr/a_0000.png", "labelsTr/a.png", "imagesTs/b_0000.png", "imagesTs/c_0000.png")
-    make(tmp_path, "labelsTs/b.png", "nnUNetPlans.json", "other/x.png")
-    assert find_set(described(tmp_path)).unused == [
-        "2 files of imagesTs/ are not read: 2 .png",
-        "1 file of labelsTs/ is not read: 1 .png",
-    ]
-    make(tmp_path, "training_set/1_HC.png", "training_set/1_HC_Annotation.png", "test_set/2_HC.png")
-    site_file = SiteFile(task="fetal_head", root=str(tmp_path), layout="hc18")
-    assert find_set(site_file).unused == ["1 file of test_set/ is not read: 1 .png"]
-
-
-def test_channels_and_files_that_are_not_read_are_said(tmp_path: Path) -> None:
-    nnunet(tmp_path, {"background": 0, "infection": 1})
-    content = json.loads((tmp_path / "dataset.json").read_text()) | {"numTraining": 5}
-    (tmp_path / "dataset.json").write_text(json.dumps(content))
-    make(tmp_path, "imagesTr/c2.nii.gz", "labelsTr/c2.mha")
-    assert find_set(SiteFile(task="mosmed", root=str(tmp_path), layout="nnunet")).unused == [
-        "1 file of imagesTr/ is not read: 1 .nii.gz",
-        "1 file of labelsTr/ is not read: 1 .mha",
-        f"{tmp_path}/dataset.json tells 5 training cases; 1 is there",
-        "1 image has more than three channels, of which the first three are read",
-    ]
-
-
 def test_names_match_in_any_form_of_unicode(tmp_path: Path) -> None:
-    make(tmp_path, "images/J\u00f6.png", "masks/Jo\u0308.png")
+    touch(tmp_path, "images/J\u00f6.png", "masks/Jo\u0308.png")
     (record,) = find(tmp_path, "pairs")
     assert record.case == "J\u00f6"
-    make(tmp_path, "images/Jo\u0308.png")
+    touch(tmp_path, "images/Jo\u0308.png")
     with pytest.raises(DataError, match="has the same name"):
         find(tmp_path, "pairs")
 
 
 def test_a_folder_that_is_called_like_a_picture_is_counted(tmp_path: Path) -> None:
-    make(tmp_path, "images/a.png", "masks/a.png", "images/z.png/x", "masks/z.png/x", "images/y.nii.gz/x")
+    touch(tmp_path, "images/a.png", "masks/a.png", "images/z.png/x", "masks/z.png/x", "images/y.nii.gz/x")
     found = find_set(SiteFile(task="kvasir", root=str(tmp_path), layout="pairs"))
     assert [record.case for record in found.records] == ["a"]
     assert found.unused == ["2 folders in images/ are not read", "1 folder in masks/ is not read"]
 
 
 def test_webp_is_read_and_other_endings_are_counted(tmp_path: Path) -> None:
-    make(
+    touch(
         tmp_path,
         "images/a.webp",
         "masks/a.webp",
@@ -240,7 +92,7 @@ def datalist(path: Path, content: Any) -> list[Record]:
 
 
 def test_datalist(tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "b.png", "c.png", "m.png")
+    touch(tmp_path, "a.png", "b.png", "c.png", "m.png")
     records = datalist(
         tmp_path / "list.json",
         {
@@ -278,7 +130,7 @@ def test_datalist(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_datalist_entries(tmp_path: Path, entry: Any, message: str) -> None:
-    make(tmp_path, "a.png", "m.png", "folder/x")
+    touch(tmp_path, "a.png", "m.png", "folder/x")
     with pytest.raises(DataError, match=message):
         datalist(tmp_path / "list.json", {"training": [entry]})
 
@@ -298,13 +150,13 @@ def test_wrong_datalist_entries(tmp_path: Path, entry: Any, message: str) -> Non
 def test_sections_that_would_not_be_read_are_named(
     section: str, value: Any, message: str, tmp_path: Path
 ) -> None:
-    make(tmp_path, "a.png", "m.png")
+    touch(tmp_path, "a.png", "m.png")
     with pytest.raises(DataError, match=message):
         datalist(tmp_path / "list.json", {"training": [ENTRY], section: value})
 
 
 def test_keys_and_labels_that_are_not_used_are_counted(tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "b.png", "m.png")
+    touch(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"fold": 0}, ENTRY | {"image": "b.png", "spacing": 1}]
     (tmp_path / "list.json").write_text(
         json.dumps({"training": entries, "modality": {"0": "RGB"}, "test": None, "numTraining": 3})
@@ -320,8 +172,8 @@ def test_keys_and_labels_that_are_not_used_are_counted(tmp_path: Path) -> None:
 
 
 def test_what_a_list_does_not_name_is_counted(tmp_path: Path) -> None:
-    make(tmp_path, *(f"{folder}/{n}.png" for folder in ("images", "masks") for n in "abc"), "images/n.txt")
-    make(tmp_path, "images/.hidden.png", "unrelated/x.png")
+    touch(tmp_path, *(f"{folder}/{n}.png" for folder in ("images", "masks") for n in "abc"), "images/n.txt")
+    touch(tmp_path, "images/.hidden.png", "unrelated/x.png")
     path = tmp_path / "list.json"
     site_file = SiteFile(task="kvasir", datalist=str(path))
     for names, words in (
@@ -335,11 +187,11 @@ def test_what_a_list_does_not_name_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("deep", ["", "/anat"])
 def test_patients_that_a_list_does_not_name_are_counted(deep: str, tmp_path: Path) -> None:
-    make(tmp_path, *(f"set/p{n}{deep}/{name}.png" for n in range(8) for name in ("image", "mask")))
+    touch(tmp_path, *(f"set/p{n}{deep}/{name}.png" for n in range(8) for name in ("image", "mask")))
     path = tmp_path / "list.json"
     entries = [{key: f"set/p{n}{deep}/{file}.png" for key, file in FILES.items()} for n in range(6)]
     path.write_text(json.dumps({"training": entries}))
-    make(tmp_path, f"set/p1{deep}/other.png")
+    touch(tmp_path, f"set/p1{deep}/other.png")
     assert find_set(SiteFile(task="kvasir", datalist=str(path))).unused == [
         f"1 image or mask beside those of {path} is not read",
         f"2 folders beside those of {path} are not read",
@@ -347,7 +199,7 @@ def test_patients_that_a_list_does_not_name_are_counted(deep: str, tmp_path: Pat
 
 
 def test_images_of_a_list_have_the_same_channels(tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "b.png", "m.png")
+    touch(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"image": ["a.png", "b.png"]}, ENTRY]
     with pytest.raises(DataError, match=r"training\[1\] has 1 channel, .*training\[0\] 2"):
         datalist(tmp_path / "list.json", {"training": entries})
@@ -355,7 +207,7 @@ def test_images_of_a_list_have_the_same_channels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cases", [("P1", "p1"), ("p1", "p1 "), ("J\u00f6", "Jo\u0308")])
 def test_a_patient_written_in_two_ways_is_named(cases: tuple[str, str], tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "b.png", "m.png")
+    touch(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"case": cases[0]}, ENTRY | {"image": "b.png", "case": cases[1]}]
     with pytest.raises(DataError, match="differ only in case, spaces or Unicode form") as caught:
         datalist(tmp_path / "list.json", {"training": entries})
@@ -364,7 +216,7 @@ def test_a_patient_written_in_two_ways_is_named(cases: tuple[str, str], tmp_path
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
 def test_json_as_windows_writes_it(encoding: str, tmp_path: Path) -> None:
-    make(tmp_path, "\u00e4.png", "m.png")
+    touch(tmp_path, "\u00e4.png", "m.png")
     listed = {"training": [{"image": "\u00e4.png", "label": "m.png"}]}
     (tmp_path / "list.json").write_text(json.dumps(listed, ensure_ascii=False), encoding=encoding)
     (tmp_path / "site.json").write_text('{"task": "kvasir", "datalist": "list.json"}', encoding=encoding)
@@ -379,14 +231,14 @@ def test_empty_and_missing_datalist(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_names_nobody_matches_nothing(tmp_path: Path) -> None:
-    make(tmp_path, "images/a1.png", "masks/a1.png")
+    touch(tmp_path, "images/a1.png", "masks/a1.png")
     for pattern in ("a(x)?", "a(x*)"):
         with pytest.raises(DataError, match="'case_pattern' does not match 'a1'"):
             find(tmp_path, "pairs", case_pattern=pattern)
 
 
 def test_case_pattern_groups_images(tmp_path: Path) -> None:
-    make(tmp_path, *(f"{folder}/p{p}_{i}.png" for folder in ("images", "masks") for p in "12" for i in "ab"))
+    touch(tmp_path, *(f"{folder}/p{p}_{i}.png" for folder in ("images", "masks") for p in "12" for i in "ab"))
     assert [r.case for r in find(tmp_path, "pairs", case_pattern="^(p.)_")] == ["p1", "p1", "p2", "p2"]
     with pytest.raises(DataError, match="'case_pattern' does not match 'p1_a'"):
         find(tmp_path, "pairs", case_pattern="^(q.)_")
@@ -403,7 +255,7 @@ def test_case_pattern_groups_images(tmp_path: Path) -> None:
     ],
 )
 def test_incomplete_sets(tmp_path: Path, files: list[str], message: str) -> None:
-    make(tmp_path, *files)
+    touch(tmp_path, *files)
     with pytest.raises(DataError, match=message) as caught:
         find(tmp_path, "pairs")
     assert "a.png" not in caught.value.public
@@ -414,8 +266,3 @@ def test_unknown_layout(tmp_path: Path) -> None:
         DataError, match=r"unknown layout 'pair'; did you mean 'pairs'\? \(known: pairs, isic"
     ):
         find(tmp_path, "pair")
-
-
-def test_missing_dataset_json(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset.json: configuration file not found"):
-        find(tmp_path, "nnunet", "mosmed")
