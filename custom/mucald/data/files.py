@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,16 +68,12 @@ def unused_in(folder: Path, names: Iterable[str]) -> list[str]:
     seen = [name for name in names if not name.startswith(".")]
     folders = sum(name.endswith("/") for name in seen)
     files = [name for name in seen if not name.endswith("/")]
+    endings = Counter(ending_of(name) or "without ending" for name in files)
+    listed = ", ".join(f"{number} {ending}" for ending, number in sorted(endings.items()))
     words = count(len(files), f"file of {folder.name}/ is", f"files of {folder.name}/ are")
-    found = [f"{words} not read: {by_ending(files)}"] * bool(files)
+    found = [f"{words} not read: {listed}"] * bool(files)
     words = count(folders, f"folder in {folder.name}/ is", f"folders in {folder.name}/ are")
     return found + [f"{words} not read"] * bool(folders)
-
-
-def by_ending(names: Sequence[str]) -> str:
-    """Count files by their endings, in words."""
-    endings = Counter(ending_of(name) or "without ending" for name in names)
-    return ", ".join(f"{number} {ending}" for ending, number in sorted(endings.items()))
 
 
 def count(number: int, one: str, many: str) -> str:
