@@ -25,6 +25,13 @@ def write_pair(
         Image.fromarray(array).save(path)
 
 
+def touch(root: Path, *names: str) -> None:
+    """Write empty files, with their folders, for what only names are read of."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
 def turned(orientation: int) -> Image.Exif:
     """Return EXIF data that says how a viewer turns the picture."""
     exif = Image.Exif()

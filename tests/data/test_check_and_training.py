@@ -184,7 +184,40 @@ def test_pictures_of_generated_encodings(kinds, orientations, levels):
             assert np.abs(pixels[index] - expected).max() <= 1, kind
 
 
+def paletted(mask: NDArray[np.uint8], red: int = 0) -> Image.Image:
+    """A mask whose palette shows all numbers black but for ``red``, if that is not 0."""
+    picture = Image.fromarray(mask)
+    colours = [(128 * (0 < number == red), 0, 0) for number in range(256)]
+    picture.putpalette([value for colour in colours for value in colour])
+    return picture
+
+
+def test_nnunets_colour_pictures_of_one_file_train_in_colour():
+    with new_site(layout="nnunet") as home:
+        for name in ("imagesTr", "labelsTr", "imagesTs"):
+            (home / name).mkdir()
+        labels = {"background": 0, "polyp": 1}
+        names = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "file_ending": ".png", "labels": labels}
+        (home / "dataset.json").write_text(json.dumps(names))
+        for index in range(COUNT):
+            colour = np.stack([IMAGES[index], IMAGES[index].T, 255 - IMAGES[index]], axis=-1)
+            Image.fromarray(colour).save(home / f"imagesTr/{index}_0000.png")
+            Image.fromarray(LABELS[index]).save(home / f"labelsTr/{index}.png")
+        data = agree(home, True)
+        assert data is not None
+        for split in (data.train, data.validation, data.test):
+            assert torch.equal(split.pixels[:, 1], split.pixels[:, 0].mT)
+            assert torch.equal(split.pixels[:, 2], 255 - split.pixels[:, 0])
+        Image.fromarray(IMAGES[0]).save(home / "imagesTr/0_0000.png")
+        agree(home, False)
+
+
 MASKS = {
+    "palette of 0 and 1": (lambda m: paletted(m, 1), "png", 1),
+    "palette of 0 and 255": (lambda m: paletted(m * 255, 255), "bmp", 255),
+    "black palette of 0 and 1": (paletted, "png", 1),
+    "black palette of 0 and 255": (lambda m: paletted(m * 255), "png", 255),
+    "palette with void": (lambda m: paletted(m | m[::-1] * 255, 1), "png", "named"),
     "0 and 1": (lambda m: Image.fromarray(m), "png", 1),
     "0 and 255": (lambda m: Image.fromarray(m * 255), "png", 255),
     "one bit": (lambda m: Image.fromarray(m * 255).convert("1"), "png", 0),
@@ -205,7 +238,7 @@ def test_masks_of_generated_encodings(kinds, named):
     with new_site(mask_values={"255": 1} if named else {}) as home:
         scales = {MASKS[kind][2] for kind in kinds}
         # JPEG of 0 and 1 is lost to whoever wrote it, unless the class vanished altogether.
-        fits = None not in scales and (named or not {1, 255} <= scales)
+        fits = None not in scales and (named or not ({1, 255} <= scales or "named" in scales))
         for index, kind in enumerate(kinds):
             make, ending, _ = MASKS[kind]
             Image.fromarray(IMAGES[index]).save(home / f"images/{index}.png")
@@ -217,6 +250,8 @@ def test_masks_of_generated_encodings(kinds, named):
             _, labels = arrays(data, home)
             for index, kind in enumerate(kinds):
                 expected = LABELS[index] * (kind != "empty")
+                if kind == "palette with void":
+                    expected = expected | LABELS[index][::-1]
                 assert (labels[index] != expected).sum() <= (12 if kind == "webp" else 0), kind
 
 

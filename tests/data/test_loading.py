@@ -299,7 +299,7 @@ def test_what_is_not_used_is_in_the_sites_log(
 ) -> None:
     (pairs / "images/10.gif").touch()
     own(site(task="kvasir", root=str(pairs), layout="pairs"))
-    assert "1 files of images/ are not read: 1 .gif" in caplog.text
+    assert "1 file of images/ is not read: 1 .gif" in caplog.text
 
 
 def test_training_refuses_an_image_in_two_splits(pairs: Path, site: Callable[..., Path]) -> None:

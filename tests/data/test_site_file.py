@@ -48,6 +48,8 @@ def test_optional_fields(site: Callable[..., Path]) -> None:
         ({"layout": None}, r"'root' and 'layout' go together"),
         ({"mask_values": {"255": 2}}, r"'mask_values.255' must map a number to a class id from 0 to 1"),
         ({"mask_values": {"white": 1}}, r"'mask_values.white'"),
+        ({"mask_values": {"-0": 1}}, r"'mask_values.-0'"),
+        ({"mask_values": {"01": 1}}, r"'mask_values.01'"),
         ({"split": {"validation": 0.6, "test": 0.4}}, r"leave something to train on"),
         ({"split": {"validation": 0.0, "test": 0.4}}, r"must be positive"),
         ({"max_cases": 2}, r"'max_cases' must be at least 3"),

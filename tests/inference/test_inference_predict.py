@@ -1,6 +1,7 @@
 """Masks from trained models: those of the run's own test, and their geometry on images of any size."""
 
 import csv
+import os
 import sys
 
 import nibabel
@@ -201,17 +202,23 @@ def test_whatever_is_wrong_with_one_image_the_others_are_segmented(tmp_path):
     save_png(folder / "deep.png", np.ones((8, 8, 3), np.uint16), 16, 2)
     (folder / "gone.png").symlink_to("nowhere.png")
     (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    for number in range(2):
+        Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(folder / f"rgb_{number:04}.png")
     (folder / "notes.txt").touch()
     inputs = find_inputs([folder], channels=True)
     faults = predict_images(inputs, Segmenter(bright, 8, 2), get_task("mosmed"), tmp_path / "out")
     said = {row["file"]: row["fault"] for row in rows(tmp_path / "out")}
     assert [name for name, fault in said.items() if not fault] == ["good_0000.nii", "late_0000.nii"]
     assert sorted(faults) == sorted(fault for fault in said.values() if fault)
-    assert len(faults) == 7
+    assert len(faults) == 9
     assert "lone_0001.nii: has the channels 0001, not 0000, 0001" in said["lone_0001.nii"]
     assert "more than one channel of 16 bits" in said["deep.png"]
+    assert "is a pipe, socket or device" in said["pipe.png"]
+    assert "is a folder" in said["folder.png"]
+    assert "is a colour picture, but one channel" in said["rgb_0000.png"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.nii", "late.nii", SUMMARY]
-    assert passed_over([folder, folder / "deep.png"]) == ["1 files of in/ are not read: 1 .txt"]
+    assert passed_over([folder, folder / "deep.png"]) == ["1 file of in/ is not read: 1 .txt"]
 
 
 def test_channels_are_ordered_by_their_numbers(tmp_path):

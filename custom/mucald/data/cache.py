@@ -17,7 +17,7 @@ from mucald.data.site_file import SiteFile
 
 FOLDER = "cache"
 # Raise when the meaning of the arrays changes.
-FORMAT = 4
+FORMAT = 5
 
 
 def cached(

@@ -30,6 +30,9 @@ def reading(path: Path) -> Iterator[None]:
             raise DataError(
                 f"{path}: {error}", public="an image or mask file holds what is not read"
             ) from None
+        if isinstance(error, OSError) and error.strerror:
+            # Nothing is wrong with its content.
+            raise DataError(f"{path}: cannot be read ({error.strerror})", public=_UNREADABLE) from None
         words = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{path}: cannot be read ({words}); copy or export it again", public=_UNREADABLE
@@ -64,7 +67,15 @@ def unused_in(folder: Path, names: Iterable[str]) -> list[str]:
     """
     seen = [name for name in names if not name.startswith(".")]
     folders = sum(name.endswith("/") for name in seen)
-    endings = Counter(ending_of(name) or "without ending" for name in seen if not name.endswith("/"))
-    words = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
-    found = [f"{endings.total()} files of {folder.name}/ are not read: {words}"] * bool(endings)
-    return found + [f"{folders} folders in {folder.name}/ are not read"] * bool(folders)
+    files = [name for name in seen if not name.endswith("/")]
+    endings = Counter(ending_of(name) or "without ending" for name in files)
+    listed = ", ".join(f"{number} {ending}" for ending, number in sorted(endings.items()))
+    words = count(len(files), f"file of {folder.name}/ is", f"files of {folder.name}/ are")
+    found = [f"{words} not read: {listed}"] * bool(files)
+    words = count(folders, f"folder in {folder.name}/ is", f"folders in {folder.name}/ are")
+    return found + [f"{words} not read"] * bool(folders)
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Return a number with the words for one, or for many."""
+    return f"{number} {one if number == 1 else many}"

@@ -163,7 +163,7 @@ def _write_secret(path: Path) -> None:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and str(int(text)) == text
+    return re.fullmatch("0|-?[1-9][0-9]*", text) is not None
 
 
 def _has_group(pattern: str) -> bool:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from image_files import save_nifti, save_png
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from mucald.data.images.masks import ClassIds
 from mucald.data.images.stored import read_stored
+from mucald.data.site_file import SiteFile
 from mucald.errors import DataError
 from mucald.tasks import TASKS
 
@@ -21,8 +22,8 @@ CLASSES = AREA.copy()
 CLASSES[8:12, 10:18] = 2
 
 
-def read(ids: ClassIds, path: Path, outline: bool = False) -> NDArray[np.uint8]:
-    return ids.of(path, read_stored(path), outline)[0][0]
+def read(ids: ClassIds, path: Path) -> NDArray[np.uint8]:
+    return ids.of(path, read_stored(path))[0][0]
 
 
 def save(path: Path, array: NDArray[Any], **options: Any) -> Path:
@@ -32,6 +33,10 @@ def save(path: Path, array: NDArray[Any], **options: Any) -> Path:
 
 def palette(colours: list[tuple[int, int, int]]) -> bytes:
     return bytes(value for colour in colours for value in colour)
+
+
+def palette_mask(folder: Path, numbers: NDArray[np.uint8], colours: list[tuple[int, int, int]]) -> Path:
+    return save_png(folder / "m.png", numbers, 8, 3, PLTE=palette(colours))
 
 
 GREY = [(value, value, value) for value in range(256)]
@@ -65,7 +70,7 @@ def test_what_the_first_mask_tells_holds_for_the_set(tmp_path):
 def test_a_stray_value_is_named_whatever_is_guessed(tmp_path):
     stray = AREA * 255
     stray[0, 0] = 1
-    with pytest.raises(DataError, match="holds the value 1"):
+    with pytest.raises(DataError, match="holds both 1 and 255; tell the class of 255"):
         read(ClassIds(BINARY, {}), save(tmp_path / "m.png", stray))
 
 
@@ -83,7 +88,7 @@ def test_lossy_masks_of_black_and_white_keep_their_area(ending, quality, tmp_pat
 @pytest.mark.parametrize(
     ("array", "task", "value_map", "words"),
     [
-        (AREA, BINARY, {}, "(values up to 2 in|0 and 1, which) a lossy format"),
+        (AREA, BINARY, {}, "values up to [12] in a lossy format, which are near none of 255"),
         (CLASSES, THREE, {}, "blurs values as close as 0, 1, 2"),
         (CLASSES * 10, THREE, {10: 1, 20: 2}, "blurs values as close as 0, 10, 20"),
         (np.arange(768, dtype=np.int64).reshape(24, 32) % 256, BINARY, {}, "lossy compression has blurred"),
@@ -152,6 +157,66 @@ def test_palettes_of_two_meanings_are_refused(colours, value_map, words, tmp_pat
         read(ClassIds(THREE, value_map), path)
 
 
+BLACK = [(0, 0, 0)] * 256
+VOC = [*BLACK[:1], (128, 0, 0), *BLACK[2:255], (224, 224, 192)]
+
+
+def test_a_palette_that_shows_classes_in_one_colour_is_read_by_its_numbers(tmp_path):
+    """A viewer shows such a mask black; as greys it would be empty beside masks that are not."""
+    for colours in (BLACK, [GREY[9]] * 3):
+        ids = ClassIds(BINARY, {})
+        assert np.array_equal(read(ids, palette_mask(tmp_path, AREA, colours)), AREA)
+        assert read(ids, palette_mask(tmp_path, AREA * 0 + 1, colours)).all()
+        assert np.array_equal(read(ClassIds(THREE, {}), palette_mask(tmp_path, CLASSES, colours)), CLASSES)
+    with pytest.raises(DataError, match="the mask holds the value 2, but task kvasir"):
+        read(ClassIds(BINARY, {}), palette_mask(tmp_path, CLASSES, [*BLACK[:2], GREY[255]]))
+
+
+@pytest.mark.parametrize("value_map", [{}, {255: 1}])
+def test_a_mask_of_one_number_that_shows_black_is_empty_or_full(value_map, tmp_path):
+    with pytest.raises(DataError, match="has the number 1, which its palette shows as black"):
+        read(ClassIds(BINARY, value_map), palette_mask(tmp_path, AREA * 0 + 1, [GREY[255], GREY[0]]))
+
+
+def test_void_of_a_palette_is_no_class_unless_it_is_named(tmp_path):
+    numbers = AREA.copy()
+    numbers[5, 8:22] = 255
+    path = palette_mask(tmp_path, numbers, VOC)
+    with pytest.raises(DataError, match=r"m.png: the mask holds both 1 and 255; tell the class of 255"):
+        read(ClassIds(BINARY, {}), path)
+    assert np.array_equal(read(ClassIds(BINARY, {255: 0}), path), AREA)
+    assert read(ClassIds(BINARY, {255: 1}), path).sum() == AREA.sum() + 14
+
+
+@pytest.mark.parametrize("colours", [VOC, BLACK, GREY], ids=["VOC", "black", "grey"])
+def test_palettes_hold_0_and_1_or_0_and_255_as_all_masks_of_a_set(colours, tmp_path):
+    for one, other in ((1, 255), (255, 1)):
+        ids, plain = ClassIds(BINARY, {}), save(tmp_path / "plain.png", AREA * np.uint8(one))
+        assert np.array_equal(read(ids, plain), AREA)
+        assert np.array_equal(read(ids, palette_mask(tmp_path, AREA * np.uint8(one), colours)), AREA)
+        with pytest.raises(DataError, match=rf"m.png: the mask holds 0 and {other}, but .*plain.png holds"):
+            read(ids, palette_mask(tmp_path, AREA * np.uint8(other), colours))
+        ids = ClassIds(BINARY, {})
+        read(ids, palette_mask(tmp_path, AREA * np.uint8(other), colours))
+        with pytest.raises(DataError, match=rf"plain.png: the mask holds 0 and {one}, but"):
+            read(ids, plain)
+
+
+def test_a_palette_of_black_and_white_may_lie_beside_either(tmp_path):
+    for one in (1, 255):
+        ids = ClassIds(BINARY, {})
+        for _ in range(2):
+            assert np.array_equal(read(ids, palette_mask(tmp_path, AREA, [GREY[0], GREY[255]])), AREA)
+            assert np.array_equal(read(ids, save(tmp_path / "plain.png", AREA * np.uint8(one))), AREA)
+
+
+def test_a_lossy_mask_is_never_left_empty_by_the_nearest_value(tmp_path):
+    path = save(tmp_path / "m.jpg", AREA, quality=95)
+    with pytest.raises(DataError, match="values up to 1 in a lossy format, which are near none of 255"):
+        read(ClassIds(BINARY, {255: 1}), path)
+    assert read(ClassIds(BINARY, {255: 1}), save(tmp_path / "e.jpg", AREA * 0)).sum() == 0
+
+
 def test_named_values_decide_what_a_palette_means(tmp_path):
     path = save_png(tmp_path / "m.png", AREA, 1, 0)
     assert np.array_equal(read(ClassIds(THREE, {255: 2}), path), AREA * 2)
@@ -207,45 +272,7 @@ def test_numbers_that_are_no_ids_are_named(value, words, tmp_path):
         read(ClassIds(THREE, {}), save_nifti(tmp_path / "m.nii", array))
 
 
-def outlines(*shapes: tuple[int, tuple[int, int, int, int]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Ellipses as lines of one pixel, and as areas."""
-    lines, areas = Image.new("L", (64, 48)), Image.new("L", (64, 48))
-    for label, box in shapes:
-        ImageDraw.Draw(lines).ellipse(box, outline=label)
-        ImageDraw.Draw(areas).ellipse(box, outline=label, fill=label)
-    return np.asarray(lines), np.asarray(areas)
-
-
-@pytest.mark.parametrize(
-    "shapes",
-    [
-        [(1, (4, 4, 30, 28)), (2, (36, 10, 58, 40))],
-        [(1, (4, 4, 50, 40)), (2, (14, 12, 34, 30))],
-        [(2, (4, 4, 50, 40)), (1, (14, 12, 34, 30))],
-        [(2, (4, 4, 20, 20)), (2, (30, 10, 60, 40))],
-    ],
-    ids=["apart", "within", "within, the other way", "two of a class"],
-)
-def test_each_class_is_filled_on_its_own(shapes, tmp_path):
-    lines, areas = outlines(*shapes)
-    assert np.array_equal(read(ClassIds(THREE, {}), save(tmp_path / "m.png", lines), outline=True), areas)
-    assert np.array_equal(read(ClassIds(THREE, {}), save(tmp_path / "m.png", areas), outline=True), areas)
-
-
-@pytest.mark.parametrize("width", [1, 3, 5])
-def test_outlines_that_do_not_close_or_leave_the_image_are_named(width, tmp_path):
-    picture = Image.new("L", (128, 96))
-    ImageDraw.Draw(picture).arc((10, 10, 100, 80), 20, 340, fill=1, width=width)
-    with pytest.raises(DataError, match=r"m.png: an outline of polyp does not close \(rows \d+ to \d+"):
-        read(ClassIds(BINARY, {}), save(tmp_path / "m.png", np.asarray(picture)), outline=True)
-    picture = Image.new("L", (128, 96))
-    ImageDraw.Draw(picture).ellipse((60, 20, 190, 80), outline=1, width=width)
-    with pytest.raises(DataError, match=r"m.png: an outline of polyp leaves the image"):
-        read(ClassIds(BINARY, {}), save(tmp_path / "m.png", np.asarray(picture)), outline=True)
-
-
-def test_an_area_that_touches_the_border_is_no_outline(tmp_path):
-    picture = Image.new("L", (128, 96))
-    ImageDraw.Draw(picture).ellipse((60, 20, 190, 80), fill=1)
-    areas = np.asarray(picture)
-    assert np.array_equal(read(ClassIds(BINARY, {}), save(tmp_path / "m.png", areas), outline=True), areas)
+def test_a_value_below_zero_may_be_named(tmp_path):
+    path = save_nifti(tmp_path / "m.nii", CLASSES.astype(np.int16) - 1)
+    named = SiteFile(task="fetal", root=".", layout="pairs", mask_values={"-1": 0, "0": 1, "1": 2}).value_map
+    assert np.array_equal(read(ClassIds(THREE, named), path), CLASSES)

@@ -1,5 +1,6 @@
 """Every encoding of a picture is read to what a viewer shows, or refused by its name."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,9 @@ def refused(folder: Path) -> dict[str, Path]:
             folder / "n.tif", np.where(RAMP == 5, np.nan, RAMP).astype("<f4"), 1, format=3
         ),
         "an uncompressed TIFF stored on its side": folder / "p.tif",
-        "cannot be read": save_tiff(folder / "o.tif", RAMP.astype("<f8"), 1, format=3),
+        "a TIFF of 64 bits, floating point, black is zero": save_tiff(
+            folder / "o.tif", RAMP.astype("<f8"), 1, format=3
+        ),
     }
     first.save(folder / "d.tif", save_all=True, append_images=[second])
     first.convert("RGB").save(
@@ -181,8 +184,114 @@ def test_a_file_of_another_format_is_told_by_its_content_not_its_name(tmp_path: 
     Image.fromarray(COLOUR).save(tmp_path / "a.jpg", format="PNG")
     assert np.array_equal(read_picture(tmp_path / "a.jpg"), COLOUR)
     Image.fromarray(RAMP).save(tmp_path / "b.png", format="GIF")
-    with pytest.raises(DataError, match=r"b.png: cannot be read \(cannot identify image file"):
+    with pytest.raises(DataError, match=r"b.png: holds GIF, whatever its name says; save it as PNG"):
         read_image((tmp_path / "b.png",))
+
+
+NOT_READ = {
+    "16 bits, signed integers, white is zero": ("<i2", 0, 2),
+    "8 bits, signed integers, white is zero": ("i1", 0, 2),
+    "32 bits, unsigned integers, white is zero": ("<u4", 0, 1),
+    "64 bits, floating point, black is zero": ("<f8", 1, 3),
+    "16 bits, unsigned integers, palette": ("<u2", 3, 1),
+    "8 bits, unsigned integers, transparency mask": ("u1", 4, 1),
+    "64 bits, unsigned integers, black is zero": (">u8", 1, 1),
+    "32 bits, numbers of type 4, black is zero": ("<u4", 1, 4),
+}
+
+
+@pytest.mark.parametrize("words", NOT_READ)
+def test_a_tiff_that_pillow_lacks_is_named_by_bits_numbers_and_colours(words: str, tmp_path: Path) -> None:
+    kind, photometric, numbers = NOT_READ[words]
+    path = save_tiff(tmp_path / "a.tif", RAMP.astype(kind), photometric, format=numbers)
+    with pytest.raises(DataError, match=f"a.tif: is a TIFF of {words}, which is not read; save it") as caught:
+        read_image((path,))
+    assert "copy" not in str(caught.value)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"a.tif: cannot be read .*; copy or export it again"):
+        read_image((path,))
+
+
+BEGINNINGS = {
+    "NIfTI": bytes(344) + b"n+1\0" + bytes(200),
+    "gzip": b"\x1f\x8b\x08" + bytes(200),
+    "DICOM": bytes(128) + b"DICM" + bytes(200),
+    "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(200),
+    "HEIC or AVIF": b"\0\0\0\x18ftypheic" + bytes(200),
+    "NRRD": b"NRRD0004\n" + bytes(200),
+    "PDF": b"%PDF-1.7\n" + bytes(200),
+    "JPEG XL": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(200),
+    "a web page": b"\xef\xbb\xbf\n<!DOCTYPE html><html><body>Please log in</body></html>" + bytes(200),
+    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+    "ZIP": b"PK\x03\x04" + bytes(200),
+}
+
+
+@pytest.mark.parametrize("found", BEGINNINGS)
+def test_another_format_is_told_by_how_the_file_begins(found: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(BEGINNINGS[found])
+    with pytest.raises(DataError, match=f"a.png: holds {found}"):
+        read_image((tmp_path / "a.png",))
+    if found not in ("NIfTI", "gzip"):
+        (tmp_path / "a.nii").write_bytes(BEGINNINGS[found])
+        with pytest.raises(DataError, match=f"a.nii: holds {found}, whatever its name says"):
+            read_image((tmp_path / "a.nii",))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.nii", "a.nii.gz"])
+def test_what_is_no_regular_file_is_refused_before_it_is_opened(name: str, tmp_path: Path) -> None:
+    """To open a pipe waits until someone writes."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    for target, words in (
+        ("pipe", "is a pipe, socket or device"),
+        ("folder", "is a folder"),
+        ("loop", r"cannot be read \(Too many levels of symbolic links\)$"),
+        ("gone", "does not exist"),
+    ):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(DataError, match=f"{name}: (it )?{words}"):
+            read_image((tmp_path / name,))
+        if name == "a.png" and target in ("pipe", "folder"):
+            with pytest.raises(RefusedError, match=words):
+                read_picture(tmp_path / name)
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("words", "pages"),
+    [
+        ("ImageJ=1.54f\nimages=3\nslices=3\n", 3),
+        ('{"shape": [3, 6, 8], "truncated": true}', 3),
+        ("ImageJ=1.54f\nimages=1\n", 1),
+        ('{"shape": [6, 8]}', 1),
+        ("images=3", 1),
+    ],
+)
+def test_pages_that_a_description_alone_tells_are_counted(words: str, pages: int, tmp_path: Path) -> None:
+    """ImageJ and tifffile write a directory for the first page of a stack alone."""
+    Image.fromarray(RAMP).save(tmp_path / "a.tif", description=words)
+    if pages == 1:
+        assert near(read_picture(tmp_path / "a.tif"), RAMP, 0)
+        return
+    with pytest.raises(RefusedError, match=r"a.tif: holds 3 pages"):
+        read_picture(tmp_path / "a.tif")
+
+
+def test_a_jpeg_of_more_bits_is_named(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content.replace(b"\xff\xc0\x00\x0b\x08", b"\xff\xc1\x00\x0b\x0c"))
+    with pytest.raises(DataError, match=r"a.jpg: is a JPEG of 12 bits, which is not read"):
+        read_image((tmp_path / "a.jpg",))
+
+
+def test_too_many_pixels_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a.png: has more pixels than a picture may have"):
+        read_image((tmp_path / "a.png",))
 
 
 @pytest.mark.parametrize("ending", ["bmp", "webp", "tif", "png"])

@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,19 @@ def test_of_more_than_three_channels_the_first_three_count(tmp_path: Path) -> No
     assert not np.array_equal(read_image(paths), read_image(paths[1:]))
 
 
+def test_a_colour_picture_is_no_channel_unless_it_is_grey(tmp_path: Path) -> None:
+    ramp = np.arange(0, 192, 3, dtype=np.uint8).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    Image.fromarray(ramp.T.copy()).convert("RGB").save(tmp_path / "b.png")
+    image = read_image((tmp_path / "a.png", tmp_path / "b.png"))[0]
+    assert np.array_equal(image[..., 0], ramp)
+    assert np.array_equal(image[..., 1], ramp.T)
+    Image.fromarray(np.stack([ramp, ramp.T, ramp], axis=-1)).save(tmp_path / "c.png")
+    for order in ("ac", "ca"):
+        with pytest.raises(DataError, match=r"c.png: is a colour picture, but one channel of several files"):
+            read_image(tuple(tmp_path / f"{name}.png" for name in order))
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "P"])
 def test_masks_hold_class_ids_in_any_mode(tmp_path: Path, mode: str) -> None:
     mask = read_mask(save_mask(tmp_path / "m.png", 1, 2, mode=mode), THREE, {})
@@ -178,6 +192,16 @@ def test_size_mismatch_names_both_sizes(tmp_path: Path) -> None:
     assert caught.value.public == "an image and its mask differ in size"
 
 
+def test_a_set_in_colour_has_no_grey_picture(tmp_path: Path) -> None:
+    write_pair(tmp_path / "a.png", tmp_path / "m.png")
+    record = Record((tmp_path / "a.png",), tmp_path / "m.png", "a", colour=True)
+    pixels = readers.SetReader(BINARY, {}).read(record).image.pixels[0]
+    assert np.array_equal(pixels, np.asarray(Image.open(tmp_path / "a.png")))
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a.png: is grey, but dataset.json names three channels"):
+        readers.SetReader(BINARY, {}).read(record)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.nii", "a.nii.gz"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "text"])
 def test_unreadable_files(tmp_path: Path, name: str, damage: str) -> None:
@@ -199,6 +223,29 @@ def test_unreadable_files(tmp_path: Path, name: str, damage: str) -> None:
         read_image((path,))
     assert str(path) in str(caught.value)
     assert caught.value.public == "an image or mask file is missing or unreadable"
+
+
+def test_a_volume_is_compared_with_its_checksum(tmp_path: Path) -> None:
+    """A changed bit may decompress to other voxels without any error before the file's end."""
+    volume = np.random.default_rng(0).integers(-900, 100, (40, 40, 4)).astype(np.int16)
+    content = gzip.decompress(save_nifti(tmp_path / "a.nii.gz", volume).read_bytes())
+    changed = bytearray(content)
+    changed[5000] ^= 1
+    damaged = gzip.compress(bytes(changed))[:-8] + gzip.compress(content)[-8:]
+    (tmp_path / "a.nii.gz").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"a.nii.gz: cannot be read \(CRC check failed .*copy or export it"):
+        read_image((tmp_path / "a.nii.gz",))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a.nii", "holds gzip, .* name it .nii.gz"), ("a.nii.gz", "holds NIfTI, .* name it .nii$")],
+)
+def test_a_compressed_volume_is_called_so(name: str, words: str, tmp_path: Path) -> None:
+    save_nifti(tmp_path / {"a.nii": "b.nii.gz", "a.nii.gz": "b.nii"}[name], np.ones((4, 5), np.int16))
+    next(tmp_path.glob("b.*")).rename(tmp_path / name)
+    with pytest.raises(DataError, match=f"{name}: {words}"):
+        read_image((tmp_path / name,))
 
 
 def test_unsupported_volumes(tmp_path: Path) -> None:

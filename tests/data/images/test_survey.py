@@ -110,6 +110,22 @@ def test_units_and_axes_that_look_wrong_are_remarked(tmp_path, site):
     ]
 
 
+def test_slices_along_another_axis_flat_images_and_inverted_masks_are_remarked(tmp_path, site):
+    draws = np.random.default_rng(0)
+    for index in range(3):
+        labels = np.ones((6, 8, 8), np.uint8)
+        labels[2:4, 2:4, 2:4] = 0
+        for folder, array in (("images", draws.random((6, 8, 8)) * (index > 0)), ("masks", labels)):
+            (tmp_path / "ct" / folder).mkdir(parents=True, exist_ok=True)
+            image = nibabel.Nifti1Image(array.astype(np.float32), np.diag([5, 0.8, 0.8, 1]))
+            nibabel.save(image, tmp_path / f"ct/{folder}/{index}.nii.gz")
+    assert found_in(site(task="mosmed", root=str(tmp_path / "ct"), layout="pairs")).remarks == [
+        "3 images have slices whose pixels measure 5 x 0.8 mm; the third axis must count slices",
+        "1 image holds one value alone",
+        "infection covers 98% of all pixels; check that 0 is background",
+    ]
+
+
 def test_copies_are_told_and_count_as_faults_across_splits(home, pairs):
     split_of = {image.path.stem: image.record.split for image in found_in(home).images}
     train = sorted(name for name, split in split_of.items() if split == "train")
@@ -188,9 +204,9 @@ def test_what_is_not_read_and_what_is_odd_is_said(home, pairs, capsys):
     assert main([str(home / "site.json")]) == 0
     said = capsys.readouterr().out
     for words in (
-        "1 files of images/ are not read: 1 .gif",
-        "1 folders in images/ are not read",
-        "1 files of masks/ are not read: 1 .txt",
+        "1 file of images/ is not read: 1 .gif",
+        "1 folder in images/ is not read",
+        "1 file of masks/ is not read: 1 .txt",
         "no mask holds polyp",
     ):
         assert words in said

@@ -3,18 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from image_files import touch
 
 from mucald.data.records.layouts import Record, find_records, find_set
 from mucald.data.site_file import SiteFile, read_site_file
 from mucald.errors import DataError
 
+FILES = {"image": "image", "label": "mask"}
 ENTRY = {"image": "a.png", "label": "m.png"}
-
-
-def make(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
 
 
 def find(root: Path, layout: str, task: str = "kvasir", **more: Any) -> list[Record]:
@@ -22,75 +18,29 @@ def find(root: Path, layout: str, task: str = "kvasir", **more: Any) -> list[Rec
 
 
 def test_pairs_match_by_stem_across_endings(tmp_path: Path) -> None:
-    make(tmp_path, "i/b.JPG", "i/a.x.bmp", "m/b.png", "m/a.x.tif", "i/notes.txt", "m/._b.png")
+    touch(tmp_path, "i/b.JPG", "i/a.x.bmp", "m/b.png", "m/a.x.tif", "i/notes.txt", "m/._b.png")
     records = find(tmp_path, "pairs", images="i", masks="m")
     assert [r.case for r in records] == ["a.x", "b"]
     assert records[1] == Record((tmp_path / "i/b.JPG",), tmp_path / "m/b.png", "b", "train")
 
 
 def test_isic(tmp_path: Path) -> None:
-    make(tmp_path, "images/ISIC_0024473.jpg", "masks/ISIC_0024473_segmentation.png", "images/ATTRIBUTION.txt")
+    touch(
+        tmp_path, "images/ISIC_0024473.jpg", "masks/ISIC_0024473_segmentation.png", "images/ATTRIBUTION.txt"
+    )
     (record,) = find(tmp_path, "isic", "ham10k")
     assert (record.case, record.mask.name) == ("ISIC_0024473", "ISIC_0024473_segmentation.png")
 
 
 def test_hc18_keeps_frames_of_a_pregnancy_together(tmp_path: Path) -> None:
     for name in ("010_HC", "010_2HC", "011_HC"):
-        make(tmp_path, f"training_set/{name}.png", f"training_set/{name}_Annotation.png")
+        touch(tmp_path, f"training_set/{name}.png", f"training_set/{name}_Annotation.png")
     records = find(tmp_path, "hc18", "fetal_head")
     assert [(r.case, r.outline) for r in records] == [("010", True), ("010", True), ("011", True)]
 
 
-def nnunet(root: Path, labels: dict[str, Any], ending: str = ".nii.gz") -> None:
-    make(root, *(f"imagesTr/c1_{c:04}{ending}" for c in range(4)), f"labelsTr/c1{ending}")
-    (root / "dataset.json").write_text(json.dumps({"labels": labels, "file_ending": ending}))
-
-
-@pytest.mark.parametrize("ending", [".nii.gz", ".png"])
-def test_nnunet_takes_all_channels_and_the_file_ending(tmp_path: Path, ending: str) -> None:
-    nnunet(tmp_path, {"background": 0, "infection": 1}, ending)
-    (record,) = find(tmp_path, "nnunet", "mosmed")
-    assert record.case == "c1"
-    assert [path.name for path in record.images] == [f"c1_{c:04}{ending}" for c in range(4)]
-    assert record.mask == tmp_path / f"labelsTr/c1{ending}"
-
-
-def test_nnunet_labels_must_fit_the_task_or_be_mapped(tmp_path: Path) -> None:
-    nnunet(tmp_path, {"background": 0, "lung": 1, "infection": 2})
-    with pytest.raises(DataError, match=r"dataset.json: 'labels' must be the ids 0 to 1 of task mosmed"):
-        find(tmp_path, "nnunet", "mosmed")
-    assert len(find(tmp_path, "nnunet", "mosmed", mask_values={"1": 0, "2": 1})) == 1
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ({"0": "background", "1": "infection"}, None),
-        ({"background": 0, "infection": [1, 2]}, "must be the ids 0 to 1"),
-        ({"background": 0, "infection": "1"}, "must be the ids 0 to 1"),
-        ({"background": 0, "infection": True}, "must be the ids 0 to 1"),
-        ({"0": ["background"], "1": ["infection"]}, "must be the ids 0 to 1"),
-        (["background", "infection"], "must be the ids 0 to 1"),
-        ({"background": 0, "a": 1, "b": 1}, "must be the ids 0 to 1"),
-        (None, "must be the ids 0 to 1"),
-        (
-            {"infection": 0, "background": 1},
-            r"'infection' is 0 in 'labels' and 1 in.*\{\"0\": 1\}",
-        ),
-        ({"0": "Infection", "1": "rest"}, "'Infection' is 0"),
-    ],
-)
-def test_labels_of_either_nnunet_are_read_or_named(labels: Any, message: str | None, tmp_path: Path) -> None:
-    nnunet(tmp_path, labels)
-    if message is None:
-        assert len(find(tmp_path, "nnunet", "mosmed")) == 1
-        return
-    with pytest.raises(DataError, match=message):
-        find(tmp_path, "nnunet", "mosmed")
-
-
 def test_a_list_whose_labels_have_other_numbers_is_named(tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "m.png")
+    touch(tmp_path, "a.png", "m.png")
     content = {
         "labels": {"0": "background", "1": "fetal head"},
         "training": [{"image": "a.png", "label": "m.png"}],
@@ -102,44 +52,24 @@ def test_a_list_whose_labels_have_other_numbers_is_named(tmp_path: Path) -> None
     assert len(find_records(mapped)) == 1
 
 
-@pytest.mark.parametrize(
-    "told", [{"channel_names": {"0": "CT", "1": "PET"}}, {"modality": {"0": "CT", "1": "PET"}}, {}]
-)
-def test_a_case_that_lacks_a_channel_is_named(told: dict[str, Any], tmp_path: Path) -> None:
-    for case in ("a", "b"):
-        make(tmp_path, *(f"imagesTr/{case}_{c:04}.nii.gz" for c in range(2)), f"labelsTr/{case}.nii.gz")
-    labels = {"labels": {"background": 0, "infection": 1}} | told
-    (tmp_path / "dataset.json").write_text(json.dumps(labels))
-    assert len(find(tmp_path, "nnunet", "mosmed")) == 2
-    (tmp_path / "imagesTr/b_0000.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"'b' has the channels 0001 but .* 0000, 0001"):
-        find(tmp_path, "nnunet", "mosmed")
-
-
-def test_channels_and_files_that_are_not_read_are_said(tmp_path: Path) -> None:
-    nnunet(tmp_path, {"background": 0, "infection": 1})
-    content = json.loads((tmp_path / "dataset.json").read_text()) | {"numTraining": 5}
-    (tmp_path / "dataset.json").write_text(json.dumps(content))
-    make(tmp_path, "imagesTr/c2.nii.gz", "labelsTr/c2.mha")
-    assert find_set(SiteFile(task="mosmed", root=str(tmp_path), layout="nnunet")).unused == [
-        "1 files of imagesTr/ are not read: 1 .nii.gz",
-        "1 files of labelsTr/ are not read: 1 .mha",
-        "dataset.json tells 5 training cases; there are 1",
-        "1 images have more than three channels, of which the first three are read",
-    ]
-
-
 def test_names_match_in_any_form_of_unicode(tmp_path: Path) -> None:
-    make(tmp_path, "images/J\u00f6.png", "masks/Jo\u0308.png")
+    touch(tmp_path, "images/J\u00f6.png", "masks/Jo\u0308.png")
     (record,) = find(tmp_path, "pairs")
     assert record.case == "J\u00f6"
-    make(tmp_path, "images/Jo\u0308.png")
+    touch(tmp_path, "images/Jo\u0308.png")
     with pytest.raises(DataError, match="has the same name"):
         find(tmp_path, "pairs")
 
 
+def test_a_folder_that_is_called_like_a_picture_is_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png", "images/z.png/x", "masks/z.png/x", "images/y.nii.gz/x")
+    found = find_set(SiteFile(task="kvasir", root=str(tmp_path), layout="pairs"))
+    assert [record.case for record in found.records] == ["a"]
+    assert found.unused == ["2 folders in images/ are not read", "1 folder in masks/ is not read"]
+
+
 def test_webp_is_read_and_other_endings_are_counted(tmp_path: Path) -> None:
-    make(
+    touch(
         tmp_path,
         "images/a.webp",
         "masks/a.webp",
@@ -152,7 +82,7 @@ def test_webp_is_read_and_other_endings_are_counted(tmp_path: Path) -> None:
     assert [record.case for record in found.records] == ["a"]
     assert found.unused == [
         "2 files of images/ are not read: 1 .gif, 1 without ending",
-        "1 files of masks/ are not read: 1 .gif",
+        "1 file of masks/ is not read: 1 .gif",
     ]
 
 
@@ -162,7 +92,7 @@ def datalist(path: Path, content: Any) -> list[Record]:
 
 
 def test_datalist(tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "b.png", "c.png", "m.png")
+    touch(tmp_path, "a.png", "b.png", "c.png", "m.png")
     records = datalist(
         tmp_path / "list.json",
         {
@@ -194,12 +124,13 @@ def test_datalist(tmp_path: Path) -> None:
         ({"image": "a.png", "label": "m.png", "outline": "true"}, "'outline' true or false"),
         ({"image": "a.png", "label": "m.png", "case": ["p1"]}, "'case' must be a text or a number"),
         ({"image": "a.png", "label": "m.png", "case": ""}, "'case' must be a text or a number"),
+        ({"image": "folder", "label": "m.png"}, r"training\[0\]: .*folder is no regular file"),
         ({"image": "a" * 300, "label": "m.png"}, "cannot be read"),
         ("a.png", r"training\[0\] must have 'image' and 'label'"),
     ],
 )
 def test_wrong_datalist_entries(tmp_path: Path, entry: Any, message: str) -> None:
-    make(tmp_path, "a.png", "m.png")
+    touch(tmp_path, "a.png", "m.png", "folder/x")
     with pytest.raises(DataError, match=message):
         datalist(tmp_path / "list.json", {"training": [entry]})
 
@@ -219,36 +150,64 @@ def test_wrong_datalist_entries(tmp_path: Path, entry: Any, message: str) -> Non
 def test_sections_that_would_not_be_read_are_named(
     section: str, value: Any, message: str, tmp_path: Path
 ) -> None:
-    make(tmp_path, "a.png", "m.png")
+    touch(tmp_path, "a.png", "m.png")
     with pytest.raises(DataError, match=message):
         datalist(tmp_path / "list.json", {"training": [ENTRY], section: value})
 
 
 def test_keys_and_labels_that_are_not_used_are_counted(tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "b.png", "m.png")
+    touch(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"fold": 0}, ENTRY | {"image": "b.png", "spacing": 1}]
     (tmp_path / "list.json").write_text(
-        json.dumps({"training": entries, "modality": {"0": "RGB"}, "test": None})
+        json.dumps({"training": entries, "modality": {"0": "RGB"}, "test": None, "numTraining": 3})
     )
     found = find_set(SiteFile(task="kvasir", datalist=str(tmp_path / "list.json")))
     assert len(found.records) == 2
     assert found.unused == [
-        "the key 'fold' of 1 entries is not read",
-        "the key 'spacing' of 1 entries is not read",
-        "1 images have the label of another image",
+        "the key 'fold' of 1 entry is not read",
+        "the key 'spacing' of 1 entry is not read",
+        "1 image has the label of another image",
+        f"{tmp_path}/list.json tells 3 training cases; 2 are there",
+    ]
+
+
+def test_what_a_list_does_not_name_is_counted(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{folder}/{n}.png" for folder in ("images", "masks") for n in "abc"), "images/n.txt")
+    touch(tmp_path, "images/.hidden.png", "unrelated/x.png")
+    path = tmp_path / "list.json"
+    site_file = SiteFile(task="kvasir", datalist=str(path))
+    for names, words in (
+        ("abc", []),
+        ("ab", [f"2 images or masks beside those of {path} are not read"]),
+    ):
+        entries = [{"image": f"images/{n}.png", "label": f"masks/../masks/{n}.png"} for n in names]
+        path.write_text(json.dumps({"training": entries}))
+        assert find_set(site_file).unused == words
+
+
+@pytest.mark.parametrize("deep", ["", "/anat"])
+def test_patients_that_a_list_does_not_name_are_counted(deep: str, tmp_path: Path) -> None:
+    touch(tmp_path, *(f"set/p{n}{deep}/{name}.png" for n in range(8) for name in ("image", "mask")))
+    path = tmp_path / "list.json"
+    entries = [{key: f"set/p{n}{deep}/{file}.png" for key, file in FILES.items()} for n in range(6)]
+    path.write_text(json.dumps({"training": entries}))
+    touch(tmp_path, f"set/p1{deep}/other.png")
+    assert find_set(SiteFile(task="kvasir", datalist=str(path))).unused == [
+        f"1 image or mask beside those of {path} is not read",
+        f"2 folders beside those of {path} are not read",
     ]
 
 
 def test_images_of_a_list_have_the_same_channels(tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "b.png", "m.png")
+    touch(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"image": ["a.png", "b.png"]}, ENTRY]
-    with pytest.raises(DataError, match=r"training\[1\] has 1 channels, .*training\[0\] 2"):
+    with pytest.raises(DataError, match=r"training\[1\] has 1 channel, .*training\[0\] 2"):
         datalist(tmp_path / "list.json", {"training": entries})
 
 
 @pytest.mark.parametrize("cases", [("P1", "p1"), ("p1", "p1 "), ("J\u00f6", "Jo\u0308")])
 def test_a_patient_written_in_two_ways_is_named(cases: tuple[str, str], tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "b.png", "m.png")
+    touch(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"case": cases[0]}, ENTRY | {"image": "b.png", "case": cases[1]}]
     with pytest.raises(DataError, match="differ only in case, spaces or Unicode form") as caught:
         datalist(tmp_path / "list.json", {"training": entries})
@@ -257,7 +216,7 @@ def test_a_patient_written_in_two_ways_is_named(cases: tuple[str, str], tmp_path
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
 def test_json_as_windows_writes_it(encoding: str, tmp_path: Path) -> None:
-    make(tmp_path, "\u00e4.png", "m.png")
+    touch(tmp_path, "\u00e4.png", "m.png")
     listed = {"training": [{"image": "\u00e4.png", "label": "m.png"}]}
     (tmp_path / "list.json").write_text(json.dumps(listed, ensure_ascii=False), encoding=encoding)
     (tmp_path / "site.json").write_text('{"task": "kvasir", "datalist": "list.json"}', encoding=encoding)
@@ -272,14 +231,14 @@ def test_empty_and_missing_datalist(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_names_nobody_matches_nothing(tmp_path: Path) -> None:
-    make(tmp_path, "images/a1.png", "masks/a1.png")
+    touch(tmp_path, "images/a1.png", "masks/a1.png")
     for pattern in ("a(x)?", "a(x*)"):
         with pytest.raises(DataError, match="'case_pattern' does not match 'a1'"):
             find(tmp_path, "pairs", case_pattern=pattern)
 
 
 def test_case_pattern_groups_images(tmp_path: Path) -> None:
-    make(tmp_path, *(f"{folder}/p{p}_{i}.png" for folder in ("images", "masks") for p in "12" for i in "ab"))
+    touch(tmp_path, *(f"{folder}/p{p}_{i}.png" for folder in ("images", "masks") for p in "12" for i in "ab"))
     assert [r.case for r in find(tmp_path, "pairs", case_pattern="^(p.)_")] == ["p1", "p1", "p2", "p2"]
     with pytest.raises(DataError, match="'case_pattern' does not match 'p1_a'"):
         find(tmp_path, "pairs", case_pattern="^(q.)_")
@@ -292,11 +251,11 @@ def test_case_pattern_groups_images(tmp_path: Path) -> None:
         (["images/a.png", "masks/a.png", "masks/b.png"], "'b' has no image; add it or remove the mask"),
         (["images/a.png", "images/a.jpg", "masks/a.png"], "a.jpg has the same name; remove one"),
         (["images/a.png"], "masks: no such folder"),
-        (["images/a.txt", "masks/a.txt"], "no images found.*1 files of images/ are not read: 1 .txt"),
+        (["images/a.txt", "masks/a.txt"], "no images found.*1 file of images/ is not read: 1 .txt"),
     ],
 )
 def test_incomplete_sets(tmp_path: Path, files: list[str], message: str) -> None:
-    make(tmp_path, *files)
+    touch(tmp_path, *files)
     with pytest.raises(DataError, match=message) as caught:
         find(tmp_path, "pairs")
     assert "a.png" not in caught.value.public
@@ -307,8 +266,3 @@ def test_unknown_layout(tmp_path: Path) -> None:
         DataError, match=r"unknown layout 'pair'; did you mean 'pairs'\? \(known: pairs, isic"
     ):
         find(tmp_path, "pair")
-
-
-def test_missing_dataset_json(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset.json: configuration file not found"):
-        find(tmp_path, "nnunet", "mosmed")

@@ -1,4 +1,4 @@
-"""Class ids of masks: what stored values mean is decided once for a whole set, and outlines are filled."""
+"""Class ids of masks: what stored values mean is decided once for a whole set."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mucald.data.images.outlines import filled
 from mucald.data.images.pictures import WHITE
 from mucald.data.images.stored import Stored
 from mucald.errors import DataError
@@ -20,8 +21,6 @@ _LOSSY_GAP = 32
 """Least distance of two values that a lossy compression keeps apart."""
 _LOSSY_SHARE, _LOSSY_SHIFT = 0.1, 0.35
 """Of a lossy mask: most pixels that may be far from any class, and the farthest where classes are three."""
-_THIN = 8
-"""A line is longer than so many times its width."""
 _PUBLIC = "a mask is no map of class ids"
 
 
@@ -55,56 +54,77 @@ class ClassIds:
             DataError: the mask is coloured, holds fractions or a value that is no class, holds another kind
                 of values than the masks before it, or may be read in two ways; an outline does not close.
         """
-        labels, words = self._coded(path, stored) if stored.codes is not None else self._plain(path, stored)
+        readings = {"": _whole(path, stored)} if stored.codes is None else self._readings(path, stored)
+        if stored.lossy:
+            readings = {name: self._snapped(path, values) for name, values in readings.items()}
+        value_map = self._guessed(path, readings, stored.lossy) if self._binary else self._value_map
+        name, values = self._chosen(path, readings, value_map)
+        labels = self._mapped(path, values, value_map)
+        words = f"{name} of a palette or of few bits: " * bool(name) + _words(values, value_map)
         if outline:
-            labels = np.stack([_filled(layer, path, self._task) for layer in labels])
+            labels = np.stack([filled(layer, path, self._task) for layer in labels])
             words += ", outlines filled"
         return labels, words
 
-    def _plain(self, path: Path, stored: Stored) -> tuple[Labels, str]:
-        values = _whole(path, stored)
-        value_map = self._value_map or self._guessed(path, values, stored.lossy)
-        if stored.lossy and (value_map or not self._binary):
-            values = self._snapped(path, values, value_map)
-        return self._mapped(path, values, value_map), _words(values, value_map)
+    def _readings(self, path: Path, stored: Stored) -> dict[str, Values]:
+        """A palette's numbers and greys, or few bits and the greys that they show, may both be class ids."""
+        assert stored.codes is not None
+        codes, shown = stored.codes.astype(np.int64), stored.values.astype(np.int64)
+        if stored.alike:
+            # Its colours tell less than its numbers, so they are not what tells the classes.
+            return {"numbers": codes}
+        coloured = shown.ndim > codes.ndim
+        black = (shown == 0).all(axis=-1) if coloured else shown == 0
+        if black.all() and codes.any():
+            raise self._ambiguous(
+                path, f"all of it has the number {codes.max()}, which its palette shows as black"
+            )
+        readings = {} if coloured else {"greys": shown}
+        # Where black, which is background, has another number than 0, the palette's order means nothing.
+        if not codes[black].any():
+            readings["numbers"] = codes
+        if not readings:
+            raise self._ambiguous(path, "its palette has colours in an order of its own")
+        return readings
 
-    def _guessed(self, path: Path, values: Values, lossy: bool) -> dict[int, int]:
-        top = int(values.max(initial=0))
-        if not self._binary:
-            return {}
+    def _guessed(self, path: Path, readings: Mapping[str, Values], lossy: bool) -> dict[int, int]:
+        """What values mean where two classes may be 0 and 1 or 0 and 255: the same in the whole set."""
         if lossy and self._lossy is None:
             self._lossy = path
-        ids = top == 1 if self._decided is None else self._decided[0] == 1
-        if ids and self._lossy is not None:
+        kinds = {kind for kind in map(_kind, readings.values()) if kind is not None}
+        if not kinds:
+            raise self._neither(path, next(iter(readings.values())))
+        told = kinds - {0}
+        known, other = self._decided or (None, path)
+        if told and known not in (*told, None):
+            raise DataError(
+                f"{path}: the mask holds 0 and {max(told)}, but {other} holds 0 and {known}; save all masks "
+                "of the set alike, or tell what 255 means with 'mask_values' in site.json",
+                public="the masks of a set hold different values",
+            )
+        if known is None and len(told) == 1:
+            known = told.pop()
+            self._decided = known, path
+        if known == 1 and self._lossy is not None:
             raise DataError(
                 f"{self._lossy}: the masks of its set hold 0 and 1, which a lossy format does not keep; save "
                 "it as PNG",
                 public=_PUBLIC,
             )
-        if top == 0:
-            return {}
-        if lossy and top <= WHITE // 2:
-            raise DataError(
-                f"{path}: the mask holds values up to {top} in a lossy format, which are neither 0 and 255 "
-                "nor class ids; save it as PNG",
-                public=_PUBLIC,
-            )
-        kind = 1 if top == 1 else WHITE
-        known, other = self._decided or (kind, path)
-        if kind != known:
-            raise DataError(
-                f"{path}: the mask holds 0 and {min(top, WHITE)}, but {other} holds 0 and {known}; save all "
-                "masks of the set alike, or tell what 255 means with 'mask_values' in site.json",
-                public="the masks of a set hold different values",
-            )
-        foreign = values[~np.isin(values, (0, kind))]
-        if foreign.size and not lossy:
-            raise self._no_class(path, int(foreign[0]))
-        self._decided = known, other
-        return {} if kind == 1 else {WHITE: 1}
+        return {} if known == 1 else {WHITE: 1}
 
-    def _snapped(self, path: Path, values: Values, value_map: Mapping[int, int]) -> Values:
-        levels = np.array(sorted({0, *(value_map or range(self._task.n_classes))}))
+    def _neither(self, path: Path, values: Values) -> DataError:
+        foreign = values[~np.isin(values, (0, 1, WHITE))]
+        if foreign.size:
+            return self._no_class(path, int(foreign.min()))
+        return DataError(
+            f"{path}: the mask holds both 1 and {WHITE}; tell the class of {WHITE} with 'mask_values' in "
+            "site.json",
+            public=_PUBLIC,
+        )
+
+    def _snapped(self, path: Path, values: Values) -> Values:
+        levels = np.array(self._levels)
         gap = int(np.diff(levels).min())
         if gap < _LOSSY_GAP:
             raise DataError(
@@ -113,6 +133,13 @@ class ClassIds:
                 public=_PUBLIC,
             )
         found = levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, values)]
+        top = int(values.max(initial=0))
+        if top > 0 and not found.any():
+            raise DataError(
+                f"{path}: the mask holds values up to {top} in a lossy format, which are near none of "
+                f"{', '.join(map(str, levels[1:]))}; save it as PNG",
+                public=_PUBLIC,
+            )
         apart = np.abs(values - found) / gap
         if (apart > 0.25).mean() > _LOSSY_SHARE or (len(levels) > 2 and apart.max() > _LOSSY_SHIFT):
             raise DataError(
@@ -122,26 +149,25 @@ class ClassIds:
             )
         return found
 
-    def _coded(self, path: Path, stored: Stored) -> tuple[Labels, str]:
-        """A palette's numbers and greys, or few bits and the greys that they show, may both be class ids."""
-        assert stored.codes is not None
-        codes, shown = stored.codes.astype(np.int64), stored.values.astype(np.int64)
-        coloured = shown.ndim > codes.ndim
-        readings = {} if coloured else {"greys": shown}
-        # Where black, which is background, has another number than 0, the palette's order means nothing.
-        if not codes[(shown == 0).all(axis=-1) if coloured else shown == 0].any():
-            readings["numbers"] = codes
-        if not readings:
-            raise self._ambiguous(path, "its palette has colours in an order of its own")
-        value_map = self._value_map or ({WHITE: 1} if self._binary else {})
+    @property
+    def _levels(self) -> list[int]:
+        """The values that a lossy mask may mean."""
+        if self._value_map:
+            return sorted({0, *self._value_map})
+        return [0, WHITE] if self._binary else list(range(self._task.n_classes))
+
+    def _chosen(
+        self, path: Path, readings: Mapping[str, Values], value_map: Mapping[int, int]
+    ) -> tuple[str, Values]:
         fitting = {name: values for name, values in readings.items() if self._fits(values, value_map)}
         named = {n: v for n, v in fitting.items() if self._value_map and self._fits(v, value_map, ids=False)}
         chosen = (named if len(named) == 1 else fitting) or readings
         name, values = next(iter(chosen.items()))
-        labels = self._mapped(path, values, value_map)
-        if any((self._mapped(path, other, value_map) != labels).any() for other in chosen.values()):
-            raise self._ambiguous(path, "both the greys that it shows and its numbers may be class ids")
-        return labels, f"{name} of a palette or of few bits: {_words(values, value_map)}"
+        if len(chosen) > 1:
+            labels = [self._mapped(path, reading, value_map) for reading in chosen.values()]
+            if (labels[0] != labels[1]).any():
+                raise self._ambiguous(path, "both the greys that it shows and its numbers may be class ids")
+        return name, values
 
     def _ambiguous(self, path: Path, why: str) -> DataError:
         return DataError(f"{path}: {why}; save the mask as one channel of class ids", public=_PUBLIC)
@@ -188,46 +214,13 @@ def _whole(path: Path, stored: Stored) -> Values:
     return whole.astype(np.int64)
 
 
+def _kind(values: Values) -> int | None:
+    """1 or 255 where a mask holds nothing else but 0, 0 where it holds 0 alone, None otherwise."""
+    top = int(values.max(initial=0))
+    return top if top in (0, 1, WHITE) and np.isin(values, (0, top)).all() else None
+
+
 def _words(values: Values, value_map: Mapping[int, int]) -> str:
     return ", ".join(
         f"{value} is class {value_map.get(value, value)}" for value in np.unique(values).tolist()
-    )
-
-
-def _filled(layer: Labels, path: Path, task: Task) -> Labels:
-    """Fill the outlines of each class on its own (H x W); where classes overlap the smaller one stays.
-
-    An area that is filled already stays as it is.
-    """
-    from scipy import ndimage  # only sites whose masks are outlines pay for its import
-
-    areas = []
-    for label in np.unique(layer[layer > 0]).tolist():
-        drawn = layer == label
-        parts, count = ndimage.label(drawn, structure=np.ones((3, 3)))
-        for number in range(1, count + 1):
-            _check_closed(parts == number, f"{path}: an outline of {task.classes[label]}")
-        areas.append((label, ndimage.binary_fill_holes(drawn)))
-    filled = layer.copy()
-    for label, area in sorted(areas, key=lambda pair: -int(pair[1].sum())):
-        filled[area & (layer == 0)] = label
-    return filled
-
-
-def _check_closed(part: NDArray[np.bool_], name: str) -> None:
-    from scipy import ndimage
-
-    rows, columns = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
-    box = part[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    if ndimage.binary_fill_holes(box).sum() > box.sum():
-        return
-    width = 2 * ndimage.distance_transform_edt(np.pad(box, 1)).max() - 1
-    if max(box.shape) <= _THIN * width:
-        return
-    sides = (rows[0], columns[0], part.shape[0] - 1 - rows[-1], part.shape[1] - 1 - columns[-1])
-    what = "leaves the image" if min(sides) == 0 else "does not close"
-    raise DataError(
-        f"{name} {what} (rows {rows[0]} to {rows[-1]}, columns {columns[0]} to {columns[-1]}); draw it "
-        "closed, or save the mask as an area",
-        public="an outline does not close",
     )

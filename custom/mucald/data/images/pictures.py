@@ -3,14 +3,16 @@
 It needs NumPy and Pillow alone, for an exported bundle carries a copy of this file and reads with it.
 """
 
+import math
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 RGB_CHANNELS = 3
@@ -32,8 +34,38 @@ _MODES = {
     "F": "grey, floating point",
 }
 # Tags of TIFF, by their numbers in TIFF 6.0.
-_PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 262, 277, 339
+_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 277, 339
+_DESCRIPTION = 270
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
+_NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floating point", 6: "complex numbers"}
+_COLOURS = {0: "white is zero", 1: "black is zero", 2: "RGB", 3: "palette", 4: "transparency mask", 5: "CMYK"}
+_COLOURS |= {6: "YCbCr", 8: "CIELab", 32803: "colour filter array", 34892: "linear raw"}
+_BEGINNINGS = {
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "JPEG": rb"\xff\xd8\xff",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "GIF": rb"GIF8",
+    "NIfTI": rb".{344}(?:n\+1|ni1)\0|.{4}n[+i][12]\0\r\n",
+    "DICOM": rb".{128}DICM",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
+    "HEIC or AVIF": rb".{4}ftyp",
+    "NRRD": rb"NRRD",
+    "MetaImage": rb"(?:ObjectType|NDims) *=",
+    "PDF": rb"%PDF",
+    "ZIP": rb"PK\x03\x04",
+    "gzip": rb"\x1f\x8b",
+    "NumPy": rb"\x93NUMPY",
+    "a web page": rb"(?:\xef\xbb\xbf)?\s*<(?i:!doctype html|html)",
+    "a pointer of Git LFS": rb"version https://git-lfs",
+}
+"""How files of other formats begin."""
+_MENDS = {
+    "NIfTI": "if it is a volume, name it .nii",
+    "gzip": "if it is a volume, name it .nii.gz",
+    "a web page": "download it again",
+    "a pointer of Git LFS": "fetch it with 'git lfs pull'",
+}
 
 
 class RefusedError(ValueError):
@@ -50,23 +82,27 @@ class Picture:
         codes: the indices of a palette, or the numbers of a picture of fewer than 8 bits, H x W; None where
             they are the values.
         lossy: whether the compression changes values.
+        alike: whether the palette shows different indices of the picture in one colour.
     """
 
     values: NDArray[Any]
     encoding: str
     codes: NDArray[np.uint8] | None
     lossy: bool
+    alike: bool
 
 
 def open_picture(path: Path) -> Picture:
     """Decode a picture.
 
     Raises:
-        RefusedError: it has several pages, more than 8 bits per colour, transparent pixels, channels
-            without a name, or colours that are not RGB.
-        Exception: whatever Pillow raises where the file is missing, damaged or no picture.
+        RefusedError: it is no regular file, has several pages, more than 8 bits per colour, transparent
+            pixels, channels without a name, colours that are not RGB, or a format or encoding that Pillow
+            does not read.
+        Exception: whatever Pillow raises where the file is missing or damaged.
     """
-    with Image.open(path, formats=_FORMATS) as picture:
+    check_regular(path)
+    with _opened(path) as picture:
         tags: dict[int, Any] = dict(getattr(picture, "tag_v2", {}))
         lossy = _is_lossy(picture, path)
         # Before anything loads it, for then Pillow has reduced what it holds to a mode.
@@ -80,7 +116,8 @@ def open_picture(path: Path) -> Picture:
     words = [f"{picture.format} {_MODES[shown.mode]}"]
     words += ["white is zero"] * (tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
     words += ["turned by its EXIF orientation"] * turned
-    return Picture(values, ", ".join(words), codes, lossy)
+    alike = shown.mode in ("P", "PA") and codes is not None and _are_alike(shown, codes)
+    return Picture(values, ", ".join(words), codes, lossy, alike)
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -128,6 +165,91 @@ def scaled(values: NDArray[Any], shown: tuple[float, float]) -> NDArray[np.uint8
     return np.clip(np.rint((values.astype(np.float64) - low) * scale), 0, WHITE).astype(np.uint8)
 
 
+def check_regular(path: Path) -> None:
+    """Check that a path leads to a regular file; to open a pipe or a device may wait for ever.
+
+    Raises:
+        RefusedError: it leads to something else.
+        OSError: it leads nowhere.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise RefusedError("is a folder; give the file itself")
+    if not stat.S_ISREG(mode):
+        raise RefusedError("is a pipe, socket or device; give a regular file")
+
+
+def check_format(path: Path, wanted: str, *formats: str) -> None:
+    """Check that a file's first bytes do not tell another format than its name.
+
+    Args:
+        path: the file.
+        wanted: what to save it as otherwise.
+        formats: those that it may have.
+
+    Raises:
+        RefusedError: they do.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    for name, pattern in _BEGINNINGS.items():
+        if name not in formats and re.match(pattern, head, re.DOTALL):
+            mend = _MENDS.get(name, f"save it as {wanted}")
+            raise RefusedError(f"holds {name}, whatever its name says; {mend}")
+
+
+def _opened(path: Path) -> ImageFile.ImageFile:
+    check_format(path, "PNG", *_FORMATS)
+    try:
+        return Image.open(path, formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise RefusedError("has more pixels than a picture may have; save it smaller, or as tiles") from None
+    except (UnidentifiedImageError, KeyError):
+        if words := _tiff_words(path):
+            raise RefusedError(
+                f"is a TIFF of {words}, which is not read; save it as PNG, or as TIFF of 32 bits, floating "
+                "point, black is zero"
+            ) from None
+        if (bits := _jpeg_bits(path)) not in (None, 8):
+            raise RefusedError(f"is a JPEG of {bits} bits, which is not read; save it as PNG") from None
+        raise
+
+
+def _tiff_words(path: Path) -> str:
+    """How a TIFF stores its pixels; nothing where it is damaged, or none."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(8)
+            head += stream.read(8) if 43 in head[2:4] else b""  # BigTIFF has a longer one
+            tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+            stream.seek(tags.next)
+            tags.load(stream)
+            bits, numbers = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
+            colours, compression = tags[_PHOTOMETRIC], tags.get(_COMPRESSION, 1)
+    except Exception:  # noqa: BLE001 - whatever a damaged directory makes Pillow raise; the caller tells it
+        return ""
+    depth = " + ".join(map(str, bits))
+    kind = _NUMBERS.get(numbers[0], f"numbers of type {numbers[0]}")
+    words = f"{depth} bits, {kind}, {_COLOURS.get(colours, f'photometric {colours}')}"
+    return words if compression == 1 else f"{words}, compression {compression}"
+
+
+def _jpeg_bits(path: Path) -> int | None:
+    """Bits per channel that the frame header of a JPEG tells; None where there is none."""
+    frame = rb"\xff\xd8.*?\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..(.)"
+    found = re.match(frame, path.read_bytes(), re.DOTALL)
+    return found[1][0] if found else None
+
+
+def _are_alike(shown: Image.Image, codes: NDArray[np.uint8]) -> bool:
+    """A picture of one index is compared with index 0, which is background where indices are classes."""
+    used = np.unique(codes)
+    used = np.array([0, used[0]]) if len(used) == 1 and used[0] else used
+    palette = np.array(shown.getpalette("RGB")).reshape(-1, RGB_CHANNELS)
+    palette = np.concatenate([palette, np.zeros((256 - len(palette), RGB_CHANNELS), palette.dtype)])
+    return len(np.unique(palette[used], axis=0)) < len(used)
+
+
 def _raw_mode(picture: Image.Image) -> str:
     """How the file stores a pixel, as Pillow calls it; WebP does not tell."""
     tiles = getattr(picture, "tile", None) or [None]
@@ -144,7 +266,8 @@ def _is_lossy(picture: Image.Image, path: Path) -> bool:
 
 def _check(picture: ImageFile.ImageFile, raw: str, tags: dict[int, Any]) -> None:
     # The further pictures of an MPO, which phones write, are previews of the first.
-    if picture.format != "MPO" and (pages := getattr(picture, "n_frames", 1)) > 1:
+    pages = max(getattr(picture, "n_frames", 1), _described_pages(picture, tags))
+    if picture.format != "MPO" and pages > 1:
         raise RefusedError(f"holds {pages} pages; save each as a file of its own")
     if tags.get(ExifTags.Base.Orientation, 1) > 4 and picture.tile[0].codec_name == "raw":
         # Pillow 13 decodes such a file with its width and height swapped, so that rows are torn.
@@ -160,6 +283,20 @@ def _check(picture: ImageFile.ImageFile, raw: str, tags: dict[int, Any]) -> None
         raise RefusedError(
             f"holds {samples} channels, of which {samples - bands} have no meaning; save it as RGB"
         )
+
+
+def _described_pages(picture: ImageFile.ImageFile, tags: dict[int, Any]) -> int:
+    """Pages that lie behind the first of a TIFF without a directory of their own.
+
+    ImageJ and tifffile tell them in a description alone.
+    """
+    words = str(tags.get(_DESCRIPTION, ""))
+    if found := re.match(r"ImageJ=.*?^images=(\d+)", words, re.DOTALL | re.MULTILINE):
+        return int(found[1])
+    if found := re.match(r'\{"shape": \[([\d, ]+)\]', words):
+        values = math.prod(map(int, found[1].split(",")))
+        return values // (picture.width * picture.height * len(picture.getbands()))
+    return 1
 
 
 def _check_opaque(shown: Image.Image) -> None:

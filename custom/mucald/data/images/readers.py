@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mucald.data.checked import SeenImages
 from mucald.data.files import reading
-from mucald.data.images.geometry import laid_over
+from mucald.data.images.geometry import doubts, laid_over
 from mucald.data.images.masks import ClassIds, Labels
 from mucald.data.images.pictures import RGB_CHANNELS, as_rgb, window
 from mucald.data.images.stored import Stored, read_stored
@@ -52,11 +52,13 @@ class Sample:
         image: the image.
         labels: class ids, uint8, slices x H x W.
         mask: what the mask was taken for, in words.
+        doubts: what headers leave open of how image and mask lie on each other, in words.
     """
 
     image: ReadImage
     labels: Labels
     mask: str
+    doubts: tuple[str, ...] = ()
 
 
 class SetReader:
@@ -78,11 +80,18 @@ class SetReader:
                 elsewhere; see also :meth:`mucald.data.images.masks.ClassIds.of`.
         """
         image, stored = read_image(record.images), read_stored(record.mask)
+        if record.colour and image.first.values.ndim < 4:
+            raise DataError(
+                f"{record.images[0]}: is grey, but dataset.json names three channels and the case has one "
+                "file; save it in colour, or add the files of the other channels",
+                public="images of a set differ in their channels",
+            )
         _check_size(record.mask, stored, "the mask", record.images[0], image.first)
         values = _laid_over(stored.values, stored, image.first, record.mask, record.images[0])
         turned = ", axes turned" if values is not stored.values else ""
         labels, words = self._ids.of(record.mask, replace(stored, values=values), record.outline)
-        return Sample(image, labels, f"{stored.encoding}{turned}: {words}")
+        grids = [file.geometry for file in (*image.files, stored) if file.geometry is not None]
+        return Sample(image, labels, f"{stored.encoding}{turned}: {words}", doubts(grids))
 
 
 def read_set(
@@ -109,7 +118,7 @@ def read_set(
 
 
 def read_image(paths: tuple[Path, ...]) -> ReadImage:
-    """Read one file, or single-channel files as red, green and blue.
+    """Read one file, or files of one channel each as red, green and blue.
 
     Of more than three files the first three count. Whatever is not 8 bit (NIfTI, 16 bit pictures) is windowed
     from its 0.5 to its 99.5 percentile, taken over the whole volume. A single channel becomes grey, a missing
@@ -124,6 +133,8 @@ def read_image(paths: tuple[Path, ...]) -> ReadImage:
     for path, stored in zip(paths, files, strict=True):
         with reading(path):
             channels.append(as_rgb(stored.values))
+        if len(paths) > 1:
+            _check_grey(path, channels[-1])
         _check_size(path, stored, "the channel", paths[0], files[0])
         channels[-1] = _laid_over(channels[-1], stored, files[0], path, paths[0])
     if len(channels) == 1:
@@ -131,6 +142,16 @@ def read_image(paths: tuple[Path, ...]) -> ReadImage:
     black = np.zeros_like(channels[0][..., 0])
     planes = [channel[..., 0] for channel in channels] + [black] * (RGB_CHANNELS - len(channels))
     return ReadImage(np.stack(planes, axis=-1), files)
+
+
+def _check_grey(path: Path, pixels: Pixels) -> None:
+    """A file saved in colour whose three channels are the same is grey."""
+    if (pixels != pixels[..., :1]).any():
+        raise DataError(
+            f"{path}: is a colour picture, but one channel of several files; save it in grey, or name it "
+            "as the only file of its image",
+            public="images of a set differ in their channels",
+        )
 
 
 def _check_size(path: Path, own: Stored, what: str, other_path: Path, other: Stored) -> None:

@@ -3,6 +3,8 @@
 NIfTI arrays are taken as stored: the first axis counts rows, the second columns, the third slices.
 """
 
+import gzip
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mucald.data.files import VOLUME_ENDINGS, is_nifti, reading
+from mucald.data.files import VOLUME_ENDINGS, ending_of, is_nifti, reading
 from mucald.data.images.geometry import Geometry, geometry_of
-from mucald.data.images.pictures import ENDINGS, RefusedError, open_picture
+from mucald.data.images.pictures import ENDINGS, RefusedError, check_format, check_regular, open_picture
 
 IMAGE_ENDINGS = (*ENDINGS, *VOLUME_ENDINGS)
 
@@ -25,7 +27,7 @@ class Stored:
         values: slices x H x W, or slices x H x W x 3; a picture has one slice.
         encoding: what the file was taken for, in words.
         geometry: the grid that NIfTI tells.
-        codes: see :class:`mucald.data.images.pictures.Picture`; slices x H x W.
+        codes, alike: see :class:`mucald.data.images.pictures.Picture`; slices x H x W.
         lossy: whether the compression changes values.
     """
 
@@ -34,6 +36,7 @@ class Stored:
     geometry: Geometry | None = None
     codes: NDArray[np.uint8] | None = None
     lossy: bool = False
+    alike: bool = False
 
 
 def read_stored(path: Path) -> Stored:
@@ -47,12 +50,30 @@ def read_stored(path: Path) -> Stored:
             return _volume(path)
         picture = open_picture(path)
         codes = None if picture.codes is None else picture.codes[None]
-        return Stored(picture.values[None], picture.encoding, None, codes, picture.lossy)
+        return Stored(picture.values[None], picture.encoding, None, codes, picture.lossy, picture.alike)
+
+
+def _check_whole(path: Path) -> None:
+    """Compare the checksum behind the last voxel, where a reader of voxels stops.
+
+    Raises:
+        OSError, EOFError, zlib.error: the file is damaged.
+    """
+    with gzip.open(path) as stream:
+        while stream.read(2**20):
+            pass
 
 
 def _volume(path: Path) -> Stored:
     import nibabel  # only sites with NIfTI files pay for its import
 
+    check_regular(path)
+    compressed = ending_of(path.name) == ".nii.gz"
+    check_format(path, "NIfTI", "gzip" if compressed else "NIfTI")
+    if compressed:
+        _check_whole(path)
+    # What it prints names no file, and what it finds wrong it raises too.
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
     image = nibabel.load(path)
     if not isinstance(image, nibabel.Nifti1Image):
         raise RefusedError(f"is a {type(image).__name__}; export it as NIfTI")

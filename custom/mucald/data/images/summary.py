@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mucald.data.files import count
 from mucald.data.images.survey import ImageFacts, Survey
 from mucald.data.records.layouts import SPLITS
 
@@ -153,5 +154,6 @@ def _copies(survey: Survey) -> list[Summary]:
         ]
         for number, group in enumerate(survey.seen.copies[:MOST_LISTED], 1)
     ]
-    title = f"{len(survey.seen.copies)} groups of images have the same pixels"
+    groups = count(len(survey.seen.copies), "group of images has", "groups of images have")
+    title = f"{groups} the same pixels"
     return [Summary(title, ("group", "files", "patients", "splits"), rows)] if rows else []

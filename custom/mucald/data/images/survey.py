@@ -1,5 +1,6 @@
 """Look at all images and masks of a site before it trains, and note what each was taken for."""
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mucald.data.checked import SeenImages
+from mucald.data.files import count
 from mucald.data.images.readers import Sample, SetReader
 from mucald.data.measures import Measures
 from mucald.data.records.layouts import Record, find_set
@@ -16,6 +18,8 @@ from mucald.errors import DataError
 from mucald.tasks import Task, get_task
 
 EXAMPLES = 8
+OBLONG = 2.0
+"""A pixel of a slice is hardly longer than so many times its width."""
 PLAUSIBLE_MM = (1e-4, 50.0)
 """Sizes of a voxel between a microscope's and a thick slice's."""
 
@@ -36,6 +40,7 @@ class ImageFacts:
         pixels: pixels of each class (C,).
         slices_with: slices that hold each class (C,).
         measures: of every slice (slices, n), at full resolution, NaN where undefined.
+        doubts: see :class:`mucald.data.images.readers.Sample`.
     """
 
     record: Record
@@ -50,6 +55,7 @@ class ImageFacts:
     pixels: NDArray[np.int64]
     slices_with: NDArray[np.int64]
     measures: NDArray[np.float64]
+    doubts: tuple[str, ...]
 
     @property
     def path(self) -> Path:
@@ -98,19 +104,39 @@ class Survey:
     @property
     def remarks(self) -> list[str]:
         """What is odd and hinders nothing."""
-        found = list(self.unused)
+        doubts = Counter(words for image in self.images for words in image.doubts)
+        found = self.unused + [
+            f"{count(number, 'image', 'images')}: {words}" for words, number in sorted(doubts.items())
+        ]
         pointing = sorted({image.orientation for image in self.images} - {"", "not told"})
         if len(pointing) > 1:
             found.append(f"the axes of the images point differently: {', '.join(pointing)}")
         sizes = [size for image in self.images for size in image.spacing or ()]
         if sizes and not (PLAUSIBLE_MM[0] <= min(sizes) <= max(sizes) <= PLAUSIBLE_MM[1]):
             found.append(f"voxels measure {min(sizes):.3g} to {max(sizes):.3g} mm; check the headers' units")
-        if self.images:
-            present = np.sum([image.slices_with for image in self.images], axis=0)
-            found += [
-                f"no mask holds {name}" for name, n in zip(self.task.classes, present, strict=True) if not n
-            ]
-        return found
+        return found + self._odd_pixels() + (self._odd_classes() if self.images else [])
+
+    def _odd_pixels(self) -> list[str]:
+        found = []
+        sides = [image.spacing[:2] for image in self.images if image.spacing is not None]
+        if oblong := [pair for pair in sides if max(pair) > OBLONG * min(pair)]:
+            found.append(
+                f"{count(len(oblong), 'image has', 'images have')} slices whose pixels measure "
+                f"{oblong[0][0]:.3g} x {oblong[0][1]:.3g} mm; the third axis must count slices"
+            )
+        flat = sum(image.low == image.high for image in self.images)
+        return found + [f"{count(flat, 'image holds', 'images hold')} one value alone"] * (flat > 0)
+
+    def _odd_classes(self) -> list[str]:
+        present = np.sum([image.slices_with for image in self.images], axis=0)
+        classes = list(zip(self.task.classes, present, strict=True))
+        pixels = np.sum([image.pixels for image in self.images], axis=0)
+        most = int(pixels.argmax())
+        inverted = bool(most > 0 and 2 * pixels[most] > pixels.sum() and present[0] > 0)
+        share = f"{self.task.classes[most]} covers {pixels[most] / pixels.sum():.0%} of all pixels"
+        return [f"{share}; check that 0 is background"] * inverted + [
+            f"no mask holds {name}" for name, slices in classes if not slices
+        ]
 
 
 def survey(site_file: SiteFile, measures: Measures) -> Survey:
@@ -159,6 +185,7 @@ def _facts(record: Record, sample: Sample, task: Task, measures: Measures) -> Im
         pixels=counts.sum(axis=0),
         slices_with=(counts > 0).sum(axis=0),
         measures=np.array([measures.of(*pair) for pair in pairs]),
+        doubts=sample.doubts,
     )
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mucald.config.schema import closest, read_json
-from mucald.data.files import reading
+from mucald.data.files import count, is_nifti, reading
+from mucald.data.images.pictures import RGB_CHANNELS
+from mucald.data.images.stored import IMAGE_ENDINGS
 from mucald.errors import ConfigError, DataError
 from mucald.tasks import Task
 
@@ -74,15 +76,16 @@ def read_entries(path: Path, content: Mapping[str, Any]) -> tuple[list[Entry], l
             for key in value.keys() - set(_KEYS):
                 unread[key] = unread.get(key, 0) + 1
     for entry in entries:
-        count, first = len(entry.images), len(entries[0].images)
-        if count != first:
+        own, first = len(entry.images), len(entries[0].images)
+        if own != first:
             raise DataError(
-                f"{entry.where} has {count} channels, {entries[0].where} {first}; name the same channels for "
-                "every image",
+                f"{entry.where} has {count(own, 'channel', 'channels')}, {entries[0].where} {first}; name "
+                "the same channels for every image",
                 public="images of a set differ in their channels",
             )
     return entries, [
-        f"the key '{key}' of {count} entries is not read" for key, count in sorted(unread.items())
+        f"the key '{key}' of {count(number, 'entry', 'entries')} is not read"
+        for key, number in sorted(unread.items())
     ]
 
 
@@ -115,8 +118,10 @@ def _nearest(key: str) -> str:
     return f"; did you mean '{shortened[0]}'?" if shortened else closest(key, list(SECTIONS))
 
 
-def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> None:
+def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> list[str]:
     """Check the labels of a description, ``{"background": 0}`` or, as of nnU-Net v1, ``{"0": "background"}``.
+
+    Returns which label is taken for which class, in words, where the task knows none by its name.
 
     Args:
         path: the description.
@@ -135,14 +140,22 @@ def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> None:
             f"({', '.join(task.classes)}); if they are not, map them with 'mask_values' in site.json",
             public=_PUBLIC,
         )
+    classes = {title.casefold(): label for label, title in enumerate(task.classes)}
+    taken = []
     for name, number in (ids or {}).items():
-        known = {title.casefold(): label for label, title in enumerate(task.classes)}.get(name.casefold())
+        known = classes.get(name.casefold())
         if known not in (None, number):
             raise DataError(
                 f"{path}: '{name}' is {number} in 'labels' and {known} in task {task.name}; map the values "
                 f"with 'mask_values' in site.json, such as {{\"{number}\": {known}}}",
                 public=_PUBLIC,
             )
+        if known is None and 0 <= number < task.n_classes:
+            taken.append(
+                f"{path}: '{name}' ({number} in 'labels') is taken for '{task.classes[number]}' of task "
+                f"{task.name}"
+            )
+    return taken
 
 
 def _label_ids(labels: Any) -> dict[str, int] | None:
@@ -154,27 +167,75 @@ def _label_ids(labels: Any) -> dict[str, int] | None:
     return labels if all(type(number) is int for number in labels.values()) else None
 
 
+def check_ending(path: Path, description: Mapping[str, Any]) -> str:
+    """Return the ending of an nnU-Net set's files, which is ``.nii.gz`` where the description has none.
+
+    Raises:
+        DataError: it is no ending of an image.
+    """
+    ending = description.get("file_ending", ".nii.gz")
+    if not isinstance(ending, str) or ending.lower() not in IMAGE_ENDINGS:
+        near = f"; did you mean '.{ending}'?" if f".{ending}" in IMAGE_ENDINGS else ""
+        raise DataError(
+            f"{path}: 'file_ending' must be one of {', '.join(IMAGE_ENDINGS)}, not {ending!r}{near}",
+            public=_PUBLIC,
+        )
+    return ending
+
+
+def other_count(path: Path, description: Mapping[str, Any], found: int) -> list[str]:
+    """Say where a description tells another number of training cases (``numTraining``) than was found."""
+    told = description.get("numTraining", found)
+    return [f"{path} tells {told} training cases; {count(found, 'is', 'are')} there"] * (told != found)
+
+
+def check_own_files(path: Path, description: Mapping[str, Any]) -> None:
+    """Check that the cases of an nnU-Net set are the files of its folders.
+
+    Raises:
+        DataError: the description lists its cases, as nnU-Net v2 may.
+    """
+    if description.get("dataset"):
+        raise DataError(
+            f"{path}: 'dataset' lists the cases, which is not read; write a data list instead, or remove "
+            "'dataset' to take all of imagesTr/",
+            public=_PUBLIC,
+        )
+
+
 def check_channels(
     path: Path, description: Mapping[str, Any], cases: Mapping[str, Mapping[str, Path]]
-) -> None:
+) -> bool:
     """Check that every case has all channels, which nnU-Net numbers from 0000.
+
+    nnU-Net keeps a colour picture as one file, for which ``channel_names`` names red, green and blue.
 
     Args:
         path: the description.
         description: its ``channel_names`` (v2) or ``modality`` (v1) tell the channels.
         cases: files by channel, by case.
 
+    Returns:
+        whether each case is one file that must hold three channels.
+
     Raises:
         DataError: a case has others.
     """
     told = description.get("channel_names") or description.get("modality")
     numbers = {channel for found in cases.values() for channel in found}
-    count = len(told) if isinstance(told, dict | list) else max((int(n) for n in numbers), default=-1) + 1
-    wanted = [f"{number:04}" for number in range(count)]
+    named = len(told) if isinstance(told, dict | list) else None
+    if named == RGB_CHANNELS and numbers == {"0000"}:
+        files = [file for found in cases.values() for file in found.values()]
+        if not any(is_nifti(file) for file in files):
+            return True
+    most = max(map(int, numbers), default=-1) + 1 if named is None else named
+    wanted = [f"{number:04}" for number in range(most)]
     for case, found in cases.items():
         if sorted(found) != wanted:
+            by = "the other cases have" if named is None else "its channel_names are for"
             raise DataError(
-                f"'{case}' has the channels {', '.join(sorted(found))} but {path.name} or the other cases "
+                f"{path}: case '{case}' has the channels {', '.join(sorted(found))}, but {by} "
                 f"{', '.join(wanted)}; add or remove files",
                 public="images of a set differ in their channels",
             )
+    return False

@@ -3,16 +3,26 @@
 A new layout is one function and one entry of :data:`LAYOUTS`.
 """
 
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mucald.config.schema import closest
-from mucald.data.files import reading, same_form, unused_in
+from mucald.data.files import count, reading, same_form, unused_in
 from mucald.data.images.pictures import RGB_CHANNELS
 from mucald.data.images.stored import IMAGE_ENDINGS
-from mucald.data.records.descriptions import check_channels, check_labels, read_description, read_entries
+from mucald.data.records.descriptions import (
+    check_channels,
+    check_ending,
+    check_labels,
+    check_own_files,
+    other_count,
+    read_description,
+    read_entries,
+)
 from mucald.data.site_file import SiteFile
 from mucald.errors import DataError
 from mucald.tasks import get_task
@@ -20,6 +30,8 @@ from mucald.tasks import get_task
 SPLITS = ("train", "validation", "test")
 
 _IMAGE = "(?:" + "|".join(map(re.escape, IMAGE_ENDINGS)) + ")"
+_FEW = 3
+"""Folders that are named one by one."""
 _PUBLIC = "the site's image set does not have the layout that site.json names"
 
 
@@ -33,6 +45,7 @@ class Record:
         case: the patient or volume; the records of a case stay in one split.
         split: the split that the layout puts it into; ``train`` where the layout knows none.
         outline: the mask may be a closed line instead of an area.
+        colour: the image file must hold colours.
     """
 
     images: tuple[Path, ...]
@@ -40,6 +53,7 @@ class Record:
     case: str
     split: str = "train"
     outline: bool = False
+    colour: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,8 @@ def find_set(site_file: SiteFile) -> ImageSet:
     if site_file.case_pattern is not None or site_file.datalist is not None:
         check_cases(records)
     more = sum(len(record.images) > RGB_CHANNELS for record in records)
-    unused += [f"{more} images have more than three channels, of which the first three are read"] * (more > 0)
+    words = count(more, "image has", "images have")
+    unused += [f"{words} more than three channels, of which the first three are read"] * (more > 0)
     return ImageSet(records, unused)
 
 
@@ -114,7 +129,8 @@ def _hc18(root: Path, _site_file: SiteFile) -> Found:
     """
     folder = root / "training_set"
     records, unused = _paired(folder, r"(\d+_\d*HC)\.png", folder, r"(\d+_\d*HC)_Annotation\.png")
-    return [replace(r, case=r.case.split("_")[0], outline=True) for r in records], unused
+    records = [replace(r, case=r.case.split("_")[0], outline=True) for r in records]
+    return records, unused + _beside(root, "test_set")
 
 
 def _nnunet(root: Path, site_file: SiteFile) -> Found:
@@ -124,20 +140,33 @@ def _nnunet(root: Path, site_file: SiteFile) -> Found:
     """
     path = root / "dataset.json"
     description = read_description(path)
-    ending = re.escape(str(description.get("file_ending", ".nii.gz")))
+    check_own_files(path, description)
+    ending, unused = re.escape(check_ending(path, description)), []
     if not site_file.mask_values:
-        check_labels(path, description.get("labels"), get_task(site_file.task), all_ids=True)
+        unused = check_labels(path, description.get("labels"), get_task(site_file.task), all_ids=True)
     files, other_images = _files(root / "imagesTr", rf"([^.].*_\d{{4}}){ending}")
     masks, other_masks = _files(root / "labelsTr", rf"([^.].*){ending}")
     channels: dict[str, dict[str, Path]] = {}
     for name in sorted(files):
         channels.setdefault(name[: -len("_0000")], {})[name[-len("0000") :]] = files[name]
-    check_channels(path, description, channels)
+    colour = check_channels(path, description, channels)
     records = _matched({case: tuple(found.values()) for case, found in channels.items()}, masks)
-    unused = unused_in(root / "imagesTr", other_images) + unused_in(root / "labelsTr", other_masks)
-    if (told := description.get("numTraining")) not in (None, len(records)):
-        unused.append(f"dataset.json tells {told} training cases; there are {len(records)}")
-    return records, unused
+    unused += unused_in(root / "imagesTr", other_images) + unused_in(root / "labelsTr", other_masks)
+    unused += _beside(root, r"(?:images|labels)(?!Tr$).*")
+    unused += other_count(path, description, len(records))
+    return [replace(record, colour=colour) for record in records], unused
+
+
+def _beside(root: Path, pattern: str) -> list[str]:
+    """Say how many files lie in folders that a layout has for images without masks."""
+    with reading(root):
+        folders = sorted(p for p in root.iterdir() if re.fullmatch(pattern, p.name) and p.is_dir())
+        return [words for folder in folders for words in unused_in(folder, _names(folder))]
+
+
+def _names(folder: Path) -> list[str]:
+    with reading(folder):
+        return [entry.name + "/" * entry.is_dir() for entry in os.scandir(folder)]
 
 
 LAYOUTS: dict[str, Callable[[Path, SiteFile], Found]] = {
@@ -155,8 +184,9 @@ def _datalist(path: Path, site_file: SiteFile) -> Found:
     ``"outline": true`` that its label may be a closed line instead of an area.
     """
     description = read_description(path)
+    labels = []
     if description.get("labels") is not None and not site_file.mask_values:
-        check_labels(path, description["labels"], get_task(site_file.task), all_ids=False)
+        labels = check_labels(path, description["labels"], get_task(site_file.task), all_ids=False)
     entries, unused = read_entries(path, description)
     records = []
     for entry in entries:
@@ -164,11 +194,39 @@ def _datalist(path: Path, site_file: SiteFile) -> Found:
         for file in (*images, mask):
             with reading(file):
                 if not file.is_file():
-                    raise DataError(f"{entry.where}: {file} does not exist", public=_PUBLIC)
+                    what = "is no regular file" if file.exists() else "does not exist"
+                    raise DataError(f"{entry.where}: {file} {what}", public=_PUBLIC)
         records.append(Record(images, mask, entry.case, entry.split, entry.outline))
     again = len(records) - len({record.mask for record in records})
-    unused += [f"{again} images have the label of another image"] * (again > 0)
-    return records, unused
+    words = count(again, "image has", "images have")
+    unused += [f"{words} the label of another image"] * (again > 0)
+    training = sum(record.split == "train" for record in records)
+    unused += other_count(path, description, training)
+    return records, labels + unused + _unlisted(path, records)
+
+
+def _unlisted(path: Path, records: Sequence[Record]) -> list[str]:
+    """Say how many images and masks lie beside those of a list, and how many folders beside theirs."""
+    named: dict[Path, set[str]] = {}
+    for record in records:
+        for file in (*record.images, record.mask):
+            named.setdefault(file.parent.resolve(), set()).add(same_form(file.name))
+    image = rf"[^.].*{_IMAGE}"
+    files = [
+        name
+        for folder, names in named.items()
+        for name in _names(folder)
+        if same_form(name) not in names and re.fullmatch(image, name, re.IGNORECASE | re.DOTALL)
+    ]
+    entered = {above for folder in named for above in (folder, *folder.parents) if above != above.parent}
+    # Few folders hold kinds of files, such as images and masks; many hold patients.
+    of_many = [folder for folder, n in Counter(child.parent for child in entered).items() if n > _FEW]
+    folders = sum(not name.startswith(".") and name.endswith("/") for f in of_many for name in _names(f))
+    folders -= sum(child.parent in of_many for child in entered)
+    where = f"beside those of {path}"
+    unused = [count(len(files), f"image or mask {where} is", f"images or masks {where} are")] * bool(files)
+    unused += [count(folders, f"folder {where} is", f"folders {where} are")] * (folders > 0)
+    return [f"{words} not read" for words in unused]
 
 
 def _files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]]:
@@ -183,7 +241,7 @@ def _files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]]:
     others = []
     for path in paths:
         match = re.fullmatch(pattern, path.name, re.IGNORECASE | re.DOTALL)
-        if not match:
+        if not match or path.is_dir():
             others.append(path.name + "/" * path.is_dir())
             continue
         name = same_form(match[1])
