@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 told = logging.getLogger(LOGGER)
 
 KEPT_ROUNDS = 2
-FORMAT = 2
+FORMAT = 3
 """Of a server's checkpoints; one of another format is refused."""
 
 _METHOD = "method"
