@@ -209,6 +209,12 @@ class SplitConfig(JobConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        network = self.network
+        require(
+            network.cut < len(network.features),
+            f"network.cut {network.cut} leaves the server none of the {len(network.features)} levels of "
+            f"network.features; with them it must be below {len(network.features)}",
+        )
         require(
             0 <= self.crdm.t_split2 < self.release.timesteps,
             f"crdm.t_split2 must lie in [0, {self.release.timesteps - 1}]",

@@ -76,9 +76,12 @@ def _whole(config: SplitConfig) -> WholeModelConfig:
 
 
 def _train(model: WholeModel, config: SplitConfig, site: str, data: SiteData, epoch: int) -> None:
-    for step, rows in enumerate(epoch_batches(config, site, "handover", epoch, len(data.train))):
+    plan = epoch_batches(config, site, "handover", epoch, len(data.train))
+    for step, rows in enumerate(plan):
         batch = training_batch(config, site, data, f"handover {epoch}", step, rows)
-        model.train_step(site, batch.inputs, batch.targets, f"handover epoch {epoch + 1}/{step}")
+        # Of a schedule of its own: the rounds' has ended.
+        rate = config.training.rate((epoch + (step + 0.5) / len(plan)) / config.handover.epochs)
+        model.train_step(site, batch.inputs, batch.targets, f"handover epoch {epoch + 1}/{step}", rate=rate)
 
 
 def numbers_of(scores: dict[str, Any]) -> dict[str, float]:
