@@ -37,7 +37,9 @@ def test_the_default_allows_the_full_method(name):
     check(DEFAULT, shipped(name))
 
 
-@pytest.mark.parametrize(("job", "file"), [("mucald", "policy.json"), ("mucald_strict", "policy_strict.json")])
+@pytest.mark.parametrize(
+    ("job", "file"), [("mucald", "policy.json"), ("mucald_strict", "policy_strict.json")]
+)
 def test_each_template_allows_its_job_as_it_stands_and_nothing_weaker(job, file):
     template = parse(Policy, read_json(REPOSITORY / "workspace_templates/site" / file))
     config = shipped(job)

@@ -122,7 +122,7 @@ DEFAULT = Policy(
     tensorboard_images=True,
     recording=False,
 )
-"""Holds for a site with images of its own that has written none: it admits ``jobs/mucald`` and nothing weaker."""
+"""Holds for a site with images of its own that has written none; admits ``jobs/mucald``, nothing weaker."""
 
 
 def read_policy(home: Path, site: str) -> Policy:

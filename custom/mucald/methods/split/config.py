@@ -209,11 +209,11 @@ class SplitConfig(JobConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        network = self.network
+        cut, levels = self.network.cut, len(self.network.features)
         require(
-            network.cut < len(network.features),
-            f"network.cut {network.cut} leaves the server none of the {len(network.features)} levels of "
-            f"network.features; with them it must be below {len(network.features)}",
+            cut != levels,
+            f"'cut' must lie in 0..{levels - 1}, not {cut}: the server needs 1 or more of the {levels} levels "
+            "of 'features'",
         )
         require(
             0 <= self.crdm.t_split2 < self.release.timesteps,
