@@ -41,7 +41,10 @@ def test_the_shipped_job_reads():
         ({"crdm": {"t_split2": 400}}, r"crdm.t_split2 must lie in \[0, 399\]"),
         ({"crdm": {"encoder": "sem"}}, "'crdm.encoder' must be one of .* did you mean 'scm'"),
         ({"crdm": {"supervision": "shure"}}, "did you mean 'sure'"),
-        ({"network": {"cut": 3}}, "'cut' must lie in 0..2, not 3: the server needs 1 or more of the 3 levels"),
+        (
+            {"network": {"cut": 3}},
+            "'cut' must lie in 0..2, not 3: the server needs 1 or more of the 3 levels",
+        ),
         ({"network": {"norm": "layer"}}, "'network.norm' must be one of"),
         ({"network": {"features": [8, "16"]}}, r"'network.features\[1\]' must be of type int"),
         ({"wire": {"latent": "float16"}}, "'wire.latent' must be one of"),

@@ -212,8 +212,8 @@ class SplitConfig(JobConfig):
         cut, levels = self.network.cut, len(self.network.features)
         require(
             cut != levels,
-            f"'cut' must lie in 0..{levels - 1}, not {cut}: the server needs 1 or more of the {levels} levels "
-            "of 'features'",
+            f"'cut' must lie in 0..{levels - 1}, not {cut}: the server needs 1 or more of the {levels} "
+            "levels of 'features'",
         )
         require(
             0 <= self.crdm.t_split2 < self.release.timesteps,
