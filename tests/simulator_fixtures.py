@@ -28,6 +28,7 @@ def make_job(tmp_path: Path) -> Callable[..., Path]:
         config["data"] = {"image_size": 16, "phantoms": {"train": 6, "validation": 3, "test": 3}}
         config["training"] |= {"rounds": 2, "local_epochs": 1, "batch_size": 3}
         config["release"] |= {"pretraining_epochs": 1}
+        config["handover"] |= {"epochs": 1}
         config["network"] |= {"features": [8, 16, 16], "cut": 1, "latent_channels": 4}
         config["crdm"] |= {"encoder_width": 8, "causal_hidden": 8, "denoiser_width": 8}
         config["daca"] |= {"width": 8, "buffer": 6, "steps": 2, "batch_per_site": 3}

@@ -64,6 +64,7 @@ def test_a_choice_by_validation_and_steps_ahead_are_the_same_in_processes_of_the
     job = make_job(
         aggregation={"rule": "interpolated", "statistics": False, "args": args},
         training={"rounds": 2, "local_epochs": 2, "batch_size": 3},
+        handover={"epochs": 0},
         wire=load_job(JOB)[0].to_dict()["wire"] | {"pipeline_depth": 2},
     )
     config, sites = load_job(job)
@@ -138,7 +139,7 @@ def test_a_site_whose_policy_refuses_the_job_is_left_out_with_its_reason(
     done = simulate(job, "workspace", "-t", "3")
     assert done.returncode == 0, done.stdout
     found = results(tmp_path / "workspace/server/simulate_job")
-    reason = "site 'polyp' refuses: policy latents.max_snr 0.05, job without bound"
+    reason = "site 'polyp' refuses: policy latents.max_snr 0.0374, job without bound"
     assert found["failures"] == [{"site": "polyp", "round": n, "reason": reason} for n in range(3)]
     assert sorted(found["sites"]) == ["embryo", "skin"]
     assert reason in (tmp_path / "workspace/server/log.txt").read_text()

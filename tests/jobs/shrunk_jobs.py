@@ -31,8 +31,11 @@ def shrunk(job: Path | str) -> JobConfig:
     epochs = 1 + content.get("algorithm", {}).get("args", {}).get("head_epochs", 0)
     content["training"] |= {"rounds": 2, "local_epochs": epochs, "batch_size": 2}
     network = content["network"]
+    without_server = network["cut"] == len(network["features"])
     network |= {"features": _FEATURES.get(network["backbone"], [8, 16, 16]), "latent_channels": 4}
     network["cut"] = min(network["cut"], 1)
+    if without_server:
+        network |= {"features": [8, 16], "cut": 2}
     if content["method"] == "split":
         release = content["release"]
         release["pretraining_epochs"] = min(release["pretraining_epochs"], 1)

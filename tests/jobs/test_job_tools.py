@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 from commands import load_tool
+from image_files import write_pair
 from shrunk_jobs import ROOT, resolved
-from tiny_job import CONTENT, write_job
+from tiny_job import CONTENT, CPU, write_job
 
-from mucald.errors import ConfigError
-from mucald.methods.jobs import load_job
+from mucald.errors import ConfigError, PolicyError
+from mucald.federation.participant import create_site
+from mucald.methods import family_of
+from mucald.methods.jobs import load_job, parse_config
 
 
 @pytest.fixture
@@ -74,6 +77,26 @@ def test_new_job_has_the_sites_of_the_folder_and_all_else_of_the_original(
     assert config.to_dict() == resolved(original) | {"sites": tasks}
     assert json.loads((out / "meta.json").read_text())["name"] == original
     assert "exists" in run("new_job", ROOT / original, "--home", home, "--out", out, status=1)
+
+
+def test_sites_with_images_of_their_own_and_no_policy_are_admitted_to_the_job_that_the_readme_makes(
+    run, tmp_path
+):
+    home, out = tmp_path / "home", tmp_path / "job"
+    for site, task in (("endoscopy", "kvasir"), ("dermatology", "ham10k")):
+        for number in range(12):
+            pair = (tmp_path / site / kind / f"{number}.png" for kind in ("images", "masks"))
+            write_pair(*pair, number)
+        content = {"task": task, "root": str(tmp_path / site), "layout": "pairs"}
+        (home / site).mkdir(parents=True)
+        (home / site / "site.json").write_text(json.dumps(content))
+    run("new_job", ROOT / "mucald", "--home", home, "--out", out)
+    config, sites = load_job(out)
+    for site in sites:
+        create_site(family_of(config.method), site, config, home / site, "run", CPU)
+    content = load_job(ROOT / "mucald_fresh")[0].to_dict() | {"sites": config.to_dict()["sites"]}
+    with pytest.raises(PolicyError, match=r"site 'endoscopy' refuses: policy latents\.max_snr"):
+        create_site(family_of("split"), "endoscopy", parse_config(content), home / "endoscopy", "run", CPU)
 
 
 def test_new_job_of_a_whole_configuration(run, tmp_path):

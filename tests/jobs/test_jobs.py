@@ -4,6 +4,7 @@ import importlib
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shrunk_jobs import JOBS, ROOT, resolved
@@ -23,6 +24,9 @@ from mucald.state.checkpoint import CheckpointStore
 
 CONSORTIUM = "consortium_groups"
 """The jobs whose names begin alike have sites, data and schedule of their own."""
+
+LONGER = {"mucald", "baseline_shallow"}
+"""Trained as practitioners do, and for longer than the jobs that are compared with each other."""
 
 POOLED = {"baseline_centralized": "pooled", "consortium_centralized": "pooled"}
 """Jobs in which one participant holds the data of all sites, and its name."""
@@ -114,9 +118,27 @@ def test_a_job_says_what_it_is(job):
 
 
 def test_all_jobs_that_are_compared_have_the_same_sites_data_schedule_and_seed(job):
-    other = CONSORTIUM if job.name.startswith("consortium_") else "mucald"
-    for key in ("sites", "data", "training", "seed"):
+    other = CONSORTIUM if job.name.startswith("consortium_") else "mucald_strict"
+    keys = {"sites", "data", "seed"} | (set() if job.name in LONGER else {"training"})
+    for key in keys:
         assert resolved(job)[key] == resolved(other)[key]
+
+
+def test_alone_the_default_jobs_own_levels_pass_over_the_data_as_often_and_in_the_same_way():
+    default, shallow = resolved("mucald"), resolved("baseline_shallow")
+    passes = default["release"]["pretraining_epochs"] + default["handover"]["epochs"]
+    assert _passes(shallow) == passes + _passes(default)
+    counts = ("rounds", "local_epochs")
+    for content in (default, shallow):
+        content["training"] = {key: content["training"][key] for key in content["training"].keys() - counts}
+    assert shallow["training"] == default["training"]
+    own = default["network"]["features"][: default["network"]["cut"]]
+    assert shallow["network"] == default["network"] | {"features": own}
+    assert shallow["shared"] == []
+
+
+def _passes(content: dict[str, Any]) -> int:
+    return content["training"]["rounds"] * content["training"]["local_epochs"]
 
 
 def test_a_consortium_has_sites_of_one_task_with_other_devices():

@@ -116,4 +116,4 @@ def test_a_job_that_does_not_fit(tmp_path, capsys):
     content = json.loads(file.read_text())
     file.write_text(json.dumps(content | {"set": {"network.cut": 9}}))
     assert TOOL.main([str(job)]) == 1
-    assert "'cut' must lie in 0..3" in capsys.readouterr().err
+    assert "'cut' must lie in 0..4" in capsys.readouterr().err

@@ -86,6 +86,15 @@ def test_skips_reach_the_logits_except_at_the_papers_cut():
         assert (not torch.equal(back(nothing, skips), back(nothing, other_skips))) == sees_image
 
 
+def test_a_site_with_all_levels_leaves_nothing_in_between():
+    front, middle, back = segments(plan(4))
+    assert not list(middle.parameters())
+    latent, skips = front(torch.rand(2, 3, 32, 32))
+    assert latent.shape == (2, *plan(4).latent_shape(32)) == (2, 5, 2, 2)
+    assert torch.equal(middle(latent), latent)
+    assert back(latent, skips).shape == (2, 3, 32, 32)
+
+
 def test_the_latent_is_rectified_only_at_the_papers_cut():
     image = normal((1, 3, 16, 16), "image")
     assert segments(plan(0))[0](image)[0].min() >= 0
@@ -129,8 +138,8 @@ def test_the_same_seed_builds_the_same_network():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cut": 4}, r"'cut' must lie in 0..3"),
-        ({"cut": -1}, r"'cut' must lie in 0..3"),
+        ({"cut": 5}, r"'cut' must lie in 0..4"),
+        ({"cut": -1}, r"'cut' must lie in 0..4"),
         ({"features": (4,)}, "two or more"),
         ({"features": (4, 0)}, "positive"),
         ({"latent_channels": 0}, "'latent_channels' must be positive"),

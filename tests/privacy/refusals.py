@@ -9,9 +9,11 @@ from mucald.methods import family_of
 from mucald.privacy.policy import DEFAULT, Policy, check_disclosures
 
 STRICT = with_limits(
-    DEFAULT, latents={"min_cut": 1, "max_snr": 0.2, "max_releases": 12, "mode": ["fresh", "once"]}
+    DEFAULT,
+    latents={"min_cut": 1, "max_snr": 0.2, "max_releases": 12, "mode": ["fresh", "once"]},
+    feature_gradients={"max_clip": None, "min_noise": 0.0},
 )
-"""The default, but for the tiny job's cut and releases."""
+"""The default, but for the tiny job's cut, releases and gradients."""
 
 
 def check(of: Policy, config: JobConfig) -> None:

@@ -262,8 +262,11 @@ def printed_by_tool(capsys, *arguments: str) -> tuple[str, list[list[str]]]:
     return printed, rows
 
 
-@pytest.mark.parametrize(("name", "times"), [("mucald", "1"), ("mucald_fresh", "12")])
-def test_the_command_prints_the_account_as_a_table_with_its_meaning(name, times, capsys):
+@pytest.mark.parametrize(
+    ("name", "times", "steps"),
+    [("mucald", "1", "8"), ("mucald_strict", "1", "12"), ("mucald_fresh", "12", "12")],
+)
+def test_the_command_prints_the_account_as_a_table_with_its_meaning(name, times, steps, capsys):
     job = REPOSITORY / "jobs" / name
     of = of_kind(load_job(job)[0], 4)
     printed, rows = printed_by_tool(capsys, str(job), "--images-per-case", "4")
@@ -279,7 +282,7 @@ def test_the_command_prints_the_account_as_a_table_with_its_meaning(name, times,
     gradient = of["feature gradients"].bounds["train"]
     bound = ["no bound"] * 2 if gradient.mu is None else [f"{gradient.mu:.3g}", f"{gradient.epsilon:.3g}"]
     noise = of["feature gradients"].noise
-    assert rows[6] == ["feature gradients, train", "12 × per image", noise, "no bound", *bound]
+    assert rows[6] == ["feature gradients, train", f"{steps} × per image", noise, "no bound", *bound]
     assert (gradient.mu is None) is (name == "mucald_fresh")
     assert all(sentence in printed for disclosure in of.values() for sentence in disclosure.sentences())
     assert "of 4096 numbers" in printed

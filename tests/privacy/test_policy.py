@@ -9,11 +9,13 @@ import pytest
 from refusals import STRICT, check, refusal
 from tiny_job import REPOSITORY, tiny_config, with_limits
 
+from mucald.config.schema import parse, read_json
 from mucald.errors import PolicyError
 from mucald.methods.jobs import load_job
 from mucald.methods.split import algorithms
 from mucald.methods.split.algorithms import SplitFed
-from mucald.methods.split.config import PayloadType, ReleaseMode
+from mucald.methods.split.config import PayloadType, ReleaseMode, SplitConfig
+from mucald.methods.split.disclosures import under
 from mucald.privacy.disclosure import KINDS, SCORES, WEIGHT_PARTS, Disclosure, fact_of, weights
 from mucald.privacy.policy import DEFAULT, OPEN, Policy, check_disclosures
 
@@ -30,21 +32,45 @@ def shipped(name: str):
     return load_job(REPOSITORY / "jobs" / name)[0]
 
 
-@pytest.mark.parametrize("name", ["mucald", "mucald_unet3plus", "mucald_swin_unet"])
+@pytest.mark.parametrize("name", ["mucald", "mucald_strict", "mucald_unet3plus", "mucald_swin_unet"])
 def test_the_default_allows_the_full_method(name):
     check(DEFAULT, shipped(name))
+
+
+@pytest.mark.parametrize(
+    ("job", "file"), [("mucald", "policy.json"), ("mucald_strict", "policy_strict.json")]
+)
+def test_each_template_allows_its_job_as_it_stands_and_nothing_weaker(job, file):
+    template = parse(Policy, read_json(REPOSITORY / "workspace_templates/site" / file))
+    config = shipped(job)
+    check(template, config)
+    assert under(template, config) == config, "the site carries the job out as it is"
+
+    def weaker(**release: float | None) -> SplitConfig:
+        return dataclasses.replace(config, release=dataclasses.replace(config.release, **release))
+
+    assert "policy latents.max_snr" in refusal(template, weaker(t=config.release.t - 1))
+    bounds = {"gradient_clip": None, "gradient_noise_std": 0.0}
+    assert under(template, weaker(**bounds)) == config, "the site bounds its gradients by itself"
+
+
+def test_the_strict_template_refuses_the_default_job():
+    strict = parse(Policy, read_json(REPOSITORY / "workspace_templates/site/policy_strict.json"))
+    assert refusal(strict, shipped("mucald")) == (
+        "site 'polyp' refuses: policy latents.max_snr 0.0129, job 0.037351"
+    )
 
 
 def test_the_default_refuses_repeated_releases_clean_latents_the_papers_cut_and_the_papers_supervision():
     repeated = "policy latents.mode once, job fresh; policy latents.max_releases 1, job 12"
     assert refusal(DEFAULT, shipped("mucald_fresh")) == (
-        f"site 'polyp' refuses: policy latents.max_snr 0.05, job 0.164883; {repeated}"
+        f"site 'polyp' refuses: policy latents.max_snr 0.0374, job 0.164883; {repeated}"
     )
     assert refusal(DEFAULT, shipped("ablation_no_forward_noise")) == (
-        f"site 'polyp' refuses: policy latents.max_snr 0.05, job without bound; {repeated}"
+        f"site 'polyp' refuses: policy latents.max_snr 0.0374, job without bound; {repeated}"
     )
     assert refusal(DEFAULT, shipped("mucald_paper")) == (
-        f"site 'polyp' refuses: policy latents.max_snr 0.05, job 0.960583; {repeated}; "
+        f"site 'polyp' refuses: policy latents.max_snr 0.0374, job 0.960583; {repeated}; "
         "policy latents.min_cut 2, job 0; policy latents.max_channels 16, job 32"
     )
     config = shipped("mucald_fresh")

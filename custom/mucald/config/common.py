@@ -131,7 +131,7 @@ class NetworkConfig(Section):
     features: tuple[int, ...] = key("channels per level, full resolution first", allowed="two or more widths")
     cut: int = key(
         "encoder levels that stay at the site, with their skips and decoder levels; 0 is the paper's cut",
-        allowed="0 … levels − 1",
+        allowed="0 … levels − 1; without a server also levels",
     )
     latent_channels: int = key("channels of what crosses; its side is `image_size` / 2^`cut`", at_least=1)
     norm: Literal["instance", "group", "batch"] = key("normalisation in all three segments", "instance")

@@ -227,7 +227,7 @@ class SplitPlan(ABC):
         Raises:
             ConfigError: they cannot, or the deepest level would be a single pixel.
         """
-        step = self.latent_reduction * 2 ** (len(self.server_features) - 1)
+        step = self.latent_reduction * 2 ** max(len(self.server_features) - 1, 0)
         if image_size % step or image_size < MIN_DEEPEST_SIDE * step:
             raise ConfigError(
                 f"'image_size' must be a multiple of {step} and at least {MIN_DEEPEST_SIDE * step} "

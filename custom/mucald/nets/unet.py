@@ -53,8 +53,15 @@ class Middle(nn.Module):
 
 
 class UNet(SplitPlan):
-    """The plan of a split U-Net; every cut from 0 to ``len(features) - 1`` makes sense."""
+    """The plan of a split U-Net; every cut from 0 to ``len(features)`` makes sense.
 
-    def middle(self) -> Middle:
+    At the last the site has all levels: the back end reads the latent, and there is nothing to learn between.
+    """
+
+    min_server_levels = 0
+
+    def middle(self) -> nn.Module:
         """Build the server's segment."""
+        if not self.server_features:
+            return nn.Identity()
         return Middle(self.server_features, self.latent_channels, self.norm, self.cut == 0)

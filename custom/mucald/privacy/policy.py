@@ -108,21 +108,21 @@ DEFAULT = Policy(
     discloses={
         "scores": {},
         "latents": {
-            "max_snr": 0.05,
+            "max_snr": 0.0374,
             "mode": ["once"],
             "max_releases": 1,
             "min_cut": 2,
             "max_channels": 16,
             "payload_type": _PAYLOAD_TYPES,
         },
-        "feature gradients": {"max_clip": None, "min_noise": 0.0, "payload_type": _PAYLOAD_TYPES},
+        "feature gradients": {"max_clip": 0.0003, "min_noise": 0.3, "payload_type": _PAYLOAD_TYPES},
         "proxies": {"min_noise": 0.5},
         "weights": {"part": ["decoder under DP"], "max_epsilon": 1.0},
     },
     tensorboard_images=True,
     recording=False,
 )
-"""Holds for a site with images of its own that has written none."""
+"""Holds for a site with images of its own that has written none; admits ``jobs/mucald``, nothing weaker."""
 
 
 def read_policy(home: Path, site: str) -> Policy:

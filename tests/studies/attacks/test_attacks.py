@@ -192,3 +192,9 @@ def test_a_hijacked_site_sends_what_the_pilot_wants(clean):
     assert isinstance(found.pictures, torch.Tensor)
     assert found.result.target == "train"
     assert found.result.curve[-1][1] < found.result.curve[0][1]
+
+
+def test_a_front_end_that_was_trained_further_after_its_last_release_is_not_attacked(tmp_path):
+    heard = heard_run(tmp_path, {"handover": {"epochs": 1}}, training={"rounds": 1})
+    with pytest.raises(AttackError, match=r"run the job with handover\.epochs=0, which releases the same"):
+        attack(heard, "decoder.front_end")

@@ -14,6 +14,7 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 import frontier
 from mucald.config.merge import overridden
 from mucald.methods.jobs import load_job, parse_config
+from mucald.methods.split.config import HandoverConfig
 from mucald_studies.frontier.points import plan_points, read_points
 
 LITTLE = ["--max-steps", "3", "--auxiliary", "12", "--batch", "4", "--width", "8"]
@@ -114,13 +115,15 @@ def test_all_points_that_are_shipped_make_valid_jobs(tmp_path):
         assert content.release == point.experiment.config.release
 
 
-def test_the_point_named_default_is_the_job_that_is_shipped_as_such(tmp_path):
-    points = read_points(frontier.DEFAULT_POINTS, ["default"])
+@pytest.mark.parametrize(("name", "job"), [("default", "mucald"), ("strict", "mucald_strict")])
+def test_the_points_named_so_are_the_jobs_that_are_shipped_as_such(name, job, tmp_path):
+    """But for the hand-over, after which nothing is released."""
+    points = read_points(frontier.DEFAULT_POINTS, [name])
     (point,) = plan_points(REPOSITORY / "jobs/mucald_fresh", points, 7, tmp_path, None)
-    found, shipped = point.experiment.config, load_job(REPOSITORY / "jobs/mucald")[0]
+    found, shipped = point.experiment.config, load_job(REPOSITORY / "jobs" / job)[0]
     runtime = dataclasses.replace(shipped.runtime, record=True)
     text = {"name": found.name, "description": found.description}
-    assert found == dataclasses.replace(shipped, runtime=runtime, **text)
+    assert found == dataclasses.replace(shipped, runtime=runtime, handover=HandoverConfig(), **text)
 
 
 def test_the_attacks_made_by_default_exist():

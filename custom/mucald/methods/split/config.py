@@ -209,6 +209,12 @@ class SplitConfig(JobConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        cut, levels = self.network.cut, len(self.network.features)
+        require(
+            cut != levels,
+            f"'cut' must lie in 0..{levels - 1}, not {cut}: the server needs 1 or more of the {levels} "
+            "levels of 'features'",
+        )
         require(
             0 <= self.crdm.t_split2 < self.release.timesteps,
             f"crdm.t_split2 must lie in [0, {self.release.timesteps - 1}]",

@@ -68,10 +68,16 @@ class Subject:
             attacker; without it phantoms of other seeds, or else images that the site held out.
 
     Raises:
-        AttackError: the run did not end, or the images are not those of the recording.
+        AttackError: the run did not end, the images are not those of the recording, or the front end that
+            released them was trained further.
     """
 
     def __init__(self, recording: Recording, site: str, home: Path, auxiliary_home: Path | None):
+        if recording.config.handover.epochs:
+            raise AttackError(
+                f"site '{site}' has trained its front end further since its last release; run the job with "
+                "handover.epochs=0, which releases the same, and attack that"
+            )
         self.recording, self.site, self.config = recording, site, recording.config
         self._home, self._auxiliary_home = home, auxiliary_home
         self.task: Task = get_task(self.config.site(site).task)

@@ -26,7 +26,8 @@ def take_over(
 ) -> tuple[WholeModel, dict[str, Any]]:
     """Fetch the middle network of the site's best round, and train the whole network on clean latents.
 
-    The site's validation chooses between the joined network as it is and what every epoch makes of it.
+    The site's validation chooses between the joined network as it is and what all epochs make of it. With few
+    images a choice among the epochs is one among their noise.
 
     Args:
         config: the job.
@@ -48,13 +49,14 @@ def take_over(
     network, epochs = model.networks[site], config.handover.epochs
     load_module_tensors({name: part for name, part in network.parts().items() if name != "middle"}, ends)
     from_vector(network.middle, exchange.fetch_middle(network.middle), statistics=True)
-    scores, chosen = [model.validate(site, data.validation, exchange.round)], 0
+    joined = model.validate(site, data.validation, exchange.round)
     for epoch in range(epochs):
-        _train(model, config, site, data, epoch)
-        scores.append(model.validate(site, data.validation, exchange.round))
-        chosen = epoch + 1 if scores[-1]["best"] else chosen
-        log.info("site '%s': epoch %d of %d at home, loss %.3f", site, epoch + 1, epochs, scores[-1]["loss"])
-    told = {"epoch": chosen, "validation_before": scores[0]["dice"], "validation": scores[chosen]["dice"]}
+        loss = _train(model, config, site, data, epoch)
+        log.info("site '%s': epoch %d of %d at home, loss %.3f", site, epoch + 1, epochs, loss)
+    tuned = model.validate(site, data.validation, exchange.round)
+    chosen = tuned if tuned["best"] else joined
+    told = {"epoch": epochs if tuned["best"] else 0, "validation_before": joined["dice"]}
+    told |= {"validation": chosen["dice"]}
     return model, {name: value for name, value in told.items() if value is not None}
 
 
@@ -75,10 +77,18 @@ def _whole(config: SplitConfig) -> WholeModelConfig:
     )
 
 
-def _train(model: WholeModel, config: SplitConfig, site: str, data: SiteData, epoch: int) -> None:
-    for step, rows in enumerate(epoch_batches(config, site, "handover", epoch, len(data.train))):
+def _train(model: WholeModel, config: SplitConfig, site: str, data: SiteData, epoch: int) -> float:
+    """Return the mean loss of one epoch."""
+    count, total = len(data.train), 0.0
+    plan = epoch_batches(config, site, "handover", epoch, count)
+    for step, rows in enumerate(plan):
         batch = training_batch(config, site, data, f"handover {epoch}", step, rows)
-        model.train_step(site, batch.inputs, batch.targets, f"handover epoch {epoch + 1}/{step}")
+        # Of a schedule of its own: the rounds' has ended.
+        rate = config.training.rate((epoch + (step + 0.5) / len(plan)) / config.handover.epochs)
+        key = f"handover epoch {epoch + 1}/{step}"
+        result = model.train_step(site, batch.inputs, batch.targets, key, rate=rate)
+        total += len(rows) / count * result.losses["segmentation"]
+    return total
 
 
 def numbers_of(scores: dict[str, Any]) -> dict[str, float]:
