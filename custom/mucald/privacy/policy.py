@@ -115,7 +115,7 @@ DEFAULT = Policy(
             "max_channels": 16,
             "payload_type": _PAYLOAD_TYPES,
         },
-        "feature gradients": {"max_clip": 0.0003, "min_noise": 0.3, "payload_type": _PAYLOAD_TYPES},
+        "feature gradients": {"max_clip": 0.0003, "min_noise": 1.0, "payload_type": _PAYLOAD_TYPES},
         "proxies": {"min_noise": 0.5},
         "weights": {"part": ["decoder under DP"], "max_epsilon": 1.0},
     },
