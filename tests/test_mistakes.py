@@ -61,6 +61,7 @@ COMMANDS: dict[str, list[str]] = {
     "export": ["--run", RUN, "--site", "north", "--out", NEW],
     "export_job": [JOB, "--out", NEW],
     "frontier": ["--base", JOB, "--attacks", "domain", "--threads", "1", "--home", HOME, "--out", NEW],
+    "hold_out": ["{home}/north", "--task", "kvasir", "--site", "north", "--out", NEW],
     "learning_curve": [RUN, "--out", NEW],
     "network_table": [JOB, "--image-size", "32", "--classes", "2"],
     "new_job": [JOB, "--home", HOME, "--out", NEW],
