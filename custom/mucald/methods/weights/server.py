@@ -5,8 +5,8 @@ from typing import Any
 
 from mucald.federation.method import Contributor, Notes, Saved, ServerContext, ServerMethod, State
 from mucald.federation.task import SiteTask
-from mucald.methods.weights.algorithm import Update
 from mucald.methods.weights.algorithms import make_algorithm
+from mucald.methods.weights.algorithms.base import Update
 from mucald.methods.weights.config import WeightsConfig
 from mucald.methods.weights.shared_weights import shared_between
 from mucald.state.checkpoint import with_prefix, without_prefix

@@ -7,7 +7,7 @@ from torch import nn
 
 from mucald import randomness
 from mucald.federation.method import State
-from mucald.methods.weights.algorithm import Algorithm, Update
+from mucald.methods.weights.algorithms.base import Algorithm, Update
 from mucald.methods.weights.config import Part, WeightsConfig
 from mucald.methods.weights.parts import shared_tensors
 from mucald.nets import back_end_of, backbone_of

@@ -1,11 +1,11 @@
 """The algorithms that share weights. Each is one file, and one entry of :data:`ALGORITHMS`."""
 
 from mucald.config.schema import parse_named
-from mucald.methods.weights.algorithm import Algorithm
-from mucald.methods.weights.clustered import Clustered
+from mucald.methods.weights.algorithms.base import Algorithm
+from mucald.methods.weights.algorithms.clustered import Clustered
+from mucald.methods.weights.algorithms.fedavg import FedAvg
+from mucald.methods.weights.algorithms.fedprox import FedProx
 from mucald.methods.weights.config import AlgorithmConfig
-from mucald.methods.weights.fedavg import FedAvg
-from mucald.methods.weights.fedprox import FedProx
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedavg": FedAvg,

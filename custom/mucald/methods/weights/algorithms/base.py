@@ -32,8 +32,8 @@ class Algorithm(ABC):
 
     def adjust_gradients(
         self,
-        parameters: Mapping[str, nn.Parameter],  # noqa: ARG002 - most algorithms leave training as it is
-        start: Mapping[str, Tensor],  # noqa: ARG002
+        parameters: Mapping[str, nn.Parameter],
+        start: Mapping[str, Tensor],
     ) -> dict[str, float]:
         """Change the gradients of a site's shared parameters before they are bounded and applied.
 

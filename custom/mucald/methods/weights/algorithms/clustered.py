@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mucald.config.common import require
 from mucald.federation.method import State
-from mucald.methods.weights.algorithm import Update
-from mucald.methods.weights.fedavg import FedAvg, moved
+from mucald.methods.weights.algorithms.base import Update
+from mucald.methods.weights.algorithms.fedavg import FedAvg, moved
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from torch import nn
 
 from mucald.errors import ConfigError
 from mucald.methods.weights.algorithms import make_algorithm
+from mucald.methods.weights.algorithms.fedprox import FedProx
 from mucald.methods.weights.config import AlgorithmConfig
-from mucald.methods.weights.fedprox import FedProx
 
 
 def test_without_its_weight_it_is_fedavg_to_the_bit(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mucald.config.common import require_at_least
-from mucald.methods.weights.fedavg import FedAvg
+from mucald.methods.weights.algorithms.fedavg import FedAvg
 
 
 @dataclass(frozen=True)
