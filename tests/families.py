@@ -18,6 +18,7 @@ _WHOLE: dict[str, Any] = {
 _ONCE = {"release": {"mode": "once", "pretraining_epochs": 1}}
 _AS_PRACTISED = CONTENT["training"] | {"augmentation": 1.0, "schedule": "cosine", "warm_up": 0.1}
 _GROUPS = {"name": "groups", "args": {"rule": "by_size"}}
+_YOGI = {"name": "yogi", "learning_rate": 0.01, "rounds": 2}
 _WEIGHTS = _WHOLE | {"method": "weights", "shared": ["front_end", "middle"]}
 
 
@@ -42,6 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "split hand-over": tiny_content({"handover": {"epochs": 2}}),
     "weights fedavg": _WEIGHTS | {"algorithm": {"name": "fedavg"}},
     "weights fedprox": _WEIGHTS | {"algorithm": {"name": "fedprox", "args": {"mu": 0.1}}},
+    "weights fedopt": _WEIGHTS | {"algorithm": {"name": "fedopt", "args": {"optimiser": _YOGI}}},
     "weights groups": _WEIGHTS
     | {
         "shared": ["middle"],

@@ -4,12 +4,14 @@ from mucald.config.schema import parse_named
 from mucald.methods.weights.algorithms.base import Algorithm
 from mucald.methods.weights.algorithms.clustered import Clustered
 from mucald.methods.weights.algorithms.fedavg import FedAvg
+from mucald.methods.weights.algorithms.fedopt import FedOpt
 from mucald.methods.weights.algorithms.fedprox import FedProx
 from mucald.methods.weights.config import AlgorithmConfig
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedavg": FedAvg,
     "fedprox": FedProx,
+    "fedopt": FedOpt,
     "clustered": Clustered,
 }
 

@@ -27,6 +27,11 @@ class Update:
     validation_loss: float | None
 
 
+def names_sent(updates: Sequence[Update]) -> set[str]:
+    """Return the names of the tensors of which some site has sent a change."""
+    return {name for update in updates for name in update.change}
+
+
 class Algorithm(ABC):
     """Subclasses are frozen dataclasses; their fields are their arguments in the job's JSON."""
 
