@@ -44,6 +44,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "weights fedavg": _WEIGHTS | {"algorithm": {"name": "fedavg"}},
     "weights fedprox": _WEIGHTS | {"algorithm": {"name": "fedprox", "args": {"mu": 0.1}}},
     "weights fedopt": _WEIGHTS | {"algorithm": {"name": "fedopt", "args": {"optimiser": _YOGI}}},
+    "weights fedcmt": _WEIGHTS
+    | {"algorithm": {"name": "fedcmt", "args": {"c": 0.4, "optimiser": _YOGI, "per": "block"}}},
     "weights groups": _WEIGHTS
     | {
         "shared": ["middle"],

@@ -4,6 +4,7 @@ from mucald.config.schema import parse_named
 from mucald.methods.weights.algorithms.base import Algorithm
 from mucald.methods.weights.algorithms.clustered import Clustered
 from mucald.methods.weights.algorithms.fedavg import FedAvg
+from mucald.methods.weights.algorithms.fedcmt import FedCMT
 from mucald.methods.weights.algorithms.fedopt import FedOpt
 from mucald.methods.weights.algorithms.fedprox import FedProx
 from mucald.methods.weights.config import AlgorithmConfig
@@ -12,6 +13,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedavg": FedAvg,
     "fedprox": FedProx,
     "fedopt": FedOpt,
+    "fedcmt": FedCMT,
     "clustered": Clustered,
 }
 
