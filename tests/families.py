@@ -46,6 +46,18 @@ METHODS: dict[str, dict[str, Any]] = {
     "weights fedopt": _WEIGHTS | {"algorithm": {"name": "fedopt", "args": {"optimiser": _YOGI}}},
     "weights fedcmt": _WEIGHTS
     | {"algorithm": {"name": "fedcmt", "args": {"c": 0.4, "optimiser": _YOGI, "per": "block"}}},
+    "weights fedbn": _WEIGHTS | {"algorithm": {"name": "fedbn"}},
+    "weights fedrep": _WEIGHTS
+    | {
+        "algorithm": {"name": "fedrep", "args": {"head_epochs": 1}},
+        "training": CONTENT["training"] | {"local_epochs": 2},
+    },
+    "weights ditto": _WEIGHTS | {"algorithm": {"name": "ditto", "args": {"weight": 0.1}}},
+    "weights distilled": _WEIGHTS
+    | {
+        "algorithm": {"name": "fedavg"},
+        "distillation": {"weight": 0.5, "warm_up": 0.5, "ramp": 0.0},
+    },
     "weights groups": _WEIGHTS
     | {
         "shared": ["middle"],

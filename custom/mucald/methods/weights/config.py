@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mucald.config.common import Ramp
 from mucald.config.keys import Section, key
 from mucald.training.config import WholeModelConfig
 
@@ -39,6 +40,10 @@ class WeightsConfig(WholeModelConfig):
         (),
     )
     algorithm: AlgorithmConfig
+    distillation: Ramp = key(
+        "what a site's network predicted at the round's start against what it predicts now; 0 leaves it out",
+        Ramp(0.0, 0.0, 0.0),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

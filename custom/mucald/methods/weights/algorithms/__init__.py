@@ -3,10 +3,13 @@
 from mucald.config.schema import parse_named
 from mucald.methods.weights.algorithms.base import Algorithm
 from mucald.methods.weights.algorithms.clustered import Clustered
+from mucald.methods.weights.algorithms.ditto import Ditto
 from mucald.methods.weights.algorithms.fedavg import FedAvg
+from mucald.methods.weights.algorithms.fedbn import FedBN
 from mucald.methods.weights.algorithms.fedcmt import FedCMT
 from mucald.methods.weights.algorithms.fedopt import FedOpt
 from mucald.methods.weights.algorithms.fedprox import FedProx
+from mucald.methods.weights.algorithms.fedrep import FedRep
 from mucald.methods.weights.config import AlgorithmConfig
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -14,6 +17,9 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedprox": FedProx,
     "fedopt": FedOpt,
     "fedcmt": FedCMT,
+    "fedbn": FedBN,
+    "fedrep": FedRep,
+    "ditto": Ditto,
     "clustered": Clustered,
 }
 

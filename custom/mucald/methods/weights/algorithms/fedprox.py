@@ -23,14 +23,25 @@ class FedProx(FedAvg):
     def __post_init__(self) -> None:
         require_at_least(0, self, "mu")
 
-    @torch.no_grad()
     def adjust_gradients(
         self, parameters: Mapping[str, nn.Parameter], start: Mapping[str, Tensor]
     ) -> dict[str, float]:
         """Add the term's gradient, and return its value."""
-        offsets = {name: parameter - start[name] for name, parameter in parameters.items()}
-        for name, parameter in parameters.items():
-            if self.mu and parameter.grad is not None:
-                parameter.grad.add_(offsets[name], alpha=self.mu)
-        squares = torch.stack([offset.square().sum() for offset in offsets.values()])
-        return {"proximal": 0.5 * self.mu * float(squares.sum())} if self.mu else {}
+        return {"proximal": add_proximal(self.mu, parameters, start)} if self.mu else {}
+
+
+@torch.no_grad()
+def add_proximal(weight: float, parameters: Mapping[str, nn.Parameter], start: Mapping[str, Tensor]) -> float:
+    """Add the gradient of ½ · ``weight`` · ‖parameters − start‖², and return its value.
+
+    Args:
+        weight: of the term.
+        parameters: by name, at least one; one without a gradient gets none.
+        start: what the round began with, by the same names.
+    """
+    offsets = {name: parameter - start[name] for name, parameter in parameters.items()}
+    for name, parameter in parameters.items():
+        if parameter.grad is not None:
+            parameter.grad.add_(offsets[name], alpha=weight)
+    squares = torch.stack([offset.square().sum() for offset in offsets.values()])
+    return 0.5 * weight * float(squares.sum())
