@@ -46,6 +46,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "weights fedopt": _WEIGHTS | {"algorithm": {"name": "fedopt", "args": {"optimiser": _YOGI}}},
     "weights fedcmt": _WEIGHTS
     | {"algorithm": {"name": "fedcmt", "args": {"c": 0.4, "optimiser": _YOGI, "per": "block"}}},
+    "weights fedhca": _WEIGHTS
+    | {"shared": ["front_end", "middle", "back_end"], "algorithm": {"name": "fedhca"}},
     "weights fedbn": _WEIGHTS | {"algorithm": {"name": "fedbn"}},
     "weights fedrep": _WEIGHTS
     | {

@@ -31,7 +31,8 @@ class WeightsConfig(WholeModelConfig):
     """Sharing weights: every site trains a whole network, and the server combines what is shared of it."""
 
     shared: tuple[Part, ...] = key(
-        "parts of the network that all sites share; a back end only between tasks of equally many classes. "
+        "parts of the network that all sites share; a back end only between tasks of equally many classes, "
+        "unless the algorithm is `fedhca`. "
         "Without any here or in `shared_in_group` every site trains alone",
         ("front_end", "middle"),
     )

@@ -8,6 +8,9 @@ from mucald.federation.method import State
 from mucald.methods.weights.algorithms.base import Algorithm
 from mucald.state.checkpoint import module_tensors
 
+_HEAD = "classify"
+"""What every back end calls the layer whose outputs are the classes."""
+
 
 def shared_tensors(modules: Mapping[str, nn.Module], parts: Collection[str], algorithm: Algorithm) -> State:
     """Return the modules' own tensors ``<part>.<name>`` that are averaged: floating-point ones of ``parts``.
@@ -21,7 +24,11 @@ def shared_tensors(modules: Mapping[str, nn.Module], parts: Collection[str], alg
     paths = {
         f"{part}.{path}": inner for part, module in found.items() for path, inner in module.named_modules()
     }
-    private = tuple(f"{path}." for path, inner in paths.items() if not algorithm.shares(path, inner))
+    private = tuple(
+        f"{path}."
+        for path, inner in paths.items()
+        if not algorithm.shares(inner) or (path.rpartition(".")[2] == _HEAD and not algorithm.shares_heads)
+    )
     return {
         name: tensor
         for name, tensor in module_tensors(found).items()

@@ -114,9 +114,10 @@ def first_weights(config: WeightsConfig, parts: Sequence[Part], sites: Sequence[
     for part in parts:
         with randomness.seeded_initialisation(config.seed, part):
             if part == "back_end":
-                modules[part] = back_end_of(
-                    config.network, shared_classes({s: config.site(s).task for s in sites})
-                )
+                tasks = {site: config.site(site).task for site in sites}
+                # Without heads back ends are the same, whatever the number of classes.
+                n_classes = shared_classes(tasks) if algorithm.shares_heads else 2
+                modules[part] = back_end_of(config.network, n_classes)
             else:
                 modules[part] = backbone.front_end() if part == "front_end" else backbone.middle()
     tensors = shared_tensors(modules, parts, algorithm)

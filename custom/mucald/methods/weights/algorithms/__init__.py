@@ -7,6 +7,7 @@ from mucald.methods.weights.algorithms.ditto import Ditto
 from mucald.methods.weights.algorithms.fedavg import FedAvg
 from mucald.methods.weights.algorithms.fedbn import FedBN
 from mucald.methods.weights.algorithms.fedcmt import FedCMT
+from mucald.methods.weights.algorithms.fedhca import FedHCA
 from mucald.methods.weights.algorithms.fedopt import FedOpt
 from mucald.methods.weights.algorithms.fedprox import FedProx
 from mucald.methods.weights.algorithms.fedrep import FedRep
@@ -17,6 +18,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedprox": FedProx,
     "fedopt": FedOpt,
     "fedcmt": FedCMT,
+    "fedhca": FedHCA,
     "fedbn": FedBN,
     "fedrep": FedRep,
     "ditto": Ditto,

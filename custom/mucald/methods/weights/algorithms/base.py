@@ -41,6 +41,9 @@ class Algorithm(ABC):
     personal: ClassVar[bool] = False
     """Whether a site trains a network of its own beside the one that it shares, and is tested with it."""
 
+    shares_heads: ClassVar[bool] = True
+    """Whether the layer whose outputs are a task's classes travels with the back end."""
+
     def check(self, config: WeightsConfig) -> None:  # noqa: B027 - most algorithms fit every job
         """Check that the algorithm fits a job.
 
@@ -48,13 +51,8 @@ class Algorithm(ABC):
             ConfigError: it does not.
         """
 
-    def shares(self, path: str, module: nn.Module) -> bool:
-        """Return whether what a module holds travels, if the job shares the part that it is in.
-
-        Args:
-            path: its place in the network, such as ``back_end.classify``.
-            module: of a network.
-        """
+    def shares(self, module: nn.Module) -> bool:
+        """Return whether what a module holds travels, if the job shares the part that it is in."""
         return True
 
     def trained(self, epoch: int, shared: Collection[str]) -> Collection[str]:

@@ -16,6 +16,6 @@ class FedBN(FedAvg):
     a site's feature distribution as well.
     """
 
-    def shares(self, path: str, module: nn.Module) -> bool:
+    def shares(self, module: nn.Module) -> bool:
         """Return whether the module normalises nothing."""
         return not isinstance(module, NORMALISATION)
