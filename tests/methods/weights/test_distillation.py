@@ -52,6 +52,12 @@ def test_a_network_that_has_not_moved_learns_nothing_of_it_and_the_teacher_stays
     assert float(term(batch.inputs, moved)["distillation"]) > 1e-5
 
 
+def test_a_teacher_draws_nothing_from_the_generator_of_all_threads(model):
+    before = torch.get_rng_state()
+    assert teacher_of(model) is not no_terms
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_it_is_off_by_a_zero_to_the_bit(model, tmp_path):
     assert teacher_of(model, config=OFF) is no_terms
     runs = [run_job(OFF, tmp_path / "off"), run_job(config_of("weights fedavg"), tmp_path / "average")]

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mucald import randomness
 from mucald.methods.weights.config import WeightsConfig
 from mucald.nets.whole import trained_network
 from mucald.training.whole_model import Extra, no_terms
@@ -27,7 +28,9 @@ def global_to_local(
     weight = config.distillation.at(config.progress(round_number))
     if not weight:
         return no_terms
-    teacher = trained_network(config.network, n_classes, config.clip, weights).to(device)
+    # Its layers draw first weights, from a generator that other sites of the process draw from as well.
+    with randomness.seeded_initialisation(config.seed, "teacher"):
+        teacher = trained_network(config.network, n_classes, config.clip, weights).to(device)
 
     def term(images: Tensor, logits: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
