@@ -36,6 +36,13 @@ def test_a_parameter_without_a_gradient_gets_none():
     assert parameter.grad is None
 
 
+@pytest.mark.parametrize("method", ["weights fedprox", "weights ditto"])
+def test_a_site_that_shares_nothing_is_held_to_nothing(method, tmp_path):
+    sites = {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}, "west": {"task": "kvasir"}}
+    alone = {"shared": [], "shared_in_group": ["middle"], "sites": sites}
+    assert run_job(config_of(method, **alone), tmp_path).results["failures"] == []
+
+
 def test_it_holds_the_sites_closer_to_where_the_round_began(tmp_path):
     def moved(mu: float) -> float:
         # Distances of several rounds, for AdamW's first steps are of one size whatever the gradient.

@@ -36,12 +36,13 @@ def add_proximal(weight: float, parameters: Mapping[str, nn.Parameter], start: M
 
     Args:
         weight: of the term.
-        parameters: by name, at least one; one without a gradient gets none.
+        parameters: by name; one without a gradient gets none.
         start: what the round began with, by the same names.
     """
     offsets = {name: parameter - start[name] for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
         if parameter.grad is not None:
             parameter.grad.add_(offsets[name], alpha=weight)
-    squares = torch.stack([offset.square().sum() for offset in offsets.values()])
-    return 0.5 * weight * float(squares.sum())
+    squares = [offset.square().sum() for offset in offsets.values()]
+    # A site that is alone in its group may share nothing.
+    return 0.5 * weight * float(torch.stack(squares).sum()) if squares else 0.0
