@@ -18,6 +18,7 @@ _WHOLE: dict[str, Any] = {
 _ONCE = {"release": {"mode": "once", "pretraining_epochs": 1}}
 _AS_PRACTISED = CONTENT["training"] | {"augmentation": 1.0, "schedule": "cosine", "warm_up": 0.1}
 _GROUPS = {"name": "groups", "args": {"rule": "by_size"}}
+_YOGI = {"name": "yogi", "learning_rate": 0.01, "rounds": 2}
 _WEIGHTS = _WHOLE | {"method": "weights", "shared": ["front_end", "middle"]}
 
 
@@ -42,6 +43,23 @@ METHODS: dict[str, dict[str, Any]] = {
     "split hand-over": tiny_content({"handover": {"epochs": 2}}),
     "weights fedavg": _WEIGHTS | {"algorithm": {"name": "fedavg"}},
     "weights fedprox": _WEIGHTS | {"algorithm": {"name": "fedprox", "args": {"mu": 0.1}}},
+    "weights fedopt": _WEIGHTS | {"algorithm": {"name": "fedopt", "args": {"optimiser": _YOGI}}},
+    "weights fedcmt": _WEIGHTS
+    | {"algorithm": {"name": "fedcmt", "args": {"c": 0.4, "optimiser": _YOGI, "per": "block"}}},
+    "weights fedhca": _WEIGHTS
+    | {"shared": ["front_end", "middle", "back_end"], "algorithm": {"name": "fedhca"}},
+    "weights fedbn": _WEIGHTS | {"algorithm": {"name": "fedbn"}},
+    "weights fedrep": _WEIGHTS
+    | {
+        "algorithm": {"name": "fedrep", "args": {"head_epochs": 1}},
+        "training": CONTENT["training"] | {"local_epochs": 2},
+    },
+    "weights ditto": _WEIGHTS | {"algorithm": {"name": "ditto", "args": {"weight": 0.1}}},
+    "weights distilled": _WEIGHTS
+    | {
+        "algorithm": {"name": "fedavg"},
+        "distillation": {"weight": 0.5, "warm_up": 0.5, "ramp": 0.0},
+    },
     "weights groups": _WEIGHTS
     | {
         "shared": ["middle"],

@@ -37,7 +37,12 @@ def test_they_do_what_torch_s_do(name, fused):
     assert not torch.equal(expected["weight"], torch.nn.Linear(5, 4).weight)
 
 
-@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_sgd_does_what_torch_s_does():
+    found, expected = (trained(module.SGD, None) for module in (optimisers, torch.optim))
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
 def test_a_step_is_no_part_of_a_graph(name):
     weight = torch.ones(2, requires_grad=True)
     optimiser = getattr(optimisers, name)([weight], foreach=False)

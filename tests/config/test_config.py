@@ -3,12 +3,12 @@ import json
 import pytest
 from tiny_job import CONTENT, CPU, REPOSITORY, tiny_config, tiny_content, write_job
 
+from mucald.config.common import Ramp
 from mucald.config.job import check_site_names
 from mucald.errors import ConfigError
 from mucald.federation.coordinator import Coordinator
 from mucald.methods import family_of
 from mucald.methods.jobs import load_config, load_job, parse_config
-from mucald.methods.split.config import Ramp
 
 
 def test_the_shipped_job_reads():

@@ -14,7 +14,8 @@ from mucald.aggregation.base import Contribution, Rule, State
 Matrix = NDArray[np.float64]
 
 _TINY = 1e-150
-_VANISHING = 1e-8
+VANISHING = 1e-8
+"""A g_w shorter than so many lengths of what it is a mean of has no direction."""
 _TOLERANCE = 1e-14
 _ITERATIONS = 1000
 
@@ -68,41 +69,52 @@ class ConflictAverse(Rule):
         n = len(gram)
         weights = np.full(n, 1 / n) if n == 1 or self.c == 0 else self._weights(gram)
         norm, mean_norm = (math.sqrt(max(square, 0.0)) for square in (weights @ gram @ weights, gram.mean()))
-        if norm <= _VANISHING * mean_norm:
+        if norm <= VANISHING * mean_norm:
             # A g_w that vanishes has no direction to lean to.
             return [1 / n] * n
         return ((1 / n + self.c * mean_norm / norm * weights) / (1 + self.c)).tolist()
 
     def _weights(self, gram: Matrix) -> Matrix:
-        """Return w; the problem is convex, so the solver's start decides nothing."""
-        # Imported where it is used: sites and tools, which never solve, start without it.
-        from scipy.optimize import minimize
-
         n = len(gram)
         size = np.trace(gram) / n
         if size == 0:
             return np.full(n, 1 / n)
         # The problem does not depend on the updates' unit, but the solver's tolerance does.
         gram = gram / size
-        to_mean = gram.mean(axis=1)
-        radius = self.c * _root(float(gram.mean()))
+        return worst_weights(gram, gram.mean(axis=1), self.c * _root(float(gram.mean())))
 
-        def objective(w: Matrix) -> tuple[float, Matrix]:
-            product = gram @ w
-            norm = max(_root(float(w @ product)), _TINY)
-            return float(to_mean @ w) + radius * norm, to_mean + radius * product / norm
 
-        found = minimize(
-            objective,
-            np.full(n, 1 / n),
-            jac=True,
-            method="SLSQP",
-            bounds=[(0, 1)] * n,
-            constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-            options={"ftol": _TOLERANCE, "maxiter": _ITERATIONS},
-        )
-        weights = np.clip(found.x, 0, 1)
-        return weights / weights.sum()
+def worst_weights(gram: Matrix, to_mean: Matrix, radius: float) -> Matrix:
+    """Return CAGrad's w = argmin over the simplex of g_w·g_0 + radius |g_w|, with g_w = sum of w_i g_i.
+
+    The problem is convex, so the solver's start decides nothing; its tolerance wants numbers of about 1.
+
+    Args:
+        gram: the products g_i·g_j (N, N).
+        to_mean: the products g_i·g_0 (N,).
+        radius: how far the update may lie from g_0, above 0.
+    """
+    # Imported where it is used: sites and tools, which never solve, start without it.
+    from scipy.optimize import minimize
+
+    n = len(gram)
+
+    def objective(w: Matrix) -> tuple[float, Matrix]:
+        product = gram @ w
+        norm = max(_root(float(w @ product)), _TINY)
+        return float(to_mean @ w) + radius * norm, to_mean + radius * product / norm
+
+    found = minimize(
+        objective,
+        np.full(n, 1 / n),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * n,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        options={"ftol": _TOLERANCE, "maxiter": _ITERATIONS},
+    )
+    weights = np.clip(found.x, 0, 1)
+    return weights / weights.sum()
 
 
 def _root(square: float) -> float:

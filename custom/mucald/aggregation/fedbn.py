@@ -8,6 +8,14 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from mucald.aggregation.equal import Equal
 
+NORMALISATION = (
+    _NormBase,  # batch, synchronised batch and instance normalisation
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+)
+"""The types of layers that normalise."""
+
 
 @dataclass(frozen=True)
 class FedBN(Equal):
@@ -18,9 +26,4 @@ class FedBN(Equal):
     layers carry a site's feature distribution, holds for the scales and shifts of the others too.
     """
 
-    private_modules: ClassVar[tuple[type[nn.Module], ...]] = (
-        _NormBase,  # batch, synchronised batch and instance normalisation
-        nn.GroupNorm,
-        nn.LayerNorm,
-        nn.RMSNorm,
-    )
+    private_modules: ClassVar[tuple[type[nn.Module], ...]] = NORMALISATION

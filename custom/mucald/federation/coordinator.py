@@ -186,12 +186,16 @@ class Coordinator:
 
         One that has reported, or has been left out before, stays as it is.
         """
-        round_number = self._round["round"]
         with self._lock:
             if not self._attendance.answer(site):
                 return
-            self._history.failures.append({"site": site, "round": round_number, "reason": reason})
             self._progress.skip()
+        self._leave_out(site, reason)
+
+    def _leave_out(self, site: str, reason: str) -> None:
+        round_number = self._round["round"]
+        with self._lock:
+            self._history.failures.append({"site": site, "round": round_number, "reason": reason})
         told.error("site '%s' is left out of round %d: %s", site, round_number + 1, reason)
         trained = round_number < self._config.training.rounds
         self.method.rewind(site, self._saved(site) if trained else None)
@@ -225,6 +229,10 @@ class Coordinator:
         """
         # In the job's order, whoever came first.
         done = [name for name in self._sites if self._round["sites"].keys() >= set(self._members(name))]
+        for name, reason in (self.method.unfit(done) if task.kind == "train" else {}).items():
+            done.remove(name)
+            self._leave_out(name, reason)
+            self._history.forget_round(self._members(name), task.round)
         present = [site for name in done for site in self._members(name)]
         self._round["sites"] = {site: self._round["sites"][site] for site in present}
         if len(done) < self._config.min_sites:

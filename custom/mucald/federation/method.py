@@ -159,6 +159,13 @@ class ServerMethod:
     def restart(self, site: str, saved: Saved | None) -> None:
         """Take a site back to where the open task began, and let it do the task anew."""
 
+    def unfit(self, sites: Sequence[str]) -> dict[str, str]:
+        """Return which of the sites that have trained are left out of the round, each with the reason.
+
+        It is asked when all have answered; whom it names is rewound, and no part of :meth:`end_round`.
+        """
+        return {}
+
     def end_round(self, round_number: int, present: Mapping[str, Contributor]) -> dict[str, Any]:
         """Combine what the sites have done.
 

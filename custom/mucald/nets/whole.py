@@ -6,6 +6,8 @@ from mucald.config.common import NetworkConfig
 from mucald.nets import back_end_of, backbone_of
 from mucald.nets.latent import bounded
 
+PARTS = ("front_end", "middle", "back_end")
+
 
 class WholeNetwork(nn.Module):
     """The function that a split network computes without noise: the latent is bounded in between.
@@ -21,7 +23,7 @@ class WholeNetwork(nn.Module):
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the parts by name."""
-        return {"front_end": self.front_end, "middle": self.middle, "back_end": self.back_end}
+        return {name: self.get_submodule(name) for name in PARTS}
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, C, S, S) for images (B, 3, S, S) in [0, 1]."""

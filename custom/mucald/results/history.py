@@ -58,6 +58,13 @@ class History:
         if trained:
             self.images[site] = self.images.get(site, 0) + epochs * report["n_train"]
 
+    def forget_round(self, sites: Iterable[str], completed: int) -> None:
+        """Drop what sites validated after ``completed`` rounds: their next round does not count, so they
+        forget it too, and may go on with another best round."""
+        for site in sites:
+            entries = self.validation.get(site, [])
+            self.validation[site] = [entry for entry in entries if entry["round"] != completed - 1]
+
     def note_first_step(self, moment: float | None, start: float) -> None:
         """Note when a site's first training step came; ``start`` is when the run began, on the same clock."""
         if moment is not None:

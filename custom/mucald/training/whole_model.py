@@ -14,7 +14,7 @@ from mucald.errors import TrainingError
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.metrics.scoring import Previews, scores_of_test, scores_of_validation
 from mucald.nets import back_end_of, backbone_of
-from mucald.nets.whole import WholeNetwork
+from mucald.nets.whole import PARTS, WholeNetwork
 from mucald.state.averages import gradient_norm
 from mucald.state.checkpoint import (
     load_module_tensors,
@@ -30,6 +30,14 @@ BEST_DICE = "best_dice"
 
 Adjust = Callable[[], Mapping[str, float]]
 """Changes the gradients before they are bounded, and returns what it adds to the losses, by name."""
+
+Extra = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
+"""Returns further terms of the loss, weighted, by name, for images (B, 3, H, W) and logits (B, C, H, W)."""
+
+
+def no_terms(images: Tensor, logits: Tensor) -> dict[str, Tensor]:  # noqa: ARG001 - one signature
+    """Add nothing to the loss."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,8 @@ class WholeModel:
         step: str,
         adjust: Adjust = dict,
         *,
+        extra: Extra = no_terms,
+        trained: Collection[str] = PARTS,
         rate: float = 1.0,
     ) -> StepResult:
         """Train on a mini-batch of one site; the other sites' back ends stay as they are.
@@ -117,22 +127,28 @@ class WholeModel:
             labels: class numbers (B, H, W).
             step: names the step in errors.
             adjust: what a method does to the gradients.
+            extra: what a method adds to the loss.
+            trained: names of the parts that learn; the others stay, as in evaluation.
             rate: factor of the learning rate.
 
         Raises:
             TrainingError: the loss or a gradient is not finite.
         """
         network, loss, parts = self.networks[site], self.losses[site], self.networks[site].parts()
-        network.train()
-        terms = loss.terms(network(images.to(self._device)), labels.to(self._device))
-        segmentation = loss.combine(terms)
-        losses = {name: value.item() for name, value in {**terms, "segmentation": segmentation}.items()}
+        for name, module in parts.items():
+            module.train(name in trained).requires_grad_(name in trained)
+        images = images.to(self._device)
+        logits = network(images)
+        terms = loss.terms(logits, labels.to(self._device))
+        segmentation, added = loss.combine(terms), extra(images, logits)
+        terms = {**terms, "segmentation": segmentation, **added}
+        losses = {name: value.item() for name, value in terms.items()}
         _check_finite(losses, "loss", site, step)
-        # Without a gradient AdamW passes a back end over, weight decay included.
+        # Without a gradient AdamW passes a part over, weight decay included.
         self.optimiser.zero_grad(set_to_none=True)
-        segmentation.backward()
+        sum(added.values(), segmentation).backward()
         losses |= adjust()
-        gradients = {name: gradient_norm(module.parameters()) for name, module in parts.items()}
+        gradients = {n: gradient_norm(part.parameters()) for n, part in parts.items() if n in trained}
         _check_finite(gradients, "gradient of", site, step)
         # Two bounds, as in a split job: the site's networks have one, the server's has its own.
         outer = [*network.front_end.parameters(), *network.back_end.parameters()]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mucald.config.common import NetworkConfig, require
+from mucald.config.common import NetworkConfig, Ramp, require
 from mucald.config.job import JobConfig
 from mucald.config.keys import Section, key, section
 
@@ -92,24 +92,6 @@ class DacaConfig(Section):
     steps: int = key("batches that each discriminator learns from between rounds", 20, at_least=0)
     batch_per_site: int = key("maps per site in such a batch", 8, at_least=1)
     learning_rate: float = key("Adam, discriminators", 0.001, at_least=0)
-
-
-@dataclass(frozen=True)
-class Ramp(Section):
-    """A loss weight that is 0 for ``warm_up`` of the run, then rises linearly to ``weight`` within ``ramp``.
-
-    Both are fractions of the whole run, so unlike the reference the ramp does not start again every round.
-    """
-
-    weight: float = key("final weight; 0 switches the term off, and it is not computed", at_least=0)
-    warm_up: float = key("share of the run without the term", at_least=0, at_most=1)
-    ramp: float = key("share of the run in which the weight rises", at_least=0, at_most=1)
-
-    def at(self, progress: float) -> float:
-        """Return the weight at ``progress`` in [0, 1]."""
-        if progress < self.warm_up:
-            return 0.0
-        return self.weight * (min((progress - self.warm_up) / self.ramp, 1.0) if self.ramp else 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

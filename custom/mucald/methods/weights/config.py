@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mucald.config.common import Ramp
 from mucald.config.keys import Section, key
 from mucald.training.config import WholeModelConfig
 
@@ -30,7 +31,8 @@ class WeightsConfig(WholeModelConfig):
     """Sharing weights: every site trains a whole network, and the server combines what is shared of it."""
 
     shared: tuple[Part, ...] = key(
-        "parts of the network that all sites share; a back end only between tasks of equally many classes. "
+        "parts of the network that all sites share; a back end only between tasks of equally many classes, "
+        "unless the algorithm is `fedhca`. "
         "Without any here or in `shared_in_group` every site trains alone",
         ("front_end", "middle"),
     )
@@ -39,6 +41,10 @@ class WeightsConfig(WholeModelConfig):
         (),
     )
     algorithm: AlgorithmConfig
+    distillation: Ramp = key(
+        "what a site's network predicted at the round's start against what it predicts now; 0 leaves it out",
+        Ramp(0.0, 0.0, 0.0),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

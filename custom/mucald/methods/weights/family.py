@@ -35,7 +35,7 @@ class WeightsFamily:
         from mucald.methods.weights.algorithms import make_algorithm
         from mucald.methods.weights.shared_weights import shared_between
 
-        make_algorithm(config.algorithm)
+        make_algorithm(config.algorithm).check(config)
         for site in participants:
             config.site(site)
         shared_between(config, participants)

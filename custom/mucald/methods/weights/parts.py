@@ -1,16 +1,36 @@
-"""Which tensors of a network are shared, by the names of its parts."""
+"""Which tensors of a network are shared, by the parts and modules that they are in."""
 
 from collections.abc import Collection, Mapping
 
-from torch import Tensor
+from torch import nn
 
 from mucald.federation.method import State
+from mucald.methods.weights.algorithms.base import Algorithm
+from mucald.state.checkpoint import module_tensors
+
+_HEAD = "classify"
+"""What every back end calls the layer whose outputs are the classes."""
 
 
-def shared_tensors(weights: Mapping[str, Tensor], parts: Collection[str]) -> State:
-    """Return the tensors of ``parts``, ``<part>.<name>``, that can be averaged: all floating-point ones."""
+def shared_tensors(modules: Mapping[str, nn.Module], parts: Collection[str], algorithm: Algorithm) -> State:
+    """Return the modules' own tensors ``<part>.<name>`` that are averaged: floating-point ones of ``parts``.
+
+    Args:
+        modules: of a network, by part.
+        parts: that the job shares.
+        algorithm: may keep some of their modules at the site.
+    """
+    found = {part: module for part, module in modules.items() if part in parts}
+    paths = {
+        f"{part}.{path}": inner for part, module in found.items() for path, inner in module.named_modules()
+    }
+    private = tuple(
+        f"{path}."
+        for path, inner in paths.items()
+        if not algorithm.shares(inner) or (path.rpartition(".")[2] == _HEAD and not algorithm.shares_heads)
+    )
     return {
         name: tensor
-        for name, tensor in weights.items()
-        if name.partition(".")[0] in parts and tensor.is_floating_point()
+        for name, tensor in module_tensors(found).items()
+        if tensor.is_floating_point() and not name.startswith(private)
     }

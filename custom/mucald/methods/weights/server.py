@@ -5,9 +5,10 @@ from typing import Any
 
 from mucald.federation.method import Contributor, Notes, Saved, ServerContext, ServerMethod, State
 from mucald.federation.task import SiteTask
-from mucald.methods.weights.algorithm import Update
 from mucald.methods.weights.algorithms import make_algorithm
+from mucald.methods.weights.algorithms.base import Update
 from mucald.methods.weights.config import WeightsConfig
+from mucald.methods.weights.outliers import too_large
 from mucald.methods.weights.shared_weights import shared_between
 from mucald.state.checkpoint import with_prefix, without_prefix
 from mucald.wire.tensors import check_tensors
@@ -46,6 +47,10 @@ class WeightsServer(ServerMethod):
         check_tensors(payload, self._weights_of(site), f"site '{site}'")
         self._changes[site] = payload
         return Notes()
+
+    def unfit(self, sites: Sequence[str]) -> dict[str, str]:
+        """Return the sites whose change is far larger than the others', see :func:`.too_large`."""
+        return too_large({site: self._changes[site] for site in sites})
 
     def rewind(self, site: str, saved: Saved | None) -> None:  # noqa: ARG002 - nothing is kept per site
         """Forget what came of a site."""

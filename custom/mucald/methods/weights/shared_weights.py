@@ -7,12 +7,13 @@ from torch import nn
 
 from mucald import randomness
 from mucald.federation.method import State
-from mucald.methods.weights.algorithm import Algorithm, Update
+from mucald.methods.weights.algorithms import make_algorithm
+from mucald.methods.weights.algorithms.base import Algorithm, Update
 from mucald.methods.weights.config import Part, WeightsConfig
 from mucald.methods.weights.parts import shared_tensors
 from mucald.nets import back_end_of, backbone_of
 from mucald.state.averages import total_norm
-from mucald.state.checkpoint import module_tensors, with_prefix, without_prefix
+from mucald.state.checkpoint import with_prefix, without_prefix
 from mucald.tasks import shared_classes
 
 ALL = "shared"
@@ -103,19 +104,21 @@ def shared_between(config: WeightsConfig, sites: Sequence[str]) -> list[SharedWe
 
 
 def first_weights(config: WeightsConfig, parts: Sequence[Part], sites: Sequence[str]) -> State:
-    """Return the weights of ``parts`` that the first round begins with; the job's seed decides them.
+    """Return what travels of ``parts`` as the first round begins with it; the job's seed decides it.
 
     Raises:
         ConfigError: a back end is among them, and the sites' tasks have not equally many classes.
     """
     backbone, modules = backbone_of(config.network), dict[str, nn.Module]()
+    algorithm = make_algorithm(config.algorithm)
     for part in parts:
         with randomness.seeded_initialisation(config.seed, part):
             if part == "back_end":
-                modules[part] = back_end_of(
-                    config.network, shared_classes({s: config.site(s).task for s in sites})
-                )
+                tasks = {site: config.site(site).task for site in sites}
+                # Without heads back ends are the same, whatever the number of classes.
+                n_classes = shared_classes(tasks) if algorithm.shares_heads else 2
+                modules[part] = back_end_of(config.network, n_classes)
             else:
                 modules[part] = backbone.front_end() if part == "front_end" else backbone.middle()
-    tensors = shared_tensors(module_tensors(modules), parts)
+    tensors = shared_tensors(modules, parts, algorithm)
     return {name: tensor.detach() for name, tensor in tensors.items()}

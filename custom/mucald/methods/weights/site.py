@@ -1,6 +1,7 @@
 """A site that trains a whole network and shares the weights of some of its parts."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -13,13 +14,15 @@ from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.weights.algorithms import make_algorithm
 from mucald.methods.weights.config import WeightsConfig
+from mucald.methods.weights.distillation import global_to_local
 from mucald.methods.weights.parts import shared_tensors
+from mucald.methods.weights.site_models import SiteModels
 from mucald.metrics.scoring import Previews, data_report
 from mucald.privacy.disclosure import Disclosure, account
 from mucald.state.averages import Averages
 from mucald.state.checkpoint import CheckpointStore
 from mucald.state.resumable import Resumable
-from mucald.training.whole_model import WholeModel
+from mucald.training.whole_model import Adjust, WholeModel
 from mucald.wire.tensors import byte_count, check_tensors
 from mucald.wire.traffic import Traffic
 
@@ -49,13 +52,15 @@ class WeightsSite(Resumable):
     ):
         self._config, self._data, self._disclosures = config, data, disclosures
         self._algorithm = make_algorithm(config.algorithm)
-        self._model = WholeModel(config, {name: data}, device)
+        self._models = SiteModels(config, name, data, device, self._algorithm.personal)
+        self._model, self._device = self._models.common, device
         self._previews: Previews | None = None
-        super().__init__(name, config.digest(), store, self._model)
+        super().__init__(name, config.digest(), store, self._models)
 
     def tested(self) -> list[Tested]:
         """Return the whole network of the best round."""
-        return [Tested(self.name, self._data.task, self._model.weights(self.name), self._previews)]
+        weights = self._models.tested.weights(self.name)
+        return [Tested(self.name, self._data.task, weights, self._previews)]
 
     def account(self) -> dict[str, Any]:
         """Return what sharing weights can tell."""
@@ -72,9 +77,9 @@ class WeightsSite(Resumable):
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
         report = data_report(self.name, self._data, task.round)
-        shared = self._take(received)
+        shared, tested = self._take(received, task.is_new(self.name)), self._models.tested
         if task.round > 0:
-            report["validation"] = self._model.validate(self.name, self._data.validation, task.round)
+            report["validation"] = tested.validate(self.name, self._data.validation, task.round)
         change: State = {}
         if task.kind == "train":
             begun = {name: tensor.detach().clone() for name, tensor in shared.items()}
@@ -82,41 +87,57 @@ class WeightsSite(Resumable):
             change = {name: (tensor.detach() - begun[name]).cpu() for name, tensor in shared.items()}
             self._save(task.round + 1)
         else:
-            tested, self._previews = self._model.test(self.name, self._data)
-            report |= tested
+            scores, self._previews = tested.test(self.name, self._data)
+            report |= scores
         up, down = byte_count(change), byte_count(received)
         report["wire"] = asdict(Traffic(up, down, up + down if task.kind == "train" else 0))
         report["seconds"] = time.perf_counter() - start
         return Outcome({self.name: report}, change)
 
     @torch.no_grad()
-    def _take(self, received: State) -> State:
+    def _take(self, received: State, is_new: bool) -> State:
         """Put the shared weights in place, and return the network's own shared tensors."""
-        shared = shared_tensors(self._model.weights(self.name), self._config.parts_of(self.name))
+        shared = self._shared_of(self._model)
         check_tensors(received, shared, "the server")
         for name, tensor in received.items():
             shared[name].copy_(tensor)
+        if is_new and self._models.personal:
+            # A personal network begins as what the others have learnt, or as all do.
+            for name, tensor in self._shared_of(self._models.personal).items():
+                tensor.copy_(shared[name])
         return shared
+
+    def _shared_of(self, model: WholeModel) -> State:
+        parts = model.networks[self.name].parts()
+        return shared_tensors(parts, self._config.parts_of(self.name), self._algorithm)
 
     def _train(self, round_number: int, begun: State) -> dict[str, Any]:
         losses, gradients, config = Averages(), Averages(), self._config
-        parameters = dict(self._model.networks[self.name].named_parameters())
-        shared = {name: parameters[name] for name in begun if name in parameters}
+        personal, algorithm = self._models.personal, self._algorithm
+        adjust = self._adjust(self._model, begun, algorithm.adjust_gradients)
+        adjust_personal = self._adjust(personal, begun, algorithm.adjust_personal) if personal else dict
+        teacher = global_to_local(
+            config, round_number, self._data.task.n_classes, self._model.weights(self.name), self._device
+        )
         plan = [
-            rows
+            (algorithm.trained(epoch, config.parts_of(self.name)), rows)
             for epoch in range(config.training.local_epochs)
             for rows in epoch_batches(config, self.name, round_number, epoch, len(self._data.train))
         ]
-        for step, rows in enumerate(plan):
+        for step, (trained, rows) in enumerate(plan):
             batch = training_batch(config, self.name, self._data, round_number, step, rows)
-            result = self._model.train_step(
-                self.name,
-                batch.inputs,
-                batch.targets,
-                f"{round_number}/{step}",
-                lambda: self._algorithm.adjust_gradients(shared, begun),
-                rate=config.rate(round_number, step, len(plan)),
-            )
+            of_step = (self.name, batch.inputs, batch.targets, f"{round_number}/{step}")
+            rate = config.rate(round_number, step, len(plan))
+            result = self._model.train_step(*of_step, adjust, extra=teacher, trained=trained, rate=rate)
             losses.add_all(result.losses)
             gradients.add_all(result.gradients)
+            if personal:
+                own = personal.train_step(*of_step, adjust_personal, rate=rate).losses
+                losses.add_all({f"personal_{name}": value for name, value in own.items()})
         return {"losses": losses.means(), "gradients": gradients.means(), "steps": len(plan)}
+
+    def _adjust(self, model: WholeModel, begun: State, by: Callable[..., dict[str, float]]) -> Adjust:
+        """Return what the algorithm does to the gradients of what the model shares."""
+        parameters = dict(model.networks[self.name].named_parameters())
+        shared = {name: parameters[name] for name in begun if name in parameters}
+        return lambda: by(shared, begun)

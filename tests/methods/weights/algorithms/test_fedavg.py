@@ -6,8 +6,8 @@ from families import config_of
 from tiny_job import equal_tensors, run_job
 
 from mucald.config.job import JobConfig
-from mucald.methods.weights.algorithm import Update
-from mucald.methods.weights.fedavg import FedAvg
+from mucald.methods.weights.algorithms.base import Update
+from mucald.methods.weights.algorithms.fedavg import FedAvg
 from mucald.state.checkpoint import load_checkpoint
 
 WEIGHTS = {"middle.a": torch.tensor([1.0, 2.0]), "middle.b": torch.tensor([[5.0]])}

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from mucald.config.common import require
 from mucald.federation.method import State
-from mucald.methods.weights.algorithm import Update
-from mucald.methods.weights.fedavg import FedAvg, moved
+from mucald.methods.weights.algorithms.base import Update
+from mucald.methods.weights.algorithms.fedavg import FedAvg, moved
+from mucald.methods.weights.algorithms.products import products
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +75,11 @@ class Clustered(FedAvg):
 
 def _cosines(part: str, updates: Sequence[Update]) -> Tensor:
     """Return the cosines between updates of a part (n, n); what a filter kept counts as unchanged."""
-    shapes = {
-        n: t.shape for update in updates for n, t in update.change.items() if n.partition(".")[0] == part
-    }
-    products = torch.zeros(len(updates), len(updates), dtype=torch.float64)
-    for name, shape in shapes.items():
-        absent = torch.zeros(shape)
-        rows = torch.stack([u.change.get(name, absent).double().cpu().flatten() for u in updates])
-        products += rows @ rows.T
-    norms = products.diagonal().sqrt()
+    changes = [{n: t for n, t in u.change.items() if n.partition(".")[0] == part} for u in updates]
+    gram = products(changes)
+    norms = gram.diagonal().sqrt()
     # An update of nothing but zeros neither agrees nor disagrees.
-    return products / torch.outer(norms, norms).clamp_min(torch.finfo(torch.float64).tiny)
+    return gram / torch.outer(norms, norms).clamp_min(torch.finfo(torch.float64).tiny)
 
 
 def _clusters(sites: Sequence[str], joined: Tensor) -> list[list[str]]:

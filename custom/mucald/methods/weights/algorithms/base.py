@@ -1,12 +1,15 @@
 """What an algorithm that shares weights decides, at the sites and at the server."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from mucald.federation.method import State
+from mucald.methods.weights.config import WeightsConfig
+from mucald.nets.whole import PARTS
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,44 @@ class Update:
     validation_loss: float | None
 
 
+def names_sent(updates: Sequence[Update]) -> set[str]:
+    """Return the names of the tensors of which some site has sent a change."""
+    return {name for update in updates for name in update.change}
+
+
 class Algorithm(ABC):
     """Subclasses are frozen dataclasses; their fields are their arguments in the job's JSON."""
 
+    personal: ClassVar[bool] = False
+    """Whether a site trains a network of its own beside the one that it shares, and is tested with it."""
+
+    shares_heads: ClassVar[bool] = True
+    """Whether the layer whose outputs are a task's classes travels with the back end."""
+
+    def check(self, config: WeightsConfig) -> None:  # noqa: B027 - most algorithms fit every job
+        """Check that the algorithm fits a job.
+
+        Raises:
+            ConfigError: it does not.
+        """
+
+    def shares(self, module: nn.Module) -> bool:
+        """Return whether what a module holds travels, if the job shares the part that it is in."""
+        return True
+
+    def trained(self, epoch: int, shared: Collection[str]) -> Collection[str]:
+        """Return which parts of a site's network learn in an epoch of a round.
+
+        Args:
+            epoch: its number, from 0.
+            shared: the parts that the site shares.
+        """
+        return PARTS
+
     def adjust_gradients(
         self,
-        parameters: Mapping[str, nn.Parameter],  # noqa: ARG002 - most algorithms leave training as it is
-        start: Mapping[str, Tensor],  # noqa: ARG002
+        parameters: Mapping[str, nn.Parameter],
+        start: Mapping[str, Tensor],
     ) -> dict[str, float]:
         """Change the gradients of a site's shared parameters before they are bounded and applied.
 
@@ -44,6 +78,14 @@ class Algorithm(ABC):
         Returns:
             what this adds to the losses, by name.
         """
+        return {}
+
+    def adjust_personal(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        start: Mapping[str, Tensor],
+    ) -> dict[str, float]:
+        """Do the same to a site's personal network; arguments are those of :meth:`adjust_gradients`."""
         return {}
 
     @abstractmethod

@@ -6,11 +6,11 @@ from families import config_of
 from tiny_job import equal_models, run_job
 
 from mucald.errors import ConfigError
-from mucald.methods.weights.algorithm import Update
 from mucald.methods.weights.algorithms import make_algorithm
-from mucald.methods.weights.clustered import Clustered
+from mucald.methods.weights.algorithms.base import Update
+from mucald.methods.weights.algorithms.clustered import Clustered
+from mucald.methods.weights.algorithms.fedavg import FedAvg
 from mucald.methods.weights.config import AlgorithmConfig
-from mucald.methods.weights.fedavg import FedAvg
 from mucald.methods.weights.shared_weights import SharedWeights
 
 START = {"middle.a": torch.zeros(2), "end.b": torch.zeros(2)}

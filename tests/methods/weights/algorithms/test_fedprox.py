@@ -6,8 +6,8 @@ from torch import nn
 
 from mucald.errors import ConfigError
 from mucald.methods.weights.algorithms import make_algorithm
+from mucald.methods.weights.algorithms.fedprox import FedProx
 from mucald.methods.weights.config import AlgorithmConfig
-from mucald.methods.weights.fedprox import FedProx
 
 
 def test_without_its_weight_it_is_fedavg_to_the_bit(tmp_path):
@@ -34,6 +34,13 @@ def test_a_parameter_without_a_gradient_gets_none():
     parameter = nn.Parameter(torch.ones(2))
     FedProx(mu=1.0).adjust_gradients({"w": parameter}, {"w": torch.zeros(2)})
     assert parameter.grad is None
+
+
+@pytest.mark.parametrize("method", ["weights fedprox", "weights ditto"])
+def test_a_site_that_shares_nothing_is_held_to_nothing(method, tmp_path):
+    sites = {"north": {"task": "kvasir"}, "south": {"task": "ham10k"}, "west": {"task": "kvasir"}}
+    alone = {"shared": [], "shared_in_group": ["middle"], "sites": sites}
+    assert run_job(config_of(method, **alone), tmp_path).results["failures"] == []
 
 
 def test_it_holds_the_sites_closer_to_where_the_round_began(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mucald.aggregation.base import moved_by_mean
 from mucald.federation.method import State
-from mucald.methods.weights.algorithm import Algorithm, Update
+from mucald.methods.weights.algorithms.base import Algorithm, Update
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,7 @@ class FedAvg(Algorithm):
     """
 
     def combine(
-        self,
-        states: Mapping[str, State],
-        updates: Sequence[Update],
-        memory: State,  # noqa: ARG002 - a mean needs none
+        self, states: Mapping[str, State], updates: Sequence[Update], memory: State
     ) -> dict[str, State]:
         """Return the weights moved by the mean change, the same for all sites."""
         return dict.fromkeys(states, moved(next(iter(states.values())), updates))

@@ -1,0 +1,22 @@
+"""Scalar products of changes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mucald.federation.method import State
+
+
+def products(changes: Sequence[State]) -> Tensor:
+    """Return the scalar products (N, N) of changes over all their tensors, in float64, on the CPU.
+
+    A tensor that a change lacks counts as unchanged.
+    """
+    shapes = {name: tensor.shape for change in changes for name, tensor in change.items()}
+    gram = torch.zeros(len(changes), len(changes), dtype=torch.float64)
+    for name, shape in shapes.items():
+        absent = torch.zeros(shape)
+        rows = torch.stack([change.get(name, absent).double().cpu().flatten() for change in changes])
+        gram += rows @ rows.T
+    return gram
