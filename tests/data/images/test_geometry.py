@@ -281,3 +281,48 @@ def test_whatever_a_damaged_header_makes_the_library_throw_names_the_file(header
     assert "\n" not in str(caught.value)
     assert "a.nii" not in caught.value.public
     assert capfd.readouterr() == ("", "")
+
+
+MISTOLD = {
+    "fewer bytes a voxel": (
+        {"datatype": 2, "bitpix": 8},
+        b"",
+        "6 x 8 x 4 voxels of uint8, which are 192 bytes",
+    ),
+    "bits left as they were": ({"datatype": 2}, b"", r"8 bits \(datatype uint8\) and of 16 bits \(bitpix\)"),
+    "half of the slices": ({"dim": [3, 6, 8, 2, 1, 1, 1, 1]}, b"", "but the file holds 384 there"),
+    "one slice": ({"dim": [2, 6, 8, 4, 1, 1, 1, 1]}, b"", "6 x 8 voxels of int16, which are 96 bytes"),
+    "bytes before the voxels": (
+        {},
+        bytes(120),
+        "which are 384 bytes from byte 352 on, but the file holds 504",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTOLD)
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+@pytest.mark.parametrize("order", "<>")
+def test_a_header_that_tells_other_voxels_than_the_file_holds_is_refused(mistake, ending, order, tmp_path):
+    """Nibabel would read voxels torn apart, or a part of them."""
+    changes, before, words = MISTOLD[mistake]
+    header = nibabel.Nifti1Image(VOLUME, AFFINE).header.as_byteswapped(order)
+    for name, value in ({"vox_offset": 352} | changes).items():
+        header[name] = value
+    with nibabel.openers.Opener(str(tmp_path / f"a.{ending}"), "wb") as stream:
+        voxels = VOLUME.astype(f"{order}i2").tobytes(order="F")
+        stream.write(header.binaryblock + bytes(4) + before + voxels)
+    with pytest.raises(DataError, match=rf"a\.{ending}: its header tells .*{words}"):
+        read_image((tmp_path / f"a.{ending}",))
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+@pytest.mark.parametrize("note", [b"", b"a note", bytes(500)])
+def test_extensions_of_a_header_lie_before_the_voxels(kind, ending, note, tmp_path):
+    image = kind(VOLUME, AFFINE)
+    if note:
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension(6, note))
+    nibabel.save(image, tmp_path / f"a.{ending}")
+    values = read_stored(tmp_path / f"a.{ending}").values
+    assert np.array_equal(np.moveaxis(values, 0, -1), VOLUME)

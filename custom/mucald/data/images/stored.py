@@ -5,6 +5,7 @@ NIfTI arrays are taken as stored: the first axis counts rows, the second columns
 
 import gzip
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,42 @@ def read_stored(path: Path) -> Stored:
         return Stored(picture.values[None], picture.encoding, None, codes, picture.lossy, picture.alike)
 
 
-def _check_whole(path: Path) -> None:
-    """Compare the checksum behind the last voxel, where a reader of voxels stops.
+def _length(path: Path, compressed: bool) -> int:
+    """Bytes that a file holds, unpacked; so the checksum behind the last voxel is compared as well.
 
     Raises:
         OSError, EOFError, zlib.error: the file is damaged.
     """
+    if not compressed:
+        return path.stat().st_size
     with gzip.open(path) as stream:
-        while stream.read(2**20):
-            pass
+        return sum(map(len, iter(lambda: stream.read(2**20), b"")))
+
+
+def _check_length(path: Path, image: Any, length: int) -> None:
+    """Check that the header tells all of the file's voxels; nibabel reads on whatever it tells.
+
+    Raises:
+        RefusedError: it tells fewer bytes than there are, or its two fields of a voxel's size differ.
+    """
+    from nibabel.openers import Opener
+
+    kind = image.get_data_dtype()
+    with Opener(path) as stream:
+        # Without the mending that the image's own header has had.
+        bits = int(image.header_class.from_fileobj(stream, check=False)["bitpix"])
+    if bits != 8 * kind.itemsize:
+        raise RefusedError(
+            f"its header tells numbers of {8 * kind.itemsize} bits (datatype {kind.name}) and of {bits} bits "
+            "(bitpix); export it again"
+        )
+    told = math.prod(map(int, image.shape)) * kind.itemsize
+    # Where there are fewer, reading fails.
+    if (held := length - image.dataobj.offset) > told:
+        raise RefusedError(
+            f"its header tells {' x '.join(map(str, image.shape))} voxels of {kind.name}, which are {told} "
+            f"bytes from byte {image.dataobj.offset} on, but the file holds {held} there; export it again"
+        )
 
 
 def _volume(path: Path) -> Stored:
@@ -70,8 +98,7 @@ def _volume(path: Path) -> Stored:
     check_regular(path)
     compressed = ending_of(path.name) == ".nii.gz"
     check_format(path, "NIfTI", "gzip" if compressed else "NIfTI")
-    if compressed:
-        _check_whole(path)
+    length = _length(path, compressed)
     # What it prints names no file, and what it finds wrong it raises too.
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
     image = nibabel.load(path)
@@ -81,6 +108,7 @@ def _volume(path: Path) -> Stored:
     if kind.kind not in "iuf":
         what = "RGB" if kind.names else "complex numbers" if kind.kind == "c" else str(kind)
         raise RefusedError(f"holds {what}; export numbers, one file per channel")
+    _check_length(path, image, length)
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
