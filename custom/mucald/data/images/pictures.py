@@ -35,7 +35,9 @@ _MODES = {
 }
 # Tags of TIFF, by their numbers in TIFF 6.0.
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 277, 339
-_DESCRIPTION = 270
+_WIDTH, _HEIGHT, _DESCRIPTION, _ROWS, _PLANES, _COLOUR_MAP = 256, 257, 270, 278, 284, 320
+_STRIPS, _STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 273, 279, 322, 323, 324, 325
+_DEPTH, _TILE_DEPTH = 32997, 32998  # of SGI: slices behind each other
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 _NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floating point", 6: "complex numbers"}
 _COLOURS = {0: "white is zero", 1: "black is zero", 2: "RGB", 3: "palette", 4: "transparency mask", 5: "CMYK"}
@@ -108,11 +110,20 @@ def open_picture(path: Path) -> Picture:
         # Before anything loads it, for then Pillow has reduced what it holds to a mode.
         raw = _raw_mode(picture)
         _check(picture, raw, tags)
+        if picture.format == "TIFF":
+            _check_tiff(picture, tags)
+        if picture.format == "BMP":
+            _check_bmp(path, raw)
+        colours = _palette_length(picture, tags)
         turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
         picture.load()
         shown = ImageOps.exif_transpose(picture)
     _check_opaque(shown)
     values, codes = _values(shown, raw, tags)
+    if colours and codes is not None and codes.max() >= colours:
+        raise RefusedError(
+            f"holds the number {codes.max()}, but its palette has {colours} colours; save it without one"
+        )
     words = [f"{picture.format} {_MODES[shown.mode]}"]
     words += ["white is zero"] * (tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
     words += ["turned by its EXIF orientation"] * turned
@@ -273,7 +284,10 @@ def _check(picture: ImageFile.ImageFile, raw: str, tags: dict[int, Any]) -> None
         # Pillow 13 decodes such a file with its width and height swapped, so that rows are torn.
         raise RefusedError("is an uncompressed TIFF stored on its side; save it upright, or compressed")
     bands = len(picture.getbands())
-    if re.search(r";16[BLN]", raw) and (bands > 1 or not picture.mode.startswith("I")):
+    deep = re.search(r";16[BLN]", raw) and (bands > 1 or not picture.mode.startswith("I"))
+    # A TIFF with a plane per channel tells a mode of 8 bits, and Pillow tears the bytes.
+    deep = deep or (tags.get(_SAMPLES, 1) > 1 and max(tags.get(_BITS, (1,))) > 8)
+    if deep:
         raise RefusedError(
             "holds more than one channel of 16 bits; save it with 8 bits per channel, or as grey of 16 bits"
         )
@@ -283,6 +297,64 @@ def _check(picture: ImageFile.ImageFile, raw: str, tags: dict[int, Any]) -> None
         raise RefusedError(
             f"holds {samples} channels, of which {samples - bands} have no meaning; save it as RGB"
         )
+
+
+def _check_bmp(path: Path, raw: str) -> None:
+    """Compare the header's bits with those that Pillow unpacks: 1 of black and white, 8 of greys."""
+    with path.open("rb") as stream:
+        head = stream.read(30)
+    place = 24 if int.from_bytes(head[14:18], "little") == 12 else 28
+    bits = int.from_bytes(head[place : place + 2], "little")
+    if {"1": 1, "L": 8}.get(raw, bits) != bits:
+        raise RefusedError(f"is a BMP of {bits} bits with few greys, which is not read; save it as PNG")
+
+
+def _palette_length(picture: ImageFile.ImageFile, tags: dict[int, Any]) -> int:
+    """Colours of the palette that a file holds, before Pillow fills it up; 0 where it needs none."""
+    if picture.mode not in ("P", "PA"):
+        return 0
+    if picture.palette is None:
+        raise RefusedError("has no palette, but its pixels are numbers of colours; save it again")
+    if 0 < max(tags.get(_COLOUR_MAP, (0,))) < 256:
+        raise RefusedError("has a palette of 8 bits per colour, where TIFF has 16; save it as PNG")
+    return len(picture.palette.palette) // (4 if picture.palette.rawmode == "BGRX" else RGB_CHANNELS)
+
+
+def _check_tiff(picture: ImageFile.ImageFile, tags: dict[int, Any]) -> None:
+    """Check what Pillow takes for granted: that the file tells which colour 0 is, and holds all rows."""
+    if _PHOTOMETRIC not in tags:
+        raise RefusedError(
+            "is a TIFF that does not tell if 0 is black or white (PhotometricInterpretation); save it as PNG"
+        )
+    if (depth := max(tags.get(_DEPTH, 1), tags.get(_TILE_DEPTH, 1))) > 1:
+        raise RefusedError(f"holds {depth} pages (ImageDepth); save each as a file of its own")
+    tiled = _TILES in tags
+    width, height = tags[_WIDTH], tags[_HEIGHT]
+    across, rows = (tags[_TILE_WIDTH], tags[_TILE_HEIGHT]) if tiled else (width, tags.get(_ROWS, height))
+    planes = tags.get(_SAMPLES, 1) if tags.get(_PLANES, 1) == 2 else 1
+    rows = max(1, rows if tiled else min(rows, height))
+    down = math.ceil(height / rows)
+    places, lengths = (
+        tags.get(tag, ()) for tag in ((_TILES, _TILE_BYTES) if tiled else (_STRIPS, _STRIP_BYTES))
+    )
+    parts = math.ceil(width / max(1, across)) * down * planes
+    if len(places) != parts or len(lengths) not in (0, parts):
+        raise RefusedError(
+            f"is a damaged TIFF: it has {len(places)} parts, but its size needs {parts}; export it again"
+        )
+    if picture.tile[0].codec_name != "raw":
+        return
+    bits = tags.get(_BITS, (1,))
+    bits = sum(bits) if len(bits) > 1 else bits[0] * tags.get(_SAMPLES, 1)
+    line = math.ceil(across * bits // planes / 8)
+    for number, length in enumerate(lengths):
+        last = not tiled and number % down == down - 1
+        least = line * (height - rows * (down - 1) if last else rows)
+        # A writer may fill the last strip up, or each to an even number of bytes.
+        if not least <= length <= line * rows + 1:
+            raise RefusedError(
+                f"is a damaged TIFF: a part holds {length} bytes, but its rows are {least}; export it again"
+            )
 
 
 def _described_pages(picture: ImageFile.ImageFile, tags: dict[int, Any]) -> int:
@@ -323,7 +395,7 @@ def _values(
         steps = 1 if shown.mode == "1" else 2 ** int(few[1]) - 1 if few else WHITE
         return values, None if steps == WHITE else values // (WHITE // steps)
     values = np.asarray(shown)
-    if shown.mode == "I" and tags.get(_SAMPLE_FORMAT, (_SIGNED,))[0] == _UNSIGNED:
+    if shown.mode == "I" and tags and tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED:
         values = values.view(np.uint32)
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         # Pillow turns 8 bits and fewer itself.
