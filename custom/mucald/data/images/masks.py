@@ -21,6 +21,8 @@ _LOSSY_GAP = 32
 """Least distance of two values that a lossy compression keeps apart."""
 _LOSSY_SHARE, _LOSSY_SHIFT = 0.1, 0.35
 """Of a lossy mask: most pixels that may be far from any class, and the farthest where classes are three."""
+_LOSSY_FAR, _LOSSY_FLAT = 0.25, 0.2
+"""Shares of the distance of two classes: what is far from any, and the range of 3 x 3 pixels on no edge."""
 _PUBLIC = "a mask is no map of class ids"
 
 
@@ -80,11 +82,16 @@ class ClassIds:
                 path, f"all of it has the number {codes.max()}, which its palette shows as black"
             )
         readings = {} if coloured else {"greys": shown}
-        # Where black, which is background, has another number than 0, the palette's order means nothing.
-        if not codes[black].any():
+        # Where 0 is no background, which is black or nearly so, or black has another number than 0, the
+        # palette's order means nothing, unless the site tells what each number means.
+        named = np.isin(codes, list(self._value_map)).all()
+        if not codes[black].any() and (stored.dark or named):
             readings["numbers"] = codes
         if not readings:
-            raise self._ambiguous(path, "its palette has colours in an order of its own")
+            raise self._ambiguous(
+                path,
+                "its palette has colours in an order of its own, and 'mask_values' does not name each number",
+            )
         return readings
 
     def _guessed(self, path: Path, readings: Mapping[str, Values], lossy: bool) -> dict[int, int]:
@@ -141,7 +148,17 @@ class ClassIds:
                 public=_PUBLIC,
             )
         apart = np.abs(values - found) / gap
-        if (apart > 0.25).mean() > _LOSSY_SHARE or (len(levels) > 2 and apart.max() > _LOSSY_SHIFT):
+        far = apart > _LOSSY_FAR
+        # Between classes lies what compression has left of an edge, but there values are steep.
+        areas = values[far][_ranges(values)[far] < _LOSSY_FLAT * gap] if far.any() else values[far]
+        if areas.size:
+            raise DataError(
+                f"{path}: the mask holds an area of about {areas[0]} in a lossy format, which is none of "
+                f"{', '.join(map(str, levels))}; save it as PNG, and tell its class with 'mask_values' in "
+                "site.json",
+                public=_PUBLIC,
+            )
+        if far.mean() > _LOSSY_SHARE or (len(levels) > 2 and apart.max() > _LOSSY_SHIFT):
             raise DataError(
                 f"{path}: lossy compression has blurred the mask, so that values lie far from "
                 f"{', '.join(map(str, levels))}; save it as PNG",
@@ -192,6 +209,15 @@ class ClassIds:
             f"{len(classes) - 1} ({', '.join(classes)}); map it with 'mask_values' in site.json",
             public=f"a mask holds a value that is no class of task {self._task.name}",
         )
+
+
+def _ranges(values: Values) -> Values:
+    """The difference of the largest and the smallest of the 3 x 3 pixels around each."""
+    from scipy import ndimage  # only sites with lossy masks pay for its import
+
+    around = (1, 3, 3)
+    found: Values = ndimage.maximum_filter(values, around) - ndimage.minimum_filter(values, around)
+    return found
 
 
 def _whole(path: Path, stored: Stored) -> Values:

@@ -18,6 +18,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 RGB_CHANNELS = 3
 WINDOW_PERCENTILES = (0.5, 99.5)
 WHITE = 255
+_DARK = 16
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _MODES = {
@@ -85,6 +86,7 @@ class Picture:
             they are the values.
         lossy: whether the compression changes values.
         alike: whether the palette shows different indices of the picture in one colour.
+        dark: whether number 0 is shown nearly black, as background is.
     """
 
     values: NDArray[Any]
@@ -92,6 +94,7 @@ class Picture:
     codes: NDArray[np.uint8] | None
     lossy: bool
     alike: bool
+    dark: bool
 
 
 def open_picture(path: Path) -> Picture:
@@ -128,7 +131,9 @@ def open_picture(path: Path) -> Picture:
     words += ["white is zero"] * (tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
     words += ["turned by its EXIF orientation"] * turned
     alike = shown.mode in ("P", "PA") and codes is not None and _are_alike(shown, codes)
-    return Picture(values, ", ".join(words), codes, lossy, alike)
+    # Nothing but a palette shows 0 otherwise than black; it tells so even where no pixel has this number.
+    dark = shown.mode not in ("P", "PA") or max((shown.getpalette("RGB") or [0])[:RGB_CHANNELS]) <= _DARK
+    return Picture(values, ", ".join(words), codes, lossy, alike, dark)
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

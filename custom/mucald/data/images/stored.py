@@ -28,7 +28,7 @@ class Stored:
         values: slices x H x W, or slices x H x W x 3; a picture has one slice.
         encoding: what the file was taken for, in words.
         geometry: the grid that NIfTI tells.
-        codes, alike: see :class:`mucald.data.images.pictures.Picture`; slices x H x W.
+        codes, alike, dark: see :class:`mucald.data.images.pictures.Picture`; slices x H x W.
         lossy: whether the compression changes values.
     """
 
@@ -38,6 +38,7 @@ class Stored:
     codes: NDArray[np.uint8] | None = None
     lossy: bool = False
     alike: bool = False
+    dark: bool = True
 
 
 def read_stored(path: Path) -> Stored:
@@ -51,7 +52,8 @@ def read_stored(path: Path) -> Stored:
             return _volume(path)
         picture = open_picture(path)
         codes = None if picture.codes is None else picture.codes[None]
-        return Stored(picture.values[None], picture.encoding, None, codes, picture.lossy, picture.alike)
+        rest = picture.lossy, picture.alike, picture.dark
+        return Stored(picture.values[None], picture.encoding, None, codes, *rest)
 
 
 def _length(path: Path, compressed: bool) -> int:
