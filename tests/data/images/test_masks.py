@@ -309,6 +309,24 @@ def test_scaled_volumes_hold_whole_numbers_up_to_rounding(slope, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("array", "slope", "inter"),
+    [
+        (CLASSES, 0.0005, 0),
+        (CLASSES, 0.0005, 1),
+        (CLASSES, -0.0005, 1),
+        (CLASSES, 0.0001, 0),
+        (AREA * 20, 0.00005, 0),
+        (AREA * 0 + 1, 0.0005, 0),
+    ],
+)
+def test_a_scale_that_makes_one_number_of_several_is_refused(array, slope, inter, tmp_path):
+    """One such mask among others would be empty without a word."""
+    path = save_nifti(tmp_path / "m.nii", array, scl_slope=slope, scl_inter=inter)
+    with pytest.raises(DataError, match=r"m.nii: the mask holds fractions"):
+        read(ClassIds(THREE, {}), path)
+
+
+@pytest.mark.parametrize(
     ("value", "words"),
     [
         (0.3, "holds fractions"),

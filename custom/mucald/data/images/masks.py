@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ Values = NDArray[np.int64]
 
 _ROUNDING = 1e-3
 """What the scale in a NIfTI header may leave of a whole number."""
+_SAME = 1e-5
+"""What rounding in float32 leaves between two equal numbers, as a share of them, or of 1."""
 _LOSSY_GAP = 32
 """Least distance of two values that a lossy compression keeps apart."""
 _LOSSY_SHARE, _LOSSY_SHIFT = 0.1, 0.35
@@ -235,9 +238,18 @@ def _whole(path: Path, stored: Stored) -> Values:
     if not np.isfinite(values).all():
         raise DataError(f"{path}: the mask holds NaN or infinity; export it again", public=_PUBLIC)
     whole = np.rint(values)
-    if np.abs(whole - values).max(initial=0) > _ROUNDING or np.abs(whole).max(initial=0) > 2**31:
+    apart = np.abs(whole - values).max(initial=0)
+    if apart > _ROUNDING or np.abs(whole).max(initial=0) > 2**31 or (apart > _SAME and _merges(values)):
         raise DataError(f"{path}: the mask holds fractions; save it as whole class ids", public=_PUBLIC)
     return whole.astype(np.int64)
+
+
+def _merges(values: NDArray[Any]) -> bool:
+    """Whether rounding makes one whole number of values that differ, or 0 of one that is not."""
+    found = np.union1d(values, 0)
+    return bool(
+        ((np.diff(found) > _SAME * np.maximum(1, np.abs(found[1:]))) & (np.diff(np.rint(found)) == 0)).any()
+    )
 
 
 def _kind(values: Values) -> int | None:
