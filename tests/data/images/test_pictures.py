@@ -265,7 +265,9 @@ def test_what_is_no_regular_file_is_refused_before_it_is_opened(name: str, tmp_p
         ("ImageJ=1.54f\nimages=3\nslices=3\n", 3),
         ('{"shape": [3, 6, 8], "truncated": true}', 3),
         ("ImageJ=1.54f\nimages=1\n", 1),
+        ('{"axes": "ZYX", "shape": [3, 6, 8]}', 3),
         ('{"shape": [6, 8]}', 1),
+        ('{"axes": "YX", "shape": [6, 8]}', 1),
         ("images=3", 1),
     ],
 )
@@ -390,6 +392,7 @@ DAMAGED: dict[str, tuple[list[bytes], dict[int, list[int]]]] = {
     "a part holds 144 bytes, but its rows are 48": ([ROWS * 3], {}),
     "a part holds 8 bytes, but its rows are 16": ([ROWS[:32], ROWS[32:40]], {278: [4]}),
     "holds 2 pages": ([ROWS * 2], {32997: [2]}),
+    "holds 3 pages": ([ROWS], {33629: [0, 0, 0]}),
 }
 
 

@@ -38,6 +38,7 @@ _MODES = {
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 277, 339
 _WIDTH, _HEIGHT, _DESCRIPTION, _ROWS, _PLANES, _COLOUR_MAP = 256, 257, 270, 278, 284, 320
 _STRIPS, _STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 273, 279, 322, 323, 324, 325
+_META_MORPH = 33629
 _DEPTH, _TILE_DEPTH = 32997, 32998  # of SGI: slices behind each other
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 _NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floating point", 6: "complex numbers"}
@@ -365,12 +366,14 @@ def _check_tiff(picture: ImageFile.ImageFile, tags: dict[int, Any]) -> None:
 def _described_pages(picture: ImageFile.ImageFile, tags: dict[int, Any]) -> int:
     """Pages that lie behind the first of a TIFF without a directory of their own.
 
-    ImageJ and tifffile tell them in a description alone.
+    ImageJ and tifffile tell them in a description alone, MetaMorph by a value for each.
     """
+    if isinstance(planes := tags.get(_META_MORPH), tuple):
+        return len(planes)
     words = str(tags.get(_DESCRIPTION, ""))
     if found := re.match(r"ImageJ=.*?^images=(\d+)", words, re.DOTALL | re.MULTILINE):
         return int(found[1])
-    if found := re.match(r'\{"shape": \[([\d, ]+)\]', words):
+    if found := re.match(r'\{.*"shape": \[([\d, ]+)\]', words):
         values = math.prod(map(int, found[1].split(",")))
         return values // (picture.width * picture.height * len(picture.getbands()))
     return 1
