@@ -161,6 +161,8 @@ def test_units_are_compared_in_mm_and_a_missing_one_is_that_of_the_other(one, an
         ),
         ({"pixdim": [1, 0.7, 0.8, 2.5, 0, 0, 0, 0]}, r"and of 0.7 x 0.8 x 2.5"),
         ({"srow_x": [np.nan, 0, 0, 0]}, "affine is not finite"),
+        ({"xyzt_units": 7}, "tells the unit of length by the code 7, which NIfTI lacks"),
+        ({"qform_code": 1, "quatern_b": np.nan}, "qform is not finite"),
         ({"srow_x": [0, 0, 0, 0], "srow_y": [0] * 4, "srow_z": [0] * 4}, "voxels of 0 x 0 x 0"),
         ({"qform_code": 1, "quatern_b": 0, "quatern_c": 0, "quatern_d": 0}, r"axes to LPS \(sform\) and to"),
     ],

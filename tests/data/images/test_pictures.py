@@ -156,6 +156,7 @@ def refused(folder: Path) -> dict[str, Path]:
             folder / "n.tif", np.where(RAMP == 5, np.nan, RAMP).astype("<f4"), 1, format=3
         ),
         "an uncompressed TIFF stored on its side": folder / "p.tif",
+        "a TIFF of CCITT runs in words": folder / "q.tif",
         "a TIFF of 64 bits, floating point, black is zero": save_tiff(
             folder / "o.tif", RAMP.astype("<f8"), 1, format=3
         ),
@@ -169,6 +170,7 @@ def refused(folder: Path) -> dict[str, Path]:
     save_tiff(folder / "h.tif", COLOUR, 8)
     first.convert("YCbCr").save(folder / "i.tif")
     first.save(folder / "p.tif", exif=turned(6))
+    first.convert("1").save(folder / "q.tif", compression="tiff_raw_16")
     return made
 
 

@@ -77,6 +77,11 @@ def geometry_of(image: Any) -> Geometry:
         RefusedError: it tells two things, or numbers that are not finite.
     """
     header = image.header
+    code = int(header["xyzt_units"]) % 8
+    if code > 3:
+        raise RefusedError(
+            f"its header tells the unit of length by the code {code}, which NIfTI lacks; export it again"
+        )
     unit = header.get_xyzt_units()[0]
     flat = (*image.shape, 1, 1)[:3]
     told = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
@@ -236,6 +241,8 @@ def _check_forms(header: Any) -> None:
     from nibabel.orientations import aff2axcodes
 
     forms = header.get_sform(), header.get_qform()
+    if not np.isfinite(forms[1]).all():
+        raise RefusedError("its header's qform is not finite; export it again")
     codes = ["".join(code or "?" for code in aff2axcodes(form)) for form in forms]
     if codes[0] != codes[1] and max(header["sform_code"], header["qform_code"]) <= 2:
         raise RefusedError(

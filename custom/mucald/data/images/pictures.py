@@ -38,7 +38,7 @@ _MODES = {
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 277, 339
 _WIDTH, _HEIGHT, _DESCRIPTION, _ROWS, _PLANES, _COLOUR_MAP = 256, 257, 270, 278, 284, 320
 _STRIPS, _STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 273, 279, 322, 323, 324, 325
-_META_MORPH = 33629
+_META_MORPH, _CCITT_WORDS = 33629, 32771
 _DEPTH, _TILE_DEPTH = 32997, 32998  # of SGI: slices behind each other
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 _NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floating point", 6: "complex numbers"}
@@ -332,6 +332,8 @@ def _check_tiff(picture: ImageFile.ImageFile, tags: dict[int, Any]) -> None:
         raise RefusedError(
             "is a TIFF that does not tell if 0 is black or white (PhotometricInterpretation); save it as PNG"
         )
+    if tags.get(_COMPRESSION) == _CCITT_WORDS:
+        raise RefusedError("is a TIFF of CCITT runs in words, which Pillow tears; save it as PNG")
     if (depth := max(tags.get(_DEPTH, 1), tags.get(_TILE_DEPTH, 1))) > 1:
         raise RefusedError(f"holds {depth} pages (ImageDepth); save each as a file of its own")
     tiled = _TILES in tags
