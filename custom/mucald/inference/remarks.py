@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mucald.data.files import is_nifti
-from mucald.data.images.geometry import geometry_of, plausible
-from mucald.data.images.pictures import RGB_CHANNELS, check_regular
+from mucald.data.images.geometry import plausible
+from mucald.data.images.pictures import RGB_CHANNELS
+from mucald.data.images.stored import read_geometry
+from mucald.errors import DataError
 from mucald.inference.images import Input, each_once, named_files, parts
 from mucald.tasks import Task
 
@@ -51,13 +53,10 @@ def _spacing(path: Path) -> tuple[float, ...]:
     """Sizes of a volume's voxels; none where no header tells them."""
     if not is_nifti(path):
         return ()
-    import nibabel  # only those who segment NIfTI files pay for its import
-
     try:
-        check_regular(path)
-        return geometry_of(nibabel.load(path)).spacing or ()
-    except Exception:  # noqa: BLE001 - whatever a damaged header throws is this image's fault once it is read
-        return ()
+        return read_geometry(path).spacing or ()
+    except DataError:
+        return ()  # whoever reads the image says why it cannot be read
 
 
 def _like_channels(files: Sequence[Path]) -> tuple[Path, Path] | None:

@@ -450,3 +450,18 @@ def test_a_palette_that_lacks_colours_is_refused(tmp_path):
             read_image((path,))
     tags = GREY_TAGS | {262: [3], 320: [value * 257 for value in range(256)] * 3}
     assert near(read_picture(save_tiff_parts(tmp_path / "e.tif", [ROWS], tags)), RAMP, 0)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("strip_size", [64, 65536])
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P", "I;16", "F"])
+def test_tiff_in_strips_of_any_compression_is_read_whole(mode, strip_size, compression, tmp_path):
+    large = np.kron(COLOUR, np.ones((5, 7, 1), np.uint8))
+    picture = Image.fromarray(large)
+    if mode in ("I;16", "F"):
+        picture = Image.fromarray(large[..., 0].astype(np.uint16 if mode == "I;16" else np.float32) * 9)
+    else:
+        picture = picture.quantize(17) if mode == "P" else picture.convert(mode)
+    picture.save(tmp_path / "a.tif", compression=compression, strip_size=strip_size)
+    shown = picture.convert({"P": "RGB", "1": "L"}.get(mode, mode))
+    assert np.array_equal(open_picture(tmp_path / "a.tif").values, np.asarray(shown))

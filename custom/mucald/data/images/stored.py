@@ -94,18 +94,34 @@ def _check_length(path: Path, image: Any, length: int) -> None:
         )
 
 
-def _volume(path: Path) -> Stored:
-    import nibabel  # only sites with NIfTI files pay for its import
+def read_geometry(path: Path) -> Geometry:
+    """Return what the header of a NIfTI file tells, without its voxels.
 
-    check_regular(path)
-    compressed = ending_of(path.name) == ".nii.gz"
-    check_format(path, "NIfTI", "gzip" if compressed else "NIfTI")
-    length = _length(path, compressed)
+    Raises:
+        DataError: see :func:`read_stored`.
+    """
+    with reading(path):
+        check_regular(path)
+        return geometry_of(_loaded(path))
+
+
+def _loaded(path: Path) -> Any:
+    import nibabel  # only those with NIfTI files pay for its import
+
     # What it prints names no file, and what it finds wrong it raises too.
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
     image = nibabel.load(path)
     if not isinstance(image, nibabel.Nifti1Image):
         raise RefusedError(f"is a {type(image).__name__}; export it as NIfTI")
+    return image
+
+
+def _volume(path: Path) -> Stored:
+    check_regular(path)
+    compressed = ending_of(path.name) == ".nii.gz"
+    check_format(path, "NIfTI", "gzip" if compressed else "NIfTI")
+    length = _length(path, compressed)
+    image = _loaded(path)
     kind = image.get_data_dtype()
     if kind.kind not in "iuf":
         what = "RGB" if kind.names else "complex numbers" if kind.kind == "c" else str(kind)
