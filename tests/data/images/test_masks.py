@@ -202,6 +202,11 @@ def test_number_0_is_background_only_where_it_shows_black(name, numbers, tmp_pat
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_mask_of_one_coloured_number_is_not_empty_by_its_number_alone(number, tmp_path):
+    white_first = palette_mask(tmp_path, AREA * 0 + np.uint8(number), [(255, 255, 255), (1, 1, 1)])
+    if number:
+        with pytest.raises(DataError, match="number 1, which its palette shows as black"):
+            read(ClassIds(BINARY, {}), white_first)
+        assert read(ClassIds(BINARY, {0: 1, 1: 0}), white_first).sum() == 0
     for colours in ([(255, 0, 0), (255, 255, 255)], [(0, 255, 0), (16, 16, 20)]):
         path = palette_mask(tmp_path, AREA * 0 + np.uint8(number), colours)
         if number and colours[0][0]:

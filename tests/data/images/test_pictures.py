@@ -298,6 +298,13 @@ def test_too_many_pixels_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_image((tmp_path / "a.png",))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_large_picture_is_read_without_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    assert near(read_picture(tmp_path / "a.png"), RAMP, 0)
+
+
 @pytest.mark.parametrize("ending", ["bmp", "webp", "tif", "png"])
 def test_lossless_colours_are_unchanged(ending: str, tmp_path: Path) -> None:
     options = {"lossless": True} if ending == "webp" else {}

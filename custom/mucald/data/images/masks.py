@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mucald.data.images.outlines import filled
-from mucald.data.images.pictures import WHITE
+from mucald.data.images.pictures import DARK, WHITE
 from mucald.data.images.stored import Stored
 from mucald.errors import DataError
 from mucald.tasks import Task
@@ -80,14 +80,15 @@ class ClassIds:
             return {"numbers": codes}
         coloured = shown.ndim > codes.ndim
         black = (shown == 0).all(axis=-1) if coloured else shown == 0
-        if black.all() and codes.any():
+        named = np.isin(codes, list(self._value_map)).all()
+        empty = black.all() or ((shown <= DARK).all() and not (stored.dark or named))
+        if empty and codes.any():
             raise self._ambiguous(
                 path, f"all of it has the number {codes.max()}, which its palette shows as black"
             )
         readings = {} if coloured else {"greys": shown}
         # Where 0 is no background, which is black or nearly so, or black has another number than 0, the
         # palette's order means nothing, unless the site tells what each number means.
-        named = np.isin(codes, list(self._value_map)).all()
         if not codes[black].any() and (stored.dark or named):
             readings["numbers"] = codes
         if not readings:

@@ -6,6 +6,7 @@ It needs NumPy and Pillow alone, for an exported bundle carries a copy of this f
 import math
 import re
 import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 RGB_CHANNELS = 3
 WINDOW_PERCENTILES = (0.5, 99.5)
 WHITE = 255
-_DARK = 16
+DARK = 16
+"""The brightest value that background may have in a palette."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _MODES = {
@@ -108,7 +110,9 @@ def open_picture(path: Path) -> Picture:
         Exception: whatever Pillow raises where the file is missing or damaged.
     """
     check_regular(path)
-    with _opened(path) as picture:
+    # A large picture is no fault, and one that is too large is refused.
+    quiet = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
+    with quiet, _opened(path) as picture:
         tags: dict[int, Any] = dict(getattr(picture, "tag_v2", {}))
         lossy = _is_lossy(picture, path)
         # Before anything loads it, for then Pillow has reduced what it holds to a mode.
@@ -133,7 +137,7 @@ def open_picture(path: Path) -> Picture:
     words += ["turned by its EXIF orientation"] * turned
     alike = shown.mode in ("P", "PA") and codes is not None and _are_alike(shown, codes)
     # Nothing but a palette shows 0 otherwise than black; it tells so even where no pixel has this number.
-    dark = shown.mode not in ("P", "PA") or max((shown.getpalette("RGB") or [0])[:RGB_CHANNELS]) <= _DARK
+    dark = shown.mode not in ("P", "PA") or max((shown.getpalette("RGB") or [0])[:RGB_CHANNELS]) <= DARK
     return Picture(values, ", ".join(words), codes, lossy, alike, dark)
 
 
