@@ -108,3 +108,35 @@ def save_tiff(path: Path, rows: NDArray[Any], photometric: int, **tags: int) -> 
     head = (b"MM" if order == ">" else b"II") + struct.pack(f"{order}HIH", 42, 8, len(entries))
     path.write_bytes(head + table + bytes(4) + apart.ljust(2 * long, b"\0") + rows.tobytes())
     return path
+
+
+def save_tiff_parts(path: Path, parts: list[bytes], tags: dict[int, list[int]], order: str = "<") -> Path:
+    """Write an uncompressed TIFF of strips, or tiles where ``tags`` tells their size, with any tags."""
+    places, lengths = (324, 325) if 322 in tags else (273, 279)
+    entries = {259: [1], places: [0] * len(parts), lengths: [len(part) for part in parts]} | tags
+    apart = 8 + 2 + 12 * len(entries) + 4
+    start = apart + sum(4 * len(values) for values in entries.values() if len(values) > 1)
+    entries[places] = [start + sum(map(len, parts[:number])) for number in range(len(parts))]
+    table, more = b"", b""
+    for tag, values in sorted(entries.items()):
+        data = struct.pack(f"{order}{len(values)}I", *values)
+        if len(values) > 1:
+            data, more = struct.pack(f"{order}I", apart + len(more)), more + data
+        table += struct.pack(f"{order}HHI", tag, 4, len(values)) + data
+    head = (b"MM" if order == ">" else b"II") + struct.pack(f"{order}HIH", 42, 8, len(entries))
+    path.write_bytes(head + table + bytes(4) + more + b"".join(parts))
+    return path
+
+
+def save_bmp(path: Path, rows: NDArray[Any], bits: int, colours: list[tuple[int, int, int]]) -> Path:
+    """Write a BMP of palette numbers (H x W) whose palette has as many colours as are given."""
+    height, width = rows.shape
+    shifts = np.arange(bits - 1, -1, -1)
+    packed = np.packbits((rows[..., None] >> shifts & 1).astype(np.uint8).reshape(height, -1), axis=1)
+    data = b"".join(line.tobytes().ljust(-(-len(line) // 4) * 4, b"\0") for line in packed[::-1])
+    table = b"".join(bytes([*colour[::-1], 0]) for colour in colours)
+    start = 54 + len(table)
+    head = struct.pack("<2sIII", b"BM", start + len(data), 0, start)
+    head += struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 0, len(data), 0, 0, len(colours), 0)
+    path.write_bytes(head + table + data)
+    return path

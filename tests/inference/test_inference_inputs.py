@@ -154,3 +154,13 @@ def test_a_name_that_is_no_text_is_written_as_its_bytes(predict, tmp_path):
     picture(tmp_path / "in/Köln.png")
     assert predict(tmp_path / "in")[0] == 0
     assert sorted(table(tmp_path)) == [("K\\xf6ln.png", "K\\xf6ln.png", ""), ("Köln.png", "Köln.png", "")]
+
+
+def test_voxels_of_a_strange_size_are_said(tmp_path):
+    """Numbers in mm under the unit of a metre make areas a million times too large."""
+    affine, volume = np.diag([0.8, 0.7, 5, 1]), np.zeros((4, 5, 2), np.int16)
+    paths = [save_nifti(tmp_path / f"{unit}.nii", volume, affine, xyzt_units=unit) for unit in (0, 1, 2)]
+    (tmp_path / "bad.nii").write_bytes(b"none")
+    (words,) = said([*paths, tmp_path / "bad.nii"], task="mosmed")
+    assert f"1 of 4 images have voxels of a strange size, such as {paths[1]} (800 x 700 x 5e+03 mm)" in words
+    assert said(paths[::2], task="mosmed") == []

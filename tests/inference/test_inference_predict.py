@@ -112,6 +112,23 @@ def test_a_pictures_mask_is_a_png_of_its_size(ending, tmp_path):
     assert row["polyp, mm2"] == "", "a picture does not tell its pixels' size"
 
 
+@pytest.mark.parametrize(
+    ("pixdim", "unit", "area"),
+    [([1, 1, 1], 0, None), ([1, 1, 1], 2, None), ([0, 0, 0], 0, None), ([0.5, 0.25, 3], 2, AREA)],
+)
+@pytest.mark.parametrize("shape", [(20, 12), (20, 12, 2)])
+def test_a_header_that_never_was_filled_in_tells_no_area(shape, pixdim, unit, area, tmp_path):
+    codes = {"sform_code": 0, "qform_code": 0, "xyzt_units": unit, "pixdim": [1, *pixdim, 0, 0, 0, 0]}
+    volume = np.zeros(shape, np.int16)
+    volume[5:15] = 900
+    inputs = find_inputs([save_nifti(tmp_path / "in/a.nii", volume, **codes)], channels=False)
+    assert predict_images(inputs, Segmenter(bright, 16, 4), get_task("mosmed"), tmp_path / "out") == []
+    for row in rows(tmp_path / "out"):
+        pixels = int(row["infection, pixels"])
+        assert pixels > 0
+        assert row["infection, mm2"] == ("" if area is None else f"{pixels * area:.6g}")
+
+
 @pytest.mark.parametrize("shape", [(20, 12), (20, 12, 5), (20, 12, 5, 1)])
 @pytest.mark.parametrize("ending", ["nii", "nii.gz"])
 def test_a_nifti_mask_lies_where_its_image_lies(shape, ending, tmp_path):

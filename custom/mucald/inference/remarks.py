@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mucald.data.files import is_nifti
+from mucald.data.images.geometry import plausible
 from mucald.data.images.pictures import RGB_CHANNELS
+from mucald.data.images.stored import read_geometry
+from mucald.errors import DataError
 from mucald.inference.images import Input, each_once, named_files, parts
 from mucald.tasks import Task
 
@@ -30,13 +33,30 @@ def remarks(paths: Sequence[Path], inputs: Sequence[Input], channels: bool, task
         )
     if dropped := sum(len(image.files) > RGB_CHANNELS for image in inputs):
         words.append(f"{dropped} images have more than three channels, of which the first three are read")
-    if strange := [image.files[0] for image in inputs if is_nifti(image.files[0]) != task.volumes]:
+    if others := [image.files[0] for image in inputs if is_nifti(image.files[0]) != task.volumes]:
         what, other = ("pictures", "NIfTI volumes") if task.volumes else ("NIfTI volumes", "pictures")
         words.append(
-            f"{len(strange)} of {len(inputs)} images are {what}, such as {strange[0]}, but the task "
+            f"{len(others)} of {len(inputs)} images are {what}, such as {others[0]}, but the task "
             f"{task.title} is one of {other}: the model may not know what it sees"
         )
+    strange = [(image.files[0], size) for image in inputs if not plausible(size := _spacing(image.files[0]))]
+    if strange:
+        path, size = strange[0]
+        words.append(
+            f"{len(strange)} of {len(inputs)} images have voxels of a strange size, such as {path} "
+            f"({' x '.join(f'{side:.3g}' for side in size)} mm): check the headers' units, which areas follow"
+        )
     return words
+
+
+def _spacing(path: Path) -> tuple[float, ...]:
+    """Sizes of a volume's voxels; none where no header tells them."""
+    if not is_nifti(path):
+        return ()
+    try:
+        return read_geometry(path).spacing or ()
+    except DataError:
+        return ()  # whoever reads the image says why it cannot be read
 
 
 def _like_channels(files: Sequence[Path]) -> tuple[Path, Path] | None:

@@ -161,6 +161,8 @@ def test_units_are_compared_in_mm_and_a_missing_one_is_that_of_the_other(one, an
         ),
         ({"pixdim": [1, 0.7, 0.8, 2.5, 0, 0, 0, 0]}, r"and of 0.7 x 0.8 x 2.5"),
         ({"srow_x": [np.nan, 0, 0, 0]}, "affine is not finite"),
+        ({"xyzt_units": 7}, "tells the unit of length by the code 7, which NIfTI lacks"),
+        ({"qform_code": 1, "quatern_b": np.nan}, "qform is not finite"),
         ({"srow_x": [0, 0, 0, 0], "srow_y": [0] * 4, "srow_z": [0] * 4}, "voxels of 0 x 0 x 0"),
         ({"qform_code": 1, "quatern_b": 0, "quatern_c": 0, "quatern_d": 0}, r"axes to LPS \(sform\) and to"),
     ],
@@ -281,3 +283,48 @@ def test_whatever_a_damaged_header_makes_the_library_throw_names_the_file(header
     assert "\n" not in str(caught.value)
     assert "a.nii" not in caught.value.public
     assert capfd.readouterr() == ("", "")
+
+
+MISTOLD = {
+    "fewer bytes a voxel": (
+        {"datatype": 2, "bitpix": 8},
+        b"",
+        "6 x 8 x 4 voxels of uint8, which are 192 bytes",
+    ),
+    "bits left as they were": ({"datatype": 2}, b"", r"8 bits \(datatype uint8\) and of 16 bits \(bitpix\)"),
+    "half of the slices": ({"dim": [3, 6, 8, 2, 1, 1, 1, 1]}, b"", "but the file holds 384 there"),
+    "one slice": ({"dim": [2, 6, 8, 4, 1, 1, 1, 1]}, b"", "6 x 8 voxels of int16, which are 96 bytes"),
+    "bytes before the voxels": (
+        {},
+        bytes(120),
+        "which are 384 bytes from byte 352 on, but the file holds 504",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTOLD)
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+@pytest.mark.parametrize("order", "<>")
+def test_a_header_that_tells_other_voxels_than_the_file_holds_is_refused(mistake, ending, order, tmp_path):
+    """Nibabel would read voxels torn apart, or a part of them."""
+    changes, before, words = MISTOLD[mistake]
+    header = nibabel.Nifti1Image(VOLUME, AFFINE).header.as_byteswapped(order)
+    for name, value in ({"vox_offset": 352} | changes).items():
+        header[name] = value
+    with nibabel.openers.Opener(str(tmp_path / f"a.{ending}"), "wb") as stream:
+        voxels = VOLUME.astype(f"{order}i2").tobytes(order="F")
+        stream.write(header.binaryblock + bytes(4) + before + voxels)
+    with pytest.raises(DataError, match=rf"a\.{ending}: its header tells .*{words}"):
+        read_image((tmp_path / f"a.{ending}",))
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+@pytest.mark.parametrize("note", [b"", b"a note", bytes(500)])
+def test_extensions_of_a_header_lie_before_the_voxels(kind, ending, note, tmp_path):
+    image = kind(VOLUME, AFFINE)
+    if note:
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension(6, note))
+    nibabel.save(image, tmp_path / f"a.{ending}")
+    values = read_stored(tmp_path / f"a.{ending}").values
+    assert np.array_equal(np.moveaxis(values, 0, -1), VOLUME)

@@ -100,6 +100,31 @@ def test_lossy_masks_that_tell_no_class_are_refused(array, task, value_map, word
         read(ClassIds(task, value_map), path)
 
 
+@pytest.mark.parametrize("quality", [75, 95])
+@pytest.mark.parametrize("value", [70, 100, 150, 180])
+@pytest.mark.parametrize("place", [(0, 0), (10, 20)], ids=["apart", "at the edge of another"])
+def test_an_area_of_another_value_is_not_taken_for_blur(value, place, quality, tmp_path):
+    """Compression leaves values between two classes at edges alone."""
+    array, (row, column) = AREA * 255, place
+    array[row : row + 6, column : column + 8] = value
+    with pytest.raises(DataError, match=r"m.jpg: the mask holds an area of about \d+ in .* none of 0, 255"):
+        read(ClassIds(BINARY, {}), save(tmp_path / "m.jpg", array, quality=quality))
+    with pytest.raises(DataError, match=rf"the mask holds the value {value}, but"):
+        read(ClassIds(BINARY, {}), save(tmp_path / "m.png", array))
+
+
+@pytest.mark.parametrize("quality", [30, 75])
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_edges_that_compression_and_enlarging_blur_are_read(scale, ending, quality, tmp_path):
+    down, across = np.mgrid[:96, :128]
+    disk = ((down - 40) ** 2 + (across - 60) ** 2 < 900) | ((down - 80) ** 2 + (across - 20) ** 2 < 16)
+    large = Image.fromarray(disk.astype(np.uint8) * 255).resize((128 * scale, 96 * scale), Image.BILINEAR)
+    large.save(tmp_path / f"m.{ending}", quality=quality)
+    labels = read(ClassIds(BINARY, {}), tmp_path / f"m.{ending}")
+    assert np.abs(labels - (np.asarray(large) > 127).astype(int)).sum() <= 0.02 * labels.sum()
+
+
 def test_a_lossy_mask_of_three_values_far_apart_is_read_where_no_pixel_is_between(tmp_path):
     path = save(tmp_path / "m.jpg", CLASSES * 127, quality=95)
     ids = ClassIds(THREE, {127: 1, 254: 2})
@@ -155,6 +180,40 @@ def test_palettes_of_two_meanings_are_refused(colours, value_map, words, tmp_pat
     path = save_png(tmp_path / "m.png", CLASSES, 8, 3, PLTE=palette(colours))
     with pytest.raises(DataError, match=words):
         read(ClassIds(THREE, value_map), path)
+
+
+OWN_ORDER = {
+    "white lesion": [(255, 255, 255), (1, 1, 1)],
+    "red and white": [(255, 0, 0), (255, 255, 255)],
+    "green and dark grey": [(0, 255, 0), (16, 16, 16)],
+    "white and grey": [(255, 255, 255), (128, 128, 128)],
+}
+
+
+@pytest.mark.parametrize("name", OWN_ORDER)
+@pytest.mark.parametrize("numbers", [AREA, 1 - AREA], ids=["area", "rest"])
+def test_number_0_is_background_only_where_it_shows_black(name, numbers, tmp_path):
+    path = palette_mask(tmp_path, numbers, OWN_ORDER[name])
+    with pytest.raises(DataError, match=r"m.png: .*(order of its own|mask holds)"):
+        read(ClassIds(BINARY, {}), path)
+    for told in ({0: 0, 1: 1}, {0: 1, 1: 0}):
+        assert np.array_equal(read(ClassIds(BINARY, told), path), np.array([told[0], told[1]])[numbers])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_mask_of_one_coloured_number_is_not_empty_by_its_number_alone(number, tmp_path):
+    white_first = palette_mask(tmp_path, AREA * 0 + np.uint8(number), [(255, 255, 255), (1, 1, 1)])
+    if number:
+        with pytest.raises(DataError, match="number 1, which its palette shows as black"):
+            read(ClassIds(BINARY, {}), white_first)
+        assert read(ClassIds(BINARY, {0: 1, 1: 0}), white_first).sum() == 0
+    for colours in ([(255, 0, 0), (255, 255, 255)], [(0, 255, 0), (16, 16, 20)]):
+        path = palette_mask(tmp_path, AREA * 0 + np.uint8(number), colours)
+        if number and colours[0][0]:
+            assert read(ClassIds(BINARY, {}), path).all(), "it shows white alone"
+            continue
+        with pytest.raises(DataError, match="an order of its own"):
+            read(ClassIds(BINARY, {}), path)
 
 
 BLACK = [(0, 0, 0)] * 256
@@ -252,6 +311,24 @@ def test_scaled_volumes_hold_whole_numbers_up_to_rounding(slope, tmp_path):
     path = save_nifti(tmp_path / "m.nii", stored, scl_slope=slope, scl_inter=0)
     assert np.array_equal(read(ClassIds(THREE, {}), path), CLASSES)
     assert slope == 0.5 or not np.array_equal(read_stored(path).values[0], CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("array", "slope", "inter"),
+    [
+        (CLASSES, 0.0005, 0),
+        (CLASSES, 0.0005, 1),
+        (CLASSES, -0.0005, 1),
+        (CLASSES, 0.0001, 0),
+        (AREA * 20, 0.00005, 0),
+        (AREA * 0 + 1, 0.0005, 0),
+    ],
+)
+def test_a_scale_that_makes_one_number_of_several_is_refused(array, slope, inter, tmp_path):
+    """One such mask among others would be empty without a word."""
+    path = save_nifti(tmp_path / "m.nii", array, scl_slope=slope, scl_inter=inter)
+    with pytest.raises(DataError, match=r"m.nii: the mask holds fractions"):
+        read(ClassIds(THREE, {}), path)
 
 
 @pytest.mark.parametrize(

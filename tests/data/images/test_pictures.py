@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from image_files import save_png, save_tiff, turned
+from image_files import save_bmp, save_png, save_tiff, save_tiff_parts, turned
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -156,6 +156,7 @@ def refused(folder: Path) -> dict[str, Path]:
             folder / "n.tif", np.where(RAMP == 5, np.nan, RAMP).astype("<f4"), 1, format=3
         ),
         "an uncompressed TIFF stored on its side": folder / "p.tif",
+        "a TIFF of CCITT runs in words": folder / "q.tif",
         "a TIFF of 64 bits, floating point, black is zero": save_tiff(
             folder / "o.tif", RAMP.astype("<f8"), 1, format=3
         ),
@@ -169,6 +170,7 @@ def refused(folder: Path) -> dict[str, Path]:
     save_tiff(folder / "h.tif", COLOUR, 8)
     first.convert("YCbCr").save(folder / "i.tif")
     first.save(folder / "p.tif", exif=turned(6))
+    first.convert("1").save(folder / "q.tif", compression="tiff_raw_16")
     return made
 
 
@@ -265,7 +267,9 @@ def test_what_is_no_regular_file_is_refused_before_it_is_opened(name: str, tmp_p
         ("ImageJ=1.54f\nimages=3\nslices=3\n", 3),
         ('{"shape": [3, 6, 8], "truncated": true}', 3),
         ("ImageJ=1.54f\nimages=1\n", 1),
+        ('{"axes": "ZYX", "shape": [3, 6, 8]}', 3),
         ('{"shape": [6, 8]}', 1),
+        ('{"axes": "YX", "shape": [6, 8]}', 1),
         ("images=3", 1),
     ],
 )
@@ -294,6 +298,13 @@ def test_too_many_pixels_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_image((tmp_path / "a.png",))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_large_picture_is_read_without_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    assert near(read_picture(tmp_path / "a.png"), RAMP, 0)
+
+
 @pytest.mark.parametrize("ending", ["bmp", "webp", "tif", "png"])
 def test_lossless_colours_are_unchanged(ending: str, tmp_path: Path) -> None:
     options = {"lossless": True} if ending == "webp" else {}
@@ -309,3 +320,155 @@ def test_what_compression_changes_is_known_as_lossy(tmp_path: Path) -> None:
     picture.save(tmp_path / "c.tif", compression="jpeg")
     picture.save(tmp_path / "d.png", format="JPEG")
     assert all(open_picture(path).lossy for path in sorted(tmp_path.iterdir()))
+
+
+BLACK_AND_WHITE = [(0, 0, 0), (255, 255, 255)]
+SIXTEEN = [(value,) * 3 for value in range(16)]
+
+
+@pytest.mark.parametrize(
+    ("bits", "colours", "read"),
+    [
+        (8, BLACK_AND_WHITE, False),
+        (4, BLACK_AND_WHITE, False),
+        (1, BLACK_AND_WHITE, True),
+        (1, BLACK_AND_WHITE[::-1], True),
+        (8, BLACK_AND_WHITE[::-1], True),
+        (8, [*BLACK_AND_WHITE, (0, 0, 0)], True),
+        (4, SIXTEEN, False),
+        (4, SIXTEEN[::-1], True),
+        (8, [(value,) * 3 for value in range(256)], True),
+        (8, [(value,) * 3 for value in range(100)], True),
+    ],
+)
+def test_a_bmp_of_few_greys_is_read_by_its_own_bits(bits, colours, read, tmp_path):
+    """Pillow unpacks two colours as bits and greys as bytes, whatever the header tells."""
+    numbers = RAMP.astype(int) // 5 % len(colours[:2] if len(colours) == 3 else colours)
+    path = save_bmp(tmp_path / "a.bmp", numbers, bits, colours)
+    if read:
+        assert near(read_picture(path), np.array(colours)[numbers][..., 0], 0)
+        return
+    with pytest.raises(DataError, match=f"a.bmp: is a BMP of {bits} bits with few greys, which is not read"):
+        read_image((path,))
+
+
+PLANES = np.moveaxis(COLOUR, -1, 0)
+SIZE = {256: [8], 257: [6], 262: [2]}
+
+
+def planes(kind: str, count: int) -> list[bytes]:
+    values = np.concatenate([PLANES, np.full_like(PLANES[:1], 255)])[:count]
+    return [plane.astype(kind).tobytes() for plane in values]
+
+
+@pytest.mark.parametrize("kind", ["<u2", ">u2"])
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_a_plane_per_channel_of_sixteen_bits_is_refused(kind, count, tiled, tmp_path):
+    tags = SIZE | {258: [16] * count, 277: [count], 284: [2]}
+    tags |= {262: [1]} if count == 2 else {338: [2]} if count == 4 else {}
+    parts = planes(kind, count)
+    if tiled:
+        tags |= {322: [16], 323: [16]}
+        parts = [part.ljust(512, b"\0") for part in parts]
+    path = save_tiff_parts(tmp_path / "a.tif", parts, tags, kind[0])
+    with pytest.raises(DataError, match=r"a.tif: (holds more than one channel of 16 bits|is a TIFF of 16)"):
+        read_image((path,))
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_plane_per_channel_of_eight_bits_is_read(count, tmp_path):
+    tags = SIZE | {258: [8] * count, 277: [count], 284: [2]} | ({338: [2]} if count == 4 else {})
+    path = save_tiff_parts(tmp_path / "a.tif", planes("u1", count), tags)
+    assert np.array_equal(read_picture(path), COLOUR)
+
+
+def test_integers_of_32_bits_are_unsigned_unless_told_otherwise(tmp_path):
+    """The default of TIFF 6.0."""
+    values = RAMP.astype("<u4") * 17_000_000
+    path = save_tiff(tmp_path / "a.tif", values, 1)
+    assert np.array_equal(open_picture(path).values, values)
+    assert near(read_picture(path), WINDOWED)
+
+
+GREY_TAGS = {256: [8], 257: [6], 258: [8], 262: [1], 277: [1], 278: [6]}
+ROWS = RAMP.tobytes()
+DAMAGED: dict[str, tuple[list[bytes], dict[int, list[int]]]] = {
+    "has 1 parts, but its size needs 2": ([ROWS[:24]], {278: [3]}),
+    "has 3 parts, but its size needs 2": ([ROWS[:24], ROWS[24:], ROWS[24:]], {278: [3]}),
+    "has 1 parts, but its size needs 4": ([bytes(256)], {322: [16], 323: [16], 256: [20], 257: [20]}),
+    "a part holds 24 bytes, but its rows are 48": ([ROWS[:24]], {}),
+    "a part holds 144 bytes, but its rows are 48": ([ROWS * 3], {}),
+    "a part holds 8 bytes, but its rows are 16": ([ROWS[:32], ROWS[32:40]], {278: [4]}),
+    "holds 2 pages": ([ROWS * 2], {32997: [2]}),
+    "holds 3 pages": ([ROWS], {33629: [0, 0, 0]}),
+}
+
+
+@pytest.mark.parametrize("words", DAMAGED)
+def test_a_tiff_that_lacks_rows_or_has_more_is_refused(words, tmp_path):
+    parts, tags = DAMAGED[words]
+    path = save_tiff_parts(tmp_path / "a.tif", parts, GREY_TAGS | tags)
+    with pytest.raises(DataError, match=rf"a.tif: (is a damaged TIFF: )?(it )?{words}"):
+        read_image((path,))
+
+
+@pytest.mark.parametrize(
+    ("parts", "tags"),
+    [
+        ([ROWS], {}),
+        ([ROWS + b"\0"], {}),
+        ([ROWS[:32], ROWS[32:]], {278: [4]}),
+        ([ROWS[:32], ROWS[32:].ljust(32, b"\0")], {278: [4]}),
+        ([ROWS], {278: [2**32 - 1]}),
+        ([np.pad(RAMP, ((0, 10), (0, 8))).tobytes()], {322: [16], 323: [16]}),
+    ],
+)
+def test_strips_and_tiles_that_hold_all_rows_are_read(parts, tags, tmp_path):
+    path = save_tiff_parts(tmp_path / "a.tif", parts, GREY_TAGS | tags)
+    assert near(read_picture(path), RAMP, 0)
+
+
+@pytest.mark.parametrize("bits", [1, 8, 16])
+def test_a_tiff_that_does_not_tell_which_colour_zero_is_is_refused(bits, tmp_path):
+    """The tag is required; Pillow takes white for 0, which inverts a mask."""
+    rows = np.packbits(RAMP > 99, axis=1) if bits == 1 else RAMP.astype(f"<u{bits // 8}")
+    tags = {tag: value for tag, value in GREY_TAGS.items() if tag != 262} | {258: [bits]}
+    path = save_tiff_parts(tmp_path / "a.tif", [rows.tobytes()], tags)
+    with pytest.raises(DataError, match=r"a.tif: is a TIFF that does not tell if 0 is black or white"):
+        read_image((path,))
+
+
+def test_a_palette_that_lacks_colours_is_refused(tmp_path):
+    """Pillow shows the missing ones black."""
+    ids = (RAMP > 99).astype(np.uint8) * 7
+    made = {
+        "has no palette": save_png(tmp_path / "a.png", ids, 8, 3),
+        "holds the number 7, but its palette has 2 colours": save_png(
+            tmp_path / "b.png", ids, 8, 3, PLTE=bytes([0, 0, 0, 255, 255, 255])
+        ),
+        "the number 7, but its palette has 3": save_bmp(tmp_path / "c.bmp", ids, 8, [(9, 8, 7)] * 3),
+        "has a palette of 8 bits per colour": save_tiff_parts(
+            tmp_path / "d.tif", [ids.tobytes()], GREY_TAGS | {262: [3], 320: list(range(256)) * 3}
+        ),
+    }
+    for words, path in made.items():
+        with pytest.raises(DataError, match=f"{path.name}: .*{words}"):
+            read_image((path,))
+    tags = GREY_TAGS | {262: [3], 320: [value * 257 for value in range(256)] * 3}
+    assert near(read_picture(save_tiff_parts(tmp_path / "e.tif", [ROWS], tags)), RAMP, 0)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("strip_size", [64, 65536])
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P", "I;16", "F"])
+def test_tiff_in_strips_of_any_compression_is_read_whole(mode, strip_size, compression, tmp_path):
+    large = np.kron(COLOUR, np.ones((5, 7, 1), np.uint8))
+    picture = Image.fromarray(large)
+    if mode in ("I;16", "F"):
+        picture = Image.fromarray(large[..., 0].astype(np.uint16 if mode == "I;16" else np.float32) * 9)
+    else:
+        picture = picture.quantize(17) if mode == "P" else picture.convert(mode)
+    picture.save(tmp_path / "a.tif", compression=compression, strip_size=strip_size)
+    shown = picture.convert({"P": "RGB", "1": "L"}.get(mode, mode))
+    assert np.array_equal(open_picture(tmp_path / "a.tif").values, np.asarray(shown))

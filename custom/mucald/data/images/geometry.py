@@ -1,6 +1,6 @@
 """Where voxels lie, as a NIfTI header tells it, and how two files of one image lie on each other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -19,6 +19,8 @@ _FORMS_AGREE = 1.0
 """The same for a qform, whose quaternion keeps an angle less exactly than a matrix."""
 _TILTED = 0.01
 """Least angle between axes that is told, in degrees."""
+_PLAUSIBLE_MM = (1e-4, 50.0)
+"""Sizes of a voxel between a microscope's and a thick slice's."""
 _AS_IT_IS = np.array([[0, 1], [1, 1], [2, 1]])
 """Axes that are not turned, as :mod:`nibabel.orientations` writes it."""
 
@@ -43,9 +45,11 @@ class Geometry:
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:
-        """Sizes of a voxel in mm along the axes; None where the header tells none."""
+        """Sizes of a voxel in mm along the axes; None where the header tells none, or never was filled in."""
         sizes = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return (float(sizes[0]), float(sizes[1]), float(sizes[2])) if (sizes > 0).all() else None
+        if (sizes <= 0).any() or (self.unset and not self.told):
+            return None
+        return float(sizes[0]), float(sizes[1]), float(sizes[2])
 
     @property
     def orientation(self) -> str:
@@ -53,6 +57,17 @@ class Geometry:
         from nibabel.orientations import aff2axcodes
 
         return "".join(code or "?" for code in aff2axcodes(self.affine)) if self.told else "not told"
+
+    @property
+    def unset(self) -> bool:
+        """Whether all sizes are told as 0 or 1, as in a header that never was filled in."""
+        sizes = np.linalg.norm(self.affine[:3, :3], axis=0) / _MM_PER_UNIT.get(self.unit, 1.0)
+        return bool(np.isin(sizes[self.long].round(6), (0, 1)).all())
+
+    @property
+    def long(self) -> list[int]:
+        """Axes of more than one voxel, whose sizes alone matter."""
+        return [axis for axis in range(3) if self.shape[axis] > 1] or [0, 1]
 
 
 def geometry_of(image: Any) -> Geometry:
@@ -62,6 +77,11 @@ def geometry_of(image: Any) -> Geometry:
         RefusedError: it tells two things, or numbers that are not finite.
     """
     header = image.header
+    code = int(header["xyzt_units"]) % 8
+    if code > 3:
+        raise RefusedError(
+            f"its header tells the unit of length by the code {code}, which NIfTI lacks; export it again"
+        )
     unit = header.get_xyzt_units()[0]
     flat = (*image.shape, 1, 1)[:3]
     told = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
@@ -77,6 +97,12 @@ def geometry_of(image: Any) -> Geometry:
         qform[:3] *= _MM_PER_UNIT.get(unit, 1.0)
     affine[:3] *= _MM_PER_UNIT.get(unit, 1.0)
     return Geometry(flat, affine, told, unit, qform)
+
+
+def plausible(sizes: Iterable[float]) -> bool:
+    """Return whether all sizes of voxels (in mm) may be those of a medical image."""
+    least, most = _PLAUSIBLE_MM
+    return all(least <= size <= most for size in sizes)
 
 
 def doubts(grids: Sequence[Geometry]) -> tuple[str, ...]:
@@ -165,12 +191,10 @@ def _agree(own: Geometry, other: Geometry, tolerance: float = _SHIFT_AGREES) -> 
         return False
     if other.unit == "unknown" != own.unit:
         own, other = other, own
-    affine, long = _in_unit_of(own, other), [axis for axis in range(3) if own.shape[axis] > 1] or [0, 1]
-    sizes, others = (np.linalg.norm(matrix[:3, :3], axis=0)[long] for matrix in (affine, other.affine))
+    affine = _in_unit_of(own, other)
+    sizes, others = (np.linalg.norm(matrix[:3, :3], axis=0)[own.long] for matrix in (affine, other.affine))
     if not (own.told and other.told):
-        # A header that never was filled in has sizes of 0 or 1.
-        unset = any(np.isin(values, (0, 1)).all() for values in (sizes, others))
-        return unset or np.allclose(sizes, others, rtol=_SIZES_AGREE)
+        return own.unset or other.unset or np.allclose(sizes, others, rtol=_SIZES_AGREE)
     corners = np.array([(*corner, 1) for corner in product(*((0, count - 1) for count in own.shape))])
     apart = np.linalg.norm(((affine - other.affine) @ corners.T)[:3], axis=0).max()
     return bool(apart <= tolerance * others.min())
@@ -217,6 +241,8 @@ def _check_forms(header: Any) -> None:
     from nibabel.orientations import aff2axcodes
 
     forms = header.get_sform(), header.get_qform()
+    if not np.isfinite(forms[1]).all():
+        raise RefusedError("its header's qform is not finite; export it again")
     codes = ["".join(code or "?" for code in aff2axcodes(form)) for form in forms]
     if codes[0] != codes[1] and max(header["sform_code"], header["qform_code"]) <= 2:
         raise RefusedError(

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mucald.data.images.outlines import filled
-from mucald.data.images.pictures import WHITE
+from mucald.data.images.pictures import DARK, WHITE
 from mucald.data.images.stored import Stored
 from mucald.errors import DataError
 from mucald.tasks import Task
@@ -17,10 +18,14 @@ Values = NDArray[np.int64]
 
 _ROUNDING = 1e-3
 """What the scale in a NIfTI header may leave of a whole number."""
+_SAME = 1e-5
+"""What rounding in float32 leaves between two equal numbers, as a share of them, or of 1."""
 _LOSSY_GAP = 32
 """Least distance of two values that a lossy compression keeps apart."""
 _LOSSY_SHARE, _LOSSY_SHIFT = 0.1, 0.35
 """Of a lossy mask: most pixels that may be far from any class, and the farthest where classes are three."""
+_LOSSY_FAR, _LOSSY_FLAT = 0.25, 0.2
+"""Shares of the distance of two classes: what is far from any, and the range of 3 x 3 pixels on no edge."""
 _PUBLIC = "a mask is no map of class ids"
 
 
@@ -75,16 +80,22 @@ class ClassIds:
             return {"numbers": codes}
         coloured = shown.ndim > codes.ndim
         black = (shown == 0).all(axis=-1) if coloured else shown == 0
-        if black.all() and codes.any():
+        named = np.isin(codes, list(self._value_map)).all()
+        empty = black.all() or ((shown <= DARK).all() and not (stored.dark or named))
+        if empty and codes.any():
             raise self._ambiguous(
                 path, f"all of it has the number {codes.max()}, which its palette shows as black"
             )
         readings = {} if coloured else {"greys": shown}
-        # Where black, which is background, has another number than 0, the palette's order means nothing.
-        if not codes[black].any():
+        # Where 0 is no background, which is black or nearly so, or black has another number than 0, the
+        # palette's order means nothing, unless the site tells what each number means.
+        if not codes[black].any() and (stored.dark or named):
             readings["numbers"] = codes
         if not readings:
-            raise self._ambiguous(path, "its palette has colours in an order of its own")
+            raise self._ambiguous(
+                path,
+                "its palette has colours in an order of its own, and 'mask_values' does not name each number",
+            )
         return readings
 
     def _guessed(self, path: Path, readings: Mapping[str, Values], lossy: bool) -> dict[int, int]:
@@ -141,7 +152,17 @@ class ClassIds:
                 public=_PUBLIC,
             )
         apart = np.abs(values - found) / gap
-        if (apart > 0.25).mean() > _LOSSY_SHARE or (len(levels) > 2 and apart.max() > _LOSSY_SHIFT):
+        far = apart > _LOSSY_FAR
+        # Between classes lies what compression has left of an edge, but there values are steep.
+        areas = values[far][_ranges(values)[far] < _LOSSY_FLAT * gap] if far.any() else values[far]
+        if areas.size:
+            raise DataError(
+                f"{path}: the mask holds an area of about {areas[0]} in a lossy format, which is none of "
+                f"{', '.join(map(str, levels))}; save it as PNG, and tell its class with 'mask_values' in "
+                "site.json",
+                public=_PUBLIC,
+            )
+        if far.mean() > _LOSSY_SHARE or (len(levels) > 2 and apart.max() > _LOSSY_SHIFT):
             raise DataError(
                 f"{path}: lossy compression has blurred the mask, so that values lie far from "
                 f"{', '.join(map(str, levels))}; save it as PNG",
@@ -194,6 +215,15 @@ class ClassIds:
         )
 
 
+def _ranges(values: Values) -> Values:
+    """The difference of the largest and the smallest of the 3 x 3 pixels around each."""
+    from scipy import ndimage  # only sites with lossy masks pay for its import
+
+    around = (1, 3, 3)
+    found: Values = ndimage.maximum_filter(values, around) - ndimage.minimum_filter(values, around)
+    return found
+
+
 def _whole(path: Path, stored: Stored) -> Values:
     """The values of a mask as whole numbers, slices x H x W."""
     values = stored.values
@@ -209,9 +239,18 @@ def _whole(path: Path, stored: Stored) -> Values:
     if not np.isfinite(values).all():
         raise DataError(f"{path}: the mask holds NaN or infinity; export it again", public=_PUBLIC)
     whole = np.rint(values)
-    if np.abs(whole - values).max(initial=0) > _ROUNDING or np.abs(whole).max(initial=0) > 2**31:
+    apart = np.abs(whole - values).max(initial=0)
+    if apart > _ROUNDING or np.abs(whole).max(initial=0) > 2**31 or (apart > _SAME and _merges(values)):
         raise DataError(f"{path}: the mask holds fractions; save it as whole class ids", public=_PUBLIC)
     return whole.astype(np.int64)
+
+
+def _merges(values: NDArray[Any]) -> bool:
+    """Whether rounding makes one whole number of values that differ, or 0 of one that is not."""
+    found = np.union1d(values, 0)
+    return bool(
+        ((np.diff(found) > _SAME * np.maximum(1, np.abs(found[1:]))) & (np.diff(np.rint(found)) == 0)).any()
+    )
 
 
 def _kind(values: Values) -> int | None:

@@ -6,6 +6,7 @@ It needs NumPy and Pillow alone, for an exported bundle carries a copy of this f
 import math
 import re
 import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 RGB_CHANNELS = 3
 WINDOW_PERCENTILES = (0.5, 99.5)
 WHITE = 255
+DARK = 16
+"""The brightest value that background may have in a palette."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _MODES = {
@@ -35,7 +38,10 @@ _MODES = {
 }
 # Tags of TIFF, by their numbers in TIFF 6.0.
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 277, 339
-_DESCRIPTION = 270
+_WIDTH, _HEIGHT, _DESCRIPTION, _ROWS, _PLANES, _COLOUR_MAP = 256, 257, 270, 278, 284, 320
+_STRIPS, _STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 273, 279, 322, 323, 324, 325
+_META_MORPH, _CCITT_WORDS = 33629, 32771
+_DEPTH, _TILE_DEPTH = 32997, 32998  # of SGI: slices behind each other
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 _NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floating point", 6: "complex numbers"}
 _COLOURS = {0: "white is zero", 1: "black is zero", 2: "RGB", 3: "palette", 4: "transparency mask", 5: "CMYK"}
@@ -83,6 +89,7 @@ class Picture:
             they are the values.
         lossy: whether the compression changes values.
         alike: whether the palette shows different indices of the picture in one colour.
+        dark: whether number 0 is shown nearly black, as background is.
     """
 
     values: NDArray[Any]
@@ -90,6 +97,7 @@ class Picture:
     codes: NDArray[np.uint8] | None
     lossy: bool
     alike: bool
+    dark: bool
 
 
 def open_picture(path: Path) -> Picture:
@@ -102,22 +110,35 @@ def open_picture(path: Path) -> Picture:
         Exception: whatever Pillow raises where the file is missing or damaged.
     """
     check_regular(path)
-    with _opened(path) as picture:
+    # A large picture is no fault, and one that is too large is refused.
+    quiet = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
+    with quiet, _opened(path) as picture:
         tags: dict[int, Any] = dict(getattr(picture, "tag_v2", {}))
         lossy = _is_lossy(picture, path)
         # Before anything loads it, for then Pillow has reduced what it holds to a mode.
         raw = _raw_mode(picture)
         _check(picture, raw, tags)
+        if picture.format == "TIFF":
+            _check_tiff(picture, tags)
+        if picture.format == "BMP":
+            _check_bmp(path, raw)
+        colours = _palette_length(picture, tags)
         turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
         picture.load()
         shown = ImageOps.exif_transpose(picture)
     _check_opaque(shown)
     values, codes = _values(shown, raw, tags)
+    if colours and codes is not None and codes.max() >= colours:
+        raise RefusedError(
+            f"holds the number {codes.max()}, but its palette has {colours} colours; save it without one"
+        )
     words = [f"{picture.format} {_MODES[shown.mode]}"]
     words += ["white is zero"] * (tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
     words += ["turned by its EXIF orientation"] * turned
     alike = shown.mode in ("P", "PA") and codes is not None and _are_alike(shown, codes)
-    return Picture(values, ", ".join(words), codes, lossy, alike)
+    # Nothing but a palette shows 0 otherwise than black; it tells so even where no pixel has this number.
+    dark = shown.mode not in ("P", "PA") or max((shown.getpalette("RGB") or [0])[:RGB_CHANNELS]) <= DARK
+    return Picture(values, ", ".join(words), codes, lossy, alike, dark)
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -273,7 +294,10 @@ def _check(picture: ImageFile.ImageFile, raw: str, tags: dict[int, Any]) -> None
         # Pillow 13 decodes such a file with its width and height swapped, so that rows are torn.
         raise RefusedError("is an uncompressed TIFF stored on its side; save it upright, or compressed")
     bands = len(picture.getbands())
-    if re.search(r";16[BLN]", raw) and (bands > 1 or not picture.mode.startswith("I")):
+    deep = re.search(r";16[BLN]", raw) and (bands > 1 or not picture.mode.startswith("I"))
+    # A TIFF with a plane per channel tells a mode of 8 bits, and Pillow tears the bytes.
+    deep = deep or (tags.get(_SAMPLES, 1) > 1 and max(tags.get(_BITS, (1,))) > 8)
+    if deep:
         raise RefusedError(
             "holds more than one channel of 16 bits; save it with 8 bits per channel, or as grey of 16 bits"
         )
@@ -285,15 +309,77 @@ def _check(picture: ImageFile.ImageFile, raw: str, tags: dict[int, Any]) -> None
         )
 
 
+def _check_bmp(path: Path, raw: str) -> None:
+    """Compare the header's bits with those that Pillow unpacks: 1 of black and white, 8 of greys."""
+    with path.open("rb") as stream:
+        head = stream.read(30)
+    place = 24 if int.from_bytes(head[14:18], "little") == 12 else 28
+    bits = int.from_bytes(head[place : place + 2], "little")
+    if {"1": 1, "L": 8}.get(raw, bits) != bits:
+        raise RefusedError(f"is a BMP of {bits} bits with few greys, which is not read; save it as PNG")
+
+
+def _palette_length(picture: ImageFile.ImageFile, tags: dict[int, Any]) -> int:
+    """Colours of the palette that a file holds, before Pillow fills it up; 0 where it needs none."""
+    if picture.mode not in ("P", "PA"):
+        return 0
+    if picture.palette is None:
+        raise RefusedError("has no palette, but its pixels are numbers of colours; save it again")
+    if 0 < max(tags.get(_COLOUR_MAP, (0,))) < 256:
+        raise RefusedError("has a palette of 8 bits per colour, where TIFF has 16; save it as PNG")
+    return len(picture.palette.palette) // (4 if picture.palette.rawmode == "BGRX" else RGB_CHANNELS)
+
+
+def _check_tiff(picture: ImageFile.ImageFile, tags: dict[int, Any]) -> None:
+    """Check what Pillow takes for granted: that the file tells which colour 0 is, and holds all rows."""
+    if _PHOTOMETRIC not in tags:
+        raise RefusedError(
+            "is a TIFF that does not tell if 0 is black or white (PhotometricInterpretation); save it as PNG"
+        )
+    if tags.get(_COMPRESSION) == _CCITT_WORDS:
+        raise RefusedError("is a TIFF of CCITT runs in words, which Pillow tears; save it as PNG")
+    if (depth := max(tags.get(_DEPTH, 1), tags.get(_TILE_DEPTH, 1))) > 1:
+        raise RefusedError(f"holds {depth} pages (ImageDepth); save each as a file of its own")
+    tiled = _TILES in tags
+    width, height = tags[_WIDTH], tags[_HEIGHT]
+    across, rows = (tags[_TILE_WIDTH], tags[_TILE_HEIGHT]) if tiled else (width, tags.get(_ROWS, height))
+    planes = tags.get(_SAMPLES, 1) if tags.get(_PLANES, 1) == 2 else 1
+    rows = max(1, rows if tiled else min(rows, height))
+    down = math.ceil(height / rows)
+    places, lengths = (
+        tags.get(tag, ()) for tag in ((_TILES, _TILE_BYTES) if tiled else (_STRIPS, _STRIP_BYTES))
+    )
+    parts = math.ceil(width / max(1, across)) * down * planes
+    if len(places) != parts or len(lengths) not in (0, parts):
+        raise RefusedError(
+            f"is a damaged TIFF: it has {len(places)} parts, but its size needs {parts}; export it again"
+        )
+    if picture.tile[0].codec_name != "raw":
+        return
+    bits = tags.get(_BITS, (1,))
+    bits = sum(bits) if len(bits) > 1 else bits[0] * tags.get(_SAMPLES, 1)
+    line = math.ceil(across * bits // planes / 8)
+    for number, length in enumerate(lengths):
+        last = not tiled and number % down == down - 1
+        least = line * (height - rows * (down - 1) if last else rows)
+        # A writer may fill the last strip up, or each to an even number of bytes.
+        if not least <= length <= line * rows + 1:
+            raise RefusedError(
+                f"is a damaged TIFF: a part holds {length} bytes, but its rows are {least}; export it again"
+            )
+
+
 def _described_pages(picture: ImageFile.ImageFile, tags: dict[int, Any]) -> int:
     """Pages that lie behind the first of a TIFF without a directory of their own.
 
-    ImageJ and tifffile tell them in a description alone.
+    ImageJ and tifffile tell them in a description alone, MetaMorph by a value for each.
     """
+    if isinstance(planes := tags.get(_META_MORPH), tuple):
+        return len(planes)
     words = str(tags.get(_DESCRIPTION, ""))
     if found := re.match(r"ImageJ=.*?^images=(\d+)", words, re.DOTALL | re.MULTILINE):
         return int(found[1])
-    if found := re.match(r'\{"shape": \[([\d, ]+)\]', words):
+    if found := re.match(r'\{.*"shape": \[([\d, ]+)\]', words):
         values = math.prod(map(int, found[1].split(",")))
         return values // (picture.width * picture.height * len(picture.getbands()))
     return 1
@@ -323,7 +409,7 @@ def _values(
         steps = 1 if shown.mode == "1" else 2 ** int(few[1]) - 1 if few else WHITE
         return values, None if steps == WHITE else values // (WHITE // steps)
     values = np.asarray(shown)
-    if shown.mode == "I" and tags.get(_SAMPLE_FORMAT, (_SIGNED,))[0] == _UNSIGNED:
+    if shown.mode == "I" and tags and tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED:
         values = values.view(np.uint32)
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         # Pillow turns 8 bits and fewer itself.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mucald.data.checked import SeenImages
 from mucald.data.files import count
+from mucald.data.images.geometry import plausible
 from mucald.data.images.readers import Sample, SetReader
 from mucald.data.measures import Measures
 from mucald.data.records.layouts import Record, find_set
@@ -20,8 +21,6 @@ from mucald.tasks import Task, get_task
 EXAMPLES = 8
 OBLONG = 2.0
 """A pixel of a slice is hardly longer than so many times its width."""
-PLAUSIBLE_MM = (1e-4, 50.0)
-"""Sizes of a voxel between a microscope's and a thick slice's."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Survey:
         if len(pointing) > 1:
             found.append(f"the axes of the images point differently: {', '.join(pointing)}")
         sizes = [size for image in self.images for size in image.spacing or ()]
-        if sizes and not (PLAUSIBLE_MM[0] <= min(sizes) <= max(sizes) <= PLAUSIBLE_MM[1]):
+        if not plausible(sizes):
             found.append(f"voxels measure {min(sizes):.3g} to {max(sizes):.3g} mm; check the headers' units")
         return found + self._odd_pixels() + (self._odd_classes() if self.images else [])
 
