@@ -36,6 +36,10 @@ def read_json(path: Path) -> dict[str, Any]:
         # Windows begins UTF-8 with a mark, and its PowerShell writes UTF-16.
         return parse_json(content.decode(json.detect_encoding(content)), path.name)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise ConfigError(
+                f"{path.name} is a link that leads nowhere; mount what it leads to, or mend it"
+            ) from None
         raise ConfigError(f"configuration file not found: {path.name}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path.name} is not valid JSON: {error}") from None

@@ -105,6 +105,18 @@ class SiteFile:
         return {int(stored): label for stored, label in self.mask_values.items()}
 
 
+def has_site_file(home: Path) -> bool:
+    """Return whether a site has images of its own; one whose site file cannot be reached has.
+
+    A link that leads nowhere stands for a share that is not mounted, in whose place phantoms must not train.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    path = home / SITE_FILE
+    return path.exists() or path.is_symlink() or (home.is_symlink() and not home.exists())
+
+
 def read_site_file(path: Path) -> SiteFile:
     """Read a site file; paths in it that are not absolute are relative to its folder.
 
