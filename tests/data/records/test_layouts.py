@@ -52,6 +52,28 @@ def test_a_list_whose_labels_have_other_numbers_is_named(tmp_path: Path) -> None
     assert len(find_records(mapped)) == 1
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["background", "polyp"], None),
+        (["polyp", "background"], "'polyp' is 0 in 'labels' and 1 in task kvasir"),
+        ({"background": [0], "polyp": [255]}, r"'labels' must tell one number .* \{\"polyp\": 1\}; correct"),
+        ({"0": ["background"], "1": ["polyp"]}, "'labels' must tell one number"),
+        ("polyp", "'labels' must tell one number"),
+    ],
+)
+def test_labels_of_a_list_are_understood_or_refused(labels: Any, message: str | None, tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "m.png")
+    content = {"labels": labels, "training": [ENTRY]}
+    if message is None:
+        assert len(datalist(tmp_path / "list.json", content)) == 1
+        return
+    with pytest.raises(DataError, match=message):
+        datalist(tmp_path / "list.json", content)
+    mapped = SiteFile(task="kvasir", datalist=str(tmp_path / "list.json"), mask_values={"255": 1})
+    assert len(find_records(mapped)) == 1
+
+
 def test_names_match_in_any_form_of_unicode(tmp_path: Path) -> None:
     touch(tmp_path, "images/J\u00f6.png", "masks/Jo\u0308.png")
     (record,) = find(tmp_path, "pairs")

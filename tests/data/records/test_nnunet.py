@@ -45,7 +45,9 @@ def test_nnunet_labels_must_fit_the_task_or_be_mapped(tmp_path: Path) -> None:
         ({"background": 0, "infection": "1"}, "must be the ids 0 to 1"),
         ({"background": 0, "infection": True}, "must be the ids 0 to 1"),
         ({"0": ["background"], "1": ["infection"]}, "must be the ids 0 to 1"),
-        (["background", "infection"], "must be the ids 0 to 1"),
+        (["background", "infection"], None),
+        (["infection", "background"], "'infection' is 0"),
+        (["background", ["infection"]], "must be the ids 0 to 1"),
         ({"background": 0, "a": 1, "b": 1}, "must be the ids 0 to 1"),
         (None, "must be the ids 0 to 1"),
         (

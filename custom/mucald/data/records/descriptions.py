@@ -119,7 +119,7 @@ def _nearest(key: str) -> str:
 
 
 def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> list[str]:
-    """Check the labels of a description, ``{"background": 0}`` or, as of nnU-Net v1, ``{"0": "background"}``.
+    """Check a description's labels: ``{"background": 0}``, ``{"0": "background"}`` or ``["background"]``.
 
     Returns which label is taken for which class, in words, where the task knows none by its name.
 
@@ -134,6 +134,12 @@ def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> list[str
         DataError: they do not fit.
     """
     ids = _label_ids(labels)
+    if ids is None and not all_ids:
+        raise DataError(
+            f"{path}: 'labels' must tell one number for each name, such as {{\"{task.classes[-1]}\": "
+            f"{task.n_classes - 1}}}; correct it, or map the values with 'mask_values' in site.json",
+            public=_PUBLIC,
+        )
     if all_ids and (ids is None or sorted(ids.values()) != list(range(task.n_classes))):
         raise DataError(
             f"{path}: 'labels' must be the ids 0 to {task.n_classes - 1} of task {task.name} "
@@ -159,7 +165,9 @@ def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> list[str
 
 
 def _label_ids(labels: Any) -> dict[str, int] | None:
-    """Class ids by name; None where they are neither form, such as regions of nnU-Net."""
+    """Class ids by name; None where they have none of the forms, such as regions of nnU-Net."""
+    if isinstance(labels, list):
+        labels = {str(number): name for number, name in enumerate(labels)}
     if not isinstance(labels, dict):
         return None
     if all(key.isdecimal() and isinstance(name, str) for key, name in labels.items()):
