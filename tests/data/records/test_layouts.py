@@ -194,29 +194,58 @@ def test_keys_and_labels_that_are_not_used_are_counted(tmp_path: Path) -> None:
 
 
 def test_what_a_list_does_not_name_is_counted(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{folder}/{n}.png" for folder in ("images", "masks") for n in "abc"), "images/n.txt")
-    touch(tmp_path, "images/.hidden.png", "unrelated/x.png")
+    touch(tmp_path, *(f"{folder}/{n}.png" for folder in ("images", "masks") for n in "abc"))
+    touch(
+        tmp_path, "images/.hidden.png", "images/site.json", "images/d.gif", "masks/d.dcm", "report/data.html"
+    )
     path = tmp_path / "list.json"
     site_file = SiteFile(task="kvasir", datalist=str(path))
     for names, words in (
-        ("abc", []),
-        ("ab", [f"2 images or masks beside those of {path} are not read"]),
+        ("abc", [f"2 files beside those of {path} are not read: 1 .dcm, 1 .gif"]),
+        ("ab", [f"4 files beside those of {path} are not read: 1 .dcm, 1 .gif, 2 .png"]),
     ):
         entries = [{"image": f"images/{n}.png", "label": f"masks/../masks/{n}.png"} for n in names]
         path.write_text(json.dumps({"training": entries}))
         assert find_set(site_file).unused == words
 
 
+@pytest.mark.parametrize("place", ["", "home/"])
+def test_folders_beside_those_of_a_list_are_counted(place: str, tmp_path: Path) -> None:
+    """Whether the list lies in the set's folder or elsewhere."""
+    names = [f"{folder}/{part}/a.png" for folder in ("images", "masks") for part in ("train", "val")]
+    touch(
+        tmp_path, *(f"set/{name}" for name in names), "set/report/data.html", "set/.git/x.png", "other/x.png"
+    )
+    path = tmp_path / (place or "set") / "list.json"
+    path.parent.mkdir(exist_ok=True)
+    entry = {"image": f"{tmp_path}/set/images/train/a.png", "label": f"{tmp_path}/set/masks/train/a.png"}
+    path.write_text(json.dumps({"training": [entry]}))
+    site_file = SiteFile(task="kvasir", datalist=str(path))
+    assert find_set(site_file).unused == [f"2 folders beside those of {path} are not read"]
+    touch(tmp_path, "set/images_extra/deep/x.dcm")
+    assert find_set(site_file).unused == [f"3 folders beside those of {path} are not read"]
+
+
+def test_folders_beside_those_of_pairs_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/a.png", "train/masks/a.png", "images_extra/b.png", "check/data.html")
+    words = ["1 folder beside train/images/ and train/masks/ is not read"]
+    site_file = SiteFile(
+        "kvasir", root=str(tmp_path), layout="pairs", images="train/images", masks="train/masks"
+    )
+    assert find_set(site_file).unused == words
+
+
+@pytest.mark.parametrize("listed", [3, 6])
 @pytest.mark.parametrize("deep", ["", "/anat"])
-def test_patients_that_a_list_does_not_name_are_counted(deep: str, tmp_path: Path) -> None:
+def test_patients_that_a_list_does_not_name_are_counted(deep: str, listed: int, tmp_path: Path) -> None:
     touch(tmp_path, *(f"set/p{n}{deep}/{name}.png" for n in range(8) for name in ("image", "mask")))
     path = tmp_path / "list.json"
-    entries = [{key: f"set/p{n}{deep}/{file}.png" for key, file in FILES.items()} for n in range(6)]
+    entries = [{key: f"set/p{n}{deep}/{file}.png" for key, file in FILES.items()} for n in range(listed)]
     path.write_text(json.dumps({"training": entries}))
     touch(tmp_path, f"set/p1{deep}/other.png")
     assert find_set(SiteFile(task="kvasir", datalist=str(path))).unused == [
-        f"1 image or mask beside those of {path} is not read",
-        f"2 folders beside those of {path} are not read",
+        f"1 file beside those of {path} is not read: 1 .png",
+        f"{8 - listed} folders beside those of {path} are not read",
     ]
 
 
