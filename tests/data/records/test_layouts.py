@@ -166,6 +166,11 @@ def test_wrong_datalist_entries(tmp_path: Path, entry: Any, message: str) -> Non
         ("fold_1", [ENTRY], r"unknown section 'fold_1' \(known: "),
         ("fold_1", [["a.png", "m.png"]], r"unknown section 'fold_1'"),
         ("test", {"a.png": "m.png"}, "'test' must be a list"),
+        ("Validation", {"a": ENTRY}, "unknown section 'Validation'; did you mean 'validation'"),
+        ("fold2", {"training": ["a.png"]}, "unknown section 'fold2'"),
+        ("folds", {"1": {"training": [ENTRY]}}, "unknown section 'folds'"),
+        ("folds", {"1": [ENTRY]}, "unknown section 'folds'"),
+        ("more", {"a": ENTRY}, "unknown section 'more'"),
         ("test", ["a.png"], r"test\[0\] must have 'image' and 'label'"),
     ],
 )
@@ -181,15 +186,25 @@ def test_keys_and_labels_that_are_not_used_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"fold": 0}, ENTRY | {"image": "b.png", "spacing": 1}]
     (tmp_path / "list.json").write_text(
-        json.dumps({"training": entries, "modality": {"0": "RGB"}, "test": None, "numTraining": 3})
+        json.dumps(
+            {
+                "training": entries,
+                "modality": {"0": "RGB"},
+                "info": {"authors": ["A", "B"]},
+                "unlabeled": ["a.png", "b.png"],
+                "test": None,
+                "numTraining": 3,
+            }
+        )
     )
     found = find_set(SiteFile(task="kvasir", datalist=str(tmp_path / "list.json")))
     assert len(found.records) == 2
     assert found.unused == [
+        f"{tmp_path}/list.json: 'unlabeled' is not read (2 values)",
         "the key 'fold' of 1 entry is not read",
         "the key 'spacing' of 1 entry is not read",
         "1 image has the label of another image",
-        f"{tmp_path}/list.json tells 3 training cases; 2 are there",
+        f"{tmp_path}/list.json tells 3 training cases; 2 are there and read",
     ]
 
 
@@ -229,10 +244,12 @@ def test_folders_beside_those_of_a_list_are_counted(place: str, tmp_path: Path) 
 def test_folders_beside_those_of_pairs_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "train/images/a.png", "train/masks/a.png", "images_extra/b.png", "check/data.html")
     words = ["1 folder beside train/images/ and train/masks/ is not read"]
-    site_file = SiteFile(
-        "kvasir", root=str(tmp_path), layout="pairs", images="train/images", masks="train/masks"
-    )
-    assert find_set(site_file).unused == words
+    folders = {"images": "train/images", "masks": "train/masks"}
+    assert find_set(SiteFile("kvasir", root=str(tmp_path), layout="pairs", **folders)).unused == words
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/images").symlink_to(tmp_path / "train/images")
+    linked = SiteFile("kvasir", root=str(tmp_path / "set"), layout="pairs", masks="../train/masks")
+    assert find_set(linked).unused == []
 
 
 @pytest.mark.parametrize("listed", [3, 6])

@@ -187,9 +187,8 @@ def _datalist(path: Path, site_file: SiteFile) -> Found:
     unused += [f"{words} the label of another image"] * (again > 0)
     training = sum(record.split == "train" for record in records)
     unused += other_count(path, description, training)
-    return records, labels + unused + unlisted(
-        path, [file for record in records for file in (*record.images, record.mask)]
-    )
+    files = [file for record in records for file in (*record.images, record.mask)]
+    return records, labels + unused + unlisted(path, files)
 
 
 def _files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]]:

@@ -49,10 +49,12 @@ def unlisted(path: Path, files: Sequence[Path]) -> list[str]:
 
 def folders_beside(top: Path, read: Iterable[Path], where: str, within: bool) -> list[str]:
     """Say how many folders with images below ``top`` lie beside those that are read, or also within these."""
-    entered = {up for folder in read for up in (folder, *folder.parents) if up.is_relative_to(top)}
-    looked_in = (entered if within else entered - set(read)) - {Path(top.anchor)}
-    others = {folder / name for folder in looked_in for name in names_in(folder) if name.endswith("/")}
-    number = sum(folder.name[0] != "." and _holds_images(folder) for folder in others - entered)
+    read, top = {folder.resolve() for folder in read}, top.resolve()
+    entered = {up for folder in read for up in (folder, *folder.parents)}
+    looked_in = [up for up in entered if up.is_relative_to(top) and up.name and (within or up not in read)]
+    names = [(folder, name) for folder in looked_in for name in names_in(folder)]
+    others = {(up / name).resolve() for up, name in names if name.endswith("/") and name[0] != "."}
+    number = sum(_holds_images(folder) for folder in others - entered)
     return [f"{count(number, f'folder {where} is', f'folders {where} are')} not read"] * bool(number)
 
 
