@@ -58,6 +58,12 @@ def same_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def alike(name: str) -> str:
+    """Return a name in the one form that all have which look the same: one case, single spaces."""
+    shown = (sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
+    return " ".join("".join(shown).casefold().split())
+
+
 def unused_in(folder: Path, names: Iterable[str]) -> list[str]:
     """Say how many files of a folder are not read, by their endings; hidden ones are no one's images.
 

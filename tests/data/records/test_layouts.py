@@ -273,7 +273,18 @@ def test_images_of_a_list_have_the_same_channels(tmp_path: Path) -> None:
         datalist(tmp_path / "list.json", {"training": entries})
 
 
-@pytest.mark.parametrize("cases", [("P1", "p1"), ("p1", "p1 "), ("J\u00f6", "Jo\u0308")])
+@pytest.mark.parametrize(
+    "cases",
+    [
+        ("P1", "p1"),
+        ("p1", "p1 "),
+        ("J\u00f6", "Jo\u0308"),
+        ("p 1", "p  1"),
+        ("p 1", "p\u00a01"),
+        ("p1", "p\u200b1"),
+        ("p1", "\uff501"),
+    ],
+)
 def test_a_patient_written_in_two_ways_is_named(cases: tuple[str, str], tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"case": cases[0]}, ENTRY | {"image": "b.png", "case": cases[1]}]

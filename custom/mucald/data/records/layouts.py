@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mucald.config.schema import closest
-from mucald.data.files import count, reading, same_form, unused_in
+from mucald.data.files import alike, count, reading, same_form, unused_in
 from mucald.data.images.pictures import RGB_CHANNELS
 from mucald.data.images.stored import IMAGE_ENDINGS
 from mucald.data.records.descriptions import (
@@ -249,10 +249,10 @@ def check_cases(records: Sequence[Record]) -> None:
     """
     written: dict[str, str] = {}
     for record in records:
-        first = written.setdefault(same_form(record.case).casefold().strip(), record.case)
+        first = written.setdefault(alike(record.case), record.case)
         if first != record.case:
             raise DataError(
-                f"the patients '{first}' and '{record.case}' differ only in case, spaces or Unicode form; "
+                f"the patients {first!r} and {record.case!r} differ only in case, spaces or Unicode form; "
                 "write each in one way",
                 public="a patient is written in two ways",
             )
