@@ -39,10 +39,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give either --cases or --case-pattern")
     if arguments.cases is None and (arguments.file_column or arguments.case_column):
         parser.error("--file-column and --case-column go with --cases")
-    if arguments.out.suffix.lower() != ".json":
-        parser.error(f"--out {arguments.out} must end with .json, as a data list does")
     if arguments.out.resolve() in {path.resolve() for path in (arguments.site_file, arguments.cases) if path}:
         parser.error(f"--out {arguments.out} is read, so it cannot be written; give another file")
+    if arguments.out.suffix.lower() != ".json":
+        parser.error(f"--out {arguments.out} must end with .json, as a data list does")
     return arguments
 
 

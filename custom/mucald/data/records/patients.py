@@ -1,10 +1,12 @@
 """Whose image is whose, by a table."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mucald.config.schema import read_bytes
 from mucald.data.files import count, same_form
 from mucald.data.records.layouts import Record, check_cases
 from mucald.errors import DataError
@@ -22,10 +24,10 @@ def read_patients(path: Path, file_column: str, case_column: str) -> dict[str, s
             too many, or an image has two patients.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, restkey=_SURPLUS)
-            columns = list(reader.fieldnames or [])
-            table = list(reader)
+        stream = io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="")
+        reader = csv.DictReader(stream, restkey=_SURPLUS)
+        columns = list(reader.fieldnames or [])
+        table = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})", public=_PUBLIC) from None
     for column in (file_column, case_column):
