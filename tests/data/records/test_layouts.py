@@ -303,7 +303,7 @@ def test_json_as_windows_writes_it(encoding: str, tmp_path: Path) -> None:
 
 
 def test_empty_and_missing_datalist(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no images found"):
+    with pytest.raises(DataError, match="no images found; it must list them under 'training'"):
         datalist(tmp_path / "list.json", {"training": []})
     with pytest.raises(DataError, match=r"gone.json: configuration file not found"):
         find_records(SiteFile(task="kvasir", datalist=str(tmp_path / "gone.json")))

@@ -86,9 +86,10 @@ def find_set(site_file: SiteFile) -> ImageSet:
         records, unused = LAYOUTS[layout](Path(site_file.root or ""), site_file)
     if not records:
         where, rest = site_file.datalist or site_file.root, "".join(f"; {words}" for words in unused)
-        raise DataError(
-            f"{where}: no images found; check 'root' and 'layout' in site.json{rest}", public=_PUBLIC
-        )
+        mend = "check 'root' and 'layout' in site.json"
+        if site_file.datalist is not None:
+            mend = "it must list them under 'training', each with 'image' and 'label'"
+        raise DataError(f"{where}: no images found; {mend}{rest}", public=_PUBLIC)
     for record in records:
         if record.mask in record.images:
             raise DataError(f"{record.mask}: image and mask are one file", public=_PUBLIC)
