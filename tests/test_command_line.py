@@ -113,6 +113,21 @@ def test_a_signal_ends_a_command_with_its_status(number, capsys):
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.parametrize("command", [["-m", "mucald", "jobs/mucald"], ["tools/check_data.py", "site.json"]])
+def test_who_stops_a_command_while_it_imports_sees_no_traceback(command, tmp_path):
+    (tmp_path / "torch.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY / 'custom'}"}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
 def test_who_is_stopped_says_how_to_go_on(capsys):
     assert ended(InterruptedRunError("stopped; to go on, do this")) == 130
     assert capsys.readouterr().err == "stopped; to go on, do this\n"

@@ -1,15 +1,18 @@
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 
 import pytest
-from tiny_job import PLAIN, tiny_content, write_job
+from tiny_job import PLAIN, REPOSITORY, tiny_content, write_job
 
 import mucald.__main__
 from mucald.__main__ import main
+from mucald.errors import ConfigError
 from mucald.home import HOME_VARIABLE
+from mucald.methods.jobs import load_job
 
 
 @pytest.fixture
@@ -70,6 +73,15 @@ def test_a_broken_job_ends_with_its_error_and_status_1(change, message, tmp_path
 def test_a_missing_job_ends_with_its_error_and_status_1(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere"), "-w", str(tmp_path / "w")]) == 1
     assert f"error: {tmp_path / 'nowhere'} is no job folder: it does not exist" in capsys.readouterr().err
+
+
+def test_a_class_that_is_gone_is_named_before_flare_looks_for_it(tmp_path):
+    job = shutil.copytree(REPOSITORY / "jobs/mucald", tmp_path / "job")
+    load_job(job)
+    path = job / "app/config/config_fed_server.json"
+    path.write_text(path.read_text().replace("FederationController", "GoneController"))
+    with pytest.raises(ConfigError, match=r"config_fed_server.json: this version has no 'mucald.*GoneCont"):
+        load_job(job)
 
 
 def test_who_names_a_part_of_a_job_is_told_the_jobs_folder(job, tmp_path, capsys):

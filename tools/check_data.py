@@ -83,7 +83,8 @@ def write_out(found: Survey, folder: Path) -> list[Path]:
 def keep(found: Survey, home: Path) -> None:
     """Keep the fingerprint where runs look for it; a folder that cannot be written is told, and no fault."""
     try:
-        path = write_check(home, found.seen.fingerprint, [image.record.split for image in found.images])
+        fingerprint = found.seen.fingerprint(found.task.name)
+        path = write_check(home, fingerprint, [image.record.split for image in found.images])
     except OSError as error:
         print(f"runs cannot compare: {home} cannot be written ({error.strerror})", file=sys.stderr)
         return

@@ -21,7 +21,7 @@ from mucald.data.records.layouts import ImageSet, find_set
 from mucald.data.records.patients import read_patients, with_patients
 from mucald.data.records.splits import split_records
 from mucald.data.site_file import SITE_FILE, SiteFile, read_site_file
-from mucald.errors import DataError
+from mucald.errors import DataError, WorkspaceError
 from mucald.tasks import get_task
 
 
@@ -41,6 +41,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--file-column and --case-column go with --cases")
     if arguments.out.resolve() in {path.resolve() for path in (arguments.site_file, arguments.cases) if path}:
         parser.error(f"--out {arguments.out} is read, so it cannot be written; give another file")
+    if arguments.out.suffix.lower() != ".json":
+        parser.error(f"--out {arguments.out} must end with .json, as a data list does")
     return arguments
 
 
@@ -55,13 +57,26 @@ def set_of(site_file: SiteFile, arguments: argparse.Namespace) -> ImageSet:
         patients = read_patients(
             arguments.cases, arguments.file_column or "file", arguments.case_column or "patient"
         )
-        return replace(found, records=with_patients(found.records, patients))
+        records, unused = with_patients(found.records, patients)
+        return ImageSet(records, found.unused + unused)
     if arguments.case_pattern is not None:
         try:
             site_file = replace(site_file, case_pattern=arguments.case_pattern)
         except ValueError as error:
             raise DataError(f"--case-pattern: {error}") from None
     return find_set(site_file)
+
+
+def _check_unread(out: Path, site_file: SiteFile, found: ImageSet) -> None:
+    """Check that a list replaces nothing that its own set consists of.
+
+    Raises:
+        WorkspaceError: it would.
+    """
+    files = [file for record in found.records for file in (*record.images, record.mask)]
+    files += [Path(site_file.root) / "dataset.json"] if site_file.root else [Path(site_file.datalist or "")]
+    if out.resolve() in {file.resolve() for file in files}:
+        raise WorkspaceError(f"--out {out} is read, so it cannot be written; give another file")
 
 
 @program
@@ -74,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     splits = split_records(found.records, site_file)
     for _ in read_set(splits, get_task(site_file.task), site_file.value_map, SeenImages()):
         pass  # every image and mask is read as training does, and no copy lies in two splits
+    _check_unread(arguments.out, site_file, found)
     content = build_datalist(splits, get_task(site_file.task), arguments.out.parent)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

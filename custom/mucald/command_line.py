@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from mucald.errors import InterruptedRunError, WorkspaceError, explained
@@ -163,6 +163,19 @@ def program(main: Callable[..., int]) -> Callable[..., int]:
         return status
 
     return run
+
+
+def _stopped_early(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End a command that is stopped before :func:`program` has begun: its imports take seconds."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    _say("stopped")
+    os._exit(OF_SIGNAL + signal.SIGINT)
+
+
+if sys.excepthook is sys.__excepthook__:
+    sys.excepthook = _stopped_early
 
 
 def leave(status: int) -> NoReturn:

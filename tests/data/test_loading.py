@@ -9,7 +9,8 @@ import pytest
 import torch
 from commands import load_tool
 from image_files import write_pair
-from PIL import Image
+from PIL import Image, ImageOps
+from safetensors.torch import save_file
 
 from mucald.config.common import DataConfig, PhantomConfig
 from mucald.data.images.phantoms import PHANTOMS
@@ -231,6 +232,44 @@ def test_cache_notices_changes(pairs: Path, site: Callable[..., Path]) -> None:
     after = {path.name for path in (home / "cache").iterdir()}
     assert len(after) == len(before) == 2
     assert len(after - before) == 1
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_mask_of_the_same_size_and_time_is_read_anew(
+    in_place: bool, pairs: Path, site: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in sorted((pairs / "masks").iterdir()):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    home = site(task="kvasir", root=str(pairs), layout="pairs")
+    assert load_tool("check_data").main([str(home / "site.json")]) == 0
+    before = own(home)
+    for path in (pairs / "masks").iterdir():
+        status, mask = path.stat(), ImageOps.mirror(Image.open(path))
+        if not in_place:
+            path.unlink()
+        mask.save(path)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert torch.equal(own(home).train.labels, before.train.labels.flip(-1))
+    assert "have changed since they were checked" in caplog.text
+
+
+def test_a_cache_that_holds_something_else_is_prepared_anew(pairs: Path, site: Callable[..., Path]) -> None:
+    home = site(task="kvasir", root=str(pairs), layout="pairs")
+    fresh = own(home)
+    (kept,) = (home / "cache").iterdir()
+    save_file({"pixels": torch.zeros(1)}, kept)
+    assert torch.equal(own(home).train.pixels, fresh.train.pixels)
+
+
+def test_a_task_that_was_changed_since_the_check_is_said(
+    pairs: Path, site: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    home = site(task="kvasir", root=str(pairs), layout="pairs")
+    assert load_tool("check_data").main([str(home / "site.json")]) == 0
+    own(site(task="ham10k", root=str(pairs), layout="pairs"))
+    assert "have changed since they were checked" in caplog.text
 
 
 def test_damaged_cache_is_prepared_anew(pairs: Path, site: Callable[..., Path]) -> None:

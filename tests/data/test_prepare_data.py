@@ -129,6 +129,28 @@ def test_the_list_names_links_and_not_what_they_lead_to(visits):
     assert load_tool("check_data").main([str(visits / "site.json")]) == 0
 
 
+@pytest.mark.parametrize(
+    ("out", "status", "words"),
+    [
+        ("set/images/p0_0.png", 2, "must end with .json, as a data list does"),
+        ("set/images/p0_0.json", 1, "is read, so it cannot be written"),
+        ("link.json", 1, "is read, so it cannot be written"),
+        ("old.json", 1, "is read, so it cannot be written"),
+    ],
+)
+def test_nothing_that_the_set_reads_is_written_over(out, status, words, visits):
+    assert prepare(visits, "--out", str(visits / "old.json")) == 0
+    (visits / "site.json").write_text(json.dumps({"task": "kvasir", "datalist": "old.json"}))
+    (visits / "link.json").symlink_to("set/masks/p0_0.png")
+    (visits / "set/images/p0_0.json").symlink_to("p0_0.png")
+    before = {path: path.read_bytes() for path in sorted(visits.rglob("*.*"))}
+    command = [sys.executable, str(TOOLS / "prepare_data.py"), str(visits / "site.json")]
+    done = subprocess.run([*command, "--out", str(visits / out), "--force"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (status, 1)
+    assert words in done.stderr
+    assert {path: path.read_bytes() for path in sorted(visits.rglob("*.*"))} == before
+
+
 def test_a_fault_of_a_mask_is_told_before_a_list_is_written(visits, capsys):
     (visits / "set/masks/p3_0.png").write_bytes(b"")
     assert prepare(visits) == 1
@@ -142,6 +164,8 @@ def test_a_fault_of_a_mask_is_told_before_a_list_is_written(visits, capsys):
         ("image,patient\n", "no column 'file'"),
         ("file,patient\na,1\na,2\n", "has the patients '1' and '2'"),
         ("file,patient\na,\n", "lacks 'file' or 'patient'"),
+        ("file,patient,patient\na,1,2\n", "several columns are called 'patient'; rename all but one"),
+        ("file,patient\na,Meier, Ann\n", r"more cells than columns: .*\[' Ann'\].*quotation marks"),
     ],
 )
 def test_a_wrong_table_is_named_with_its_fault(table, message, tmp_path):
@@ -154,6 +178,18 @@ def test_an_image_that_the_table_lacks_is_named(visits, capsys):
     (visits / "cases.csv").write_text("file,patient\np0_0,p0\n")
     assert prepare(visits, "--cases", str(visits / "cases.csv")) == 1
     assert "p0_1.png" in capsys.readouterr().err
+
+
+def test_rows_that_name_no_image_are_counted_and_two_patients_of_an_image_refused(visits, capsys):
+    rows = "".join(f"p{i // 2}_{i % 2}.png,p{i // 2}\n" for i in range(16))
+    table = visits / "cases.csv"
+    table.write_text(f"file,patient\n{rows}p0_0,p0\np77.png,p7\np78.png,p7\n")
+    assert prepare(visits, "--cases", str(table)) == 0
+    assert "\n2 rows of the table of patients: no such image\n" in capsys.readouterr().out
+    table.write_text(f"file,patient\n{rows}p0_0,p9\n")
+    assert prepare(visits, "--cases", str(table), "--force") == 1
+    words = "p0_0.png: the table names the patients 'p0' ('p0_0.png') and 'p9' ('p0_0'); keep one"
+    assert words in capsys.readouterr().err
 
 
 def test_outlines_and_files_elsewhere_survive_the_list(tmp_path):

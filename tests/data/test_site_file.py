@@ -1,3 +1,4 @@
+import os
 import re
 import stat
 from collections.abc import Callable
@@ -6,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from mucald.data.records.layouts import find_records
+from mucald.data.records.patients import read_patients
 from mucald.data.site_file import SiteFile, SplitFractions, noise_secret, read_site_file
 from mucald.errors import DataError
 
@@ -55,6 +58,7 @@ def test_optional_fields(site: Callable[..., Path]) -> None:
         ({"max_cases": 2}, r"'max_cases' must be at least 3"),
         ({"case_pattern": "d1"}, r"'case_pattern' must be a regular expression with one group"),
         ({"case_pattern": "(d1"}, r"'case_pattern' must be a regular expression with one group"),
+        ({"root": "~nobody-here/data"}, r"'root': .* no home folder of ~nobody-here; give the path in full"),
         ({"noise_secret": "short"}, r"'noise_secret' must have at least 16"),
         ({"tensorboard_images": 1}, r"'tensorboard_images' must be of type bool"),
     ],
@@ -74,6 +78,20 @@ def test_missing_task_and_broken_json(site: Callable[..., Path]) -> None:
     path.write_text('{"task": "kvasir",')
     with pytest.raises(DataError, match="not valid JSON"):
         read_site_file(path)
+
+
+@pytest.mark.parametrize("name", ["site.json", "list.json", "cases.csv", "noise_secret"])
+def test_a_pipe_is_refused_before_it_is_opened(name: str, tmp_path: Path) -> None:
+    """A test that opened it would wait for ever."""
+    os.mkfifo(tmp_path / name)
+    reads = {
+        "site.json": lambda path: read_site_file(path),
+        "list.json": lambda path: find_records(SiteFile("kvasir", datalist=str(path))),
+        "cases.csv": lambda path: read_patients(path, "file", "patient"),
+        "noise_secret": lambda path: noise_secret(SiteFile(**GOOD), path.parent),
+    }
+    with pytest.raises((DataError, OSError), match="a pipe, socket or device; give a regular file"):
+        reads[name](tmp_path / name)
 
 
 def test_secret_is_made_once_and_kept_private(tmp_path: Path) -> None:
@@ -97,7 +115,8 @@ def test_secret_of_the_site_file_wins(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_damaged_secret_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "noise_secret").write_text("")
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40])
+def test_damaged_secret_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "noise_secret").write_bytes(content)
     with pytest.raises(DataError, match="delete it and a new one is made"):
         noise_secret(SiteFile(**GOOD), tmp_path)

@@ -5,7 +5,11 @@ import json
 import pytest
 from tiny_job import tiny_config
 
+from mucald.data.loading import load_for
 from mucald.data.source import data_line
+from mucald.errors import DataError
+from mucald.privacy.policy import DEFAULT, read_policy
+from mucald.privacy.sealing import group_key
 
 PHANTOMS = "site 'north' trains on phantoms of kvasir (4 to train, 2 to validate, 2 to test): there is no "
 
@@ -41,6 +45,23 @@ def test_a_data_list_is_named(pairs, site):
     (pairs / "list.json").write_text(json.dumps({"training": entries}))
     said = data_line("north", tiny_config(), site(task="kvasir", datalist=str(pairs / "list.json")))
     assert said.endswith(f"(6 to train, 2 to validate, 2 to test): those of {pairs / 'list.json'}")
+
+
+@pytest.mark.parametrize("link", ["site.json", "."])
+def test_a_link_that_leads_nowhere_is_no_reason_for_phantoms(link, tmp_path):
+    home = tmp_path / "north"
+    if link == ".":
+        home.symlink_to("/nowhere/share")
+    else:
+        home.mkdir()
+        (home / link).symlink_to("/nowhere/share/site.json")
+    said = data_line("north", tiny_config(), home)
+    assert said.startswith(f"site 'north' has nothing to train on: {home}/site.json: ")
+    assert read_policy(home, "north") == DEFAULT
+    with pytest.raises(DataError, match=r"site.json"):
+        load_for("north", tiny_config(), home, pictures=False)
+    with pytest.raises(DataError, match="has no key"):
+        group_key(home, "north", "all", seed=1)
 
 
 def test_what_cannot_be_read_is_said_and_ends_nothing(pairs, site, monkeypatch):

@@ -32,6 +32,10 @@ def test_phantoms_are_open_own_images_have_the_default_and_the_file_wins(tmp_pat
     own = with_limits(OPEN, latents={"max_releases": 3})
     write_policy(tmp_path, own)
     assert read_policy(tmp_path, "polyp") == own
+    (tmp_path / "policy.json").unlink()
+    (tmp_path / "policy.json").symlink_to("/nowhere/policy.json")
+    with pytest.raises(PolicyError, match=r"policy.json is a link that leads nowhere; mount what"):
+        read_policy(tmp_path, "polyp")
 
 
 EARLIER = {

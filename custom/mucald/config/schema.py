@@ -7,6 +7,7 @@ what is allowed. Supported: ``bool``, ``int``, ``float``, ``str``, ``Literal`` c
 
 import dataclasses
 import difflib
+import errno
 import json
 import math
 import types
@@ -32,15 +33,30 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing or cannot be read, is no JSON object, or names a key twice.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         # Windows begins UTF-8 with a mark, and its PowerShell writes UTF-16.
         return parse_json(content.decode(json.detect_encoding(content)), path.name)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise ConfigError(
+                f"{path.name} is a link that leads nowhere; mount what it leads to, or mend it"
+            ) from None
         raise ConfigError(f"configuration file not found: {path.name}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path.name} is not valid JSON: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path.name} cannot be read: {error.strerror}") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a regular file; a pipe or a device may give it for ever.
+
+    Raises:
+        OSError: it cannot be read, or is none.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is a pipe, socket or device; give a regular file", str(path))
+    return path.read_bytes()
 
 
 def parse_json(text: str, name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from mucald.data.site_file import SiteFile
 
 FOLDER = "cache"
 # Raise when the meaning of the arrays changes.
-FORMAT = 5
+FORMAT = 6
 
 
 def cached(
@@ -29,21 +29,24 @@ def cached(
 ) -> dict[str, Tensor]:
     """Return the arrays kept in ``<home>/cache``, or prepare and keep them.
 
-    The file's name holds a hash of the site file, of every image's and mask's name, size and time, and of
-    ``key``: the image size and what is measured. Arrays of an earlier state of the same task and size are
-    deleted: they may hold images that the site has withdrawn.
+    The file's name holds a hash of the site file, of every image's and mask's name, size, times and inode,
+    and of ``key``: the image size and what is measured; the file holds it too. Arrays of an earlier state of
+    the same task and size are deleted: they may hold images that the site has withdrawn.
     """
-    stem = f"{site_file.task}_{key[0]}"
-    path = home / FOLDER / f"{stem}_{_digest(site_file, records, key)}.safetensors"
+    stem, digest = f"{site_file.task}_{key[0]}", _digest(site_file, records, key)
+    path = home / FOLDER / f"{stem}_{digest}.safetensors"
     if path.exists():
         try:
-            return load_file(path)
+            arrays = load_file(path)
+            if arrays.pop(digest, None) is not None:
+                return arrays
         except SafetensorError:
-            pass  # a damaged file is prepared anew
+            pass  # a damaged file is prepared anew, and so is one that holds something else
     arrays = prepare()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_suffix(f".{os.getpid()}")
-    save_file({name: torch.as_tensor(array).contiguous() for name, array in arrays.items()}, temporary)
+    kept = {name: torch.as_tensor(array).contiguous() for name, array in arrays.items()}
+    save_file(kept | {digest: torch.empty(0)}, temporary)
     temporary.chmod(0o600)
     temporary.replace(path)
     for other in path.parent.glob(f"{stem}_*.safetensors"):
@@ -59,5 +62,7 @@ def _digest(site_file: SiteFile, records: list[Record], key: tuple[int | str, ..
         for path in (*record.images, record.mask):
             with reading(path):
                 status = path.stat()
-            state.update(repr((str(path), status.st_size, status.st_mtime_ns)).encode())
+            # Whoever puts a file in another's place may keep its size and time of change.
+            seen = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+            state.update(repr((str(path), *seen)).encode())
     return state.hexdigest()[:32]

@@ -68,10 +68,9 @@ class SeenImages:
         if self.leaks:
             raise DataError(self.leaks[0], public="images of two splits are the same")
 
-    @property
-    def fingerprint(self) -> str:
-        """A hash of names, patients, splits, pixels and classes; neither order nor folder changes it."""
-        return hashlib.sha256("\n".join(sorted(self._entries)).encode()).hexdigest()
+    def fingerprint(self, task: str) -> str:
+        """Return a hash of task, names, patients, splits, pixels and classes, whatever order or folder."""
+        return hashlib.sha256("\n".join([task, *sorted(self._entries)]).encode()).hexdigest()
 
 
 def content_hash(pixels: NDArray[np.uint8]) -> str:

@@ -58,6 +58,12 @@ def same_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def alike(name: str) -> str:
+    """Return a name in the one form that all have which look the same: one case, single spaces."""
+    shown = (sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
+    return " ".join("".join(shown).casefold().split())
+
+
 def unused_in(folder: Path, names: Iterable[str]) -> list[str]:
     """Say how many files of a folder are not read, by their endings; hidden ones are no one's images.
 
@@ -67,13 +73,16 @@ def unused_in(folder: Path, names: Iterable[str]) -> list[str]:
     """
     seen = [name for name in names if not name.startswith(".")]
     folders = sum(name.endswith("/") for name in seen)
-    files = [name for name in seen if not name.endswith("/")]
+    words = count(folders, f"folder in {folder.name}/ is", f"folders in {folder.name}/ are")
+    return unread(seen, f"of {folder.name}/") + [f"{words} not read"] * bool(folders)
+
+
+def unread(names: Iterable[str], where: str) -> list[str]:
+    """Say how many files lie somewhere that are not read; arguments are as of :func:`unused_in`."""
+    files = [name for name in names if not name.startswith(".") and not name.endswith("/")]
     endings = Counter(ending_of(name) or "without ending" for name in files)
     listed = ", ".join(f"{number} {ending}" for ending, number in sorted(endings.items()))
-    words = count(len(files), f"file of {folder.name}/ is", f"files of {folder.name}/ are")
-    found = [f"{words} not read: {listed}"] * bool(files)
-    words = count(folders, f"folder in {folder.name}/ is", f"folders in {folder.name}/ are")
-    return found + [f"{words} not read"] * bool(folders)
+    return [f"{count(len(files), f'file {where} is', f'files {where} are')} not read: {listed}"] * bool(files)
 
 
 def count(number: int, one: str, many: str) -> str:

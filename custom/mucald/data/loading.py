@@ -9,7 +9,7 @@ from mucald.config.job import JobConfig
 from mucald.data.images.loader import ImageLoader
 from mucald.data.measures import Measures, MeasuresOf, no_measures
 from mucald.data.site_data import Loaded, SiteData
-from mucald.data.site_file import SITE_FILE, SiteFile, noise_secret, read_site_file
+from mucald.data.site_file import SITE_FILE, SiteFile, has_site_file, noise_secret, read_site_file
 from mucald.errors import ConfigError
 from mucald.tasks import Input, Task, get_task
 
@@ -70,7 +70,7 @@ def load_site_data(
     measures_of: MeasuresOf = no_measures,
     scanner: str = "standard",
 ) -> SiteData:
-    """Load a site's samples if ``<home>/site.json`` exists, or else draw phantoms of ``task_name``.
+    """Load a site's samples if ``<home>/site.json`` is there, or else draw phantoms of ``task_name``.
 
     Args:
         site: name of the site; its phantoms differ from other sites'.
@@ -86,7 +86,7 @@ def load_site_data(
             are wanted.
         DataError: the site file or a sample's file is missing or wrong.
     """
-    if home is not None and (home / SITE_FILE).exists():
+    if home is not None and has_site_file(home):
         return _own(site, task_name, data, home, measures_of)
     if task_name is None:
         raise ConfigError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mucald.config.keys import key, section
-from mucald.config.schema import parse, read_json
+from mucald.config.schema import parse, read_bytes, read_json
 from mucald.data.files import reading
 from mucald.errors import ConfigError, DataError
 from mucald.tasks import get_task
@@ -105,6 +105,18 @@ class SiteFile:
         return {int(stored): label for stored, label in self.mask_values.items()}
 
 
+def has_site_file(home: Path) -> bool:
+    """Return whether a site has images of its own; one whose site file cannot be reached has.
+
+    A link that leads nowhere stands for a share that is not mounted, in whose place phantoms must not train.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    path = home / SITE_FILE
+    return path.exists() or path.is_symlink() or (home.is_symlink() and not home.exists())
+
+
 def read_site_file(path: Path) -> SiteFile:
     """Read a site file; paths in it that are not absolute are relative to its folder.
 
@@ -118,10 +130,31 @@ def read_site_file(path: Path) -> SiteFile:
     except ConfigError as error:
         raise DataError(f"{path}: {error}", public=_PUBLIC) from None
 
-    def resolve(name: str | None) -> str | None:
-        return None if name is None else str(path.resolve().parent / Path(name).expanduser())
+    def resolve(key: str) -> str | None:
+        name: str | None = getattr(content, key)
+        return None if name is None else absolute(path, key, name)
 
-    return replace(content, root=resolve(content.root), datalist=resolve(content.datalist))
+    return replace(content, root=resolve("root"), datalist=resolve("datalist"))
+
+
+def absolute(path: Path, key: str, name: str) -> str:
+    """Return a path that a site file names, which is absolute or from the site file's own folder.
+
+    Args:
+        path: the site file.
+        key: of :data:`PATHS`.
+        name: its value.
+
+    Raises:
+        DataError: the value begins with ``~`` and a user whom this machine does not know.
+    """
+    try:
+        return str(path.resolve().parent / Path(name).expanduser())
+    except RuntimeError:
+        raise DataError(
+            f"{path}: '{key}': there is no home folder of {Path(name).parts[0]}; give the path in full",
+            public=_PUBLIC,
+        ) from None
 
 
 def noise_secret(site_file: SiteFile, home: Path) -> str:
@@ -132,17 +165,21 @@ def noise_secret(site_file: SiteFile, home: Path) -> str:
     subtract any noise drawn from it.
 
     Raises:
-        DataError: the kept secret is too short to be one.
+        DataError: the kept secret is too short to be one, or no text.
     """
     if site_file.noise_secret is not None:
         return site_file.noise_secret
     path = home / SECRET_FILE
     if not path.exists():
         _write_secret(path)
-    secret = path.read_text(encoding="ascii").strip()
+    try:
+        secret = read_bytes(path).decode("ascii").strip()
+    except UnicodeDecodeError:
+        secret = ""
     if len(secret) < SHORTEST_SECRET:
         raise DataError(
-            f"{path}: too short; delete it and a new one is made", public="the site's noise secret is damaged"
+            f"{path}: holds no {SHORTEST_SECRET} ASCII characters; delete it and a new one is made",
+            public="the site's noise secret is damaged",
         )
     return secret
 

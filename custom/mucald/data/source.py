@@ -5,7 +5,7 @@ from pathlib import Path
 from mucald.config.job import JobConfig
 from mucald.data.records.layouts import SPLITS, find_records
 from mucald.data.records.splits import split_records
-from mucald.data.site_file import SITE_FILE, read_site_file
+from mucald.data.site_file import SITE_FILE, has_site_file, read_site_file
 from mucald.errors import explained
 
 
@@ -19,7 +19,7 @@ def data_line(site: str, config: JobConfig, home: Path) -> str:
     """
     try:
         path = home / SITE_FILE
-        if path.exists():
+        if has_site_file(home):
             return f"site '{site}' trains on {_own(path)}"
         counts = _counts(*(getattr(config.data.phantoms, split) for split in SPLITS))
         task = config.site(site).task

@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography import x509
 
 from mucald.data.loading import loader_of
-from mucald.data.site_file import SITE_FILE, read_site_file
+from mucald.data.site_file import SITE_FILE, has_site_file, read_site_file
 from mucald.deploy.kits import ALLOW_LIST, AUTHORIZATION, CLASSES, Kit, left_by_earlier_version
 from mucald.errors import MucaldError
 from mucald.privacy.policy import read_policy
@@ -163,7 +163,7 @@ def _policy(kit: Kit) -> Iterator[Finding]:
 
 def _images(kit: Kit) -> Iterator[Finding]:
     path = kit.home / SITE_FILE
-    if not path.exists():
+    if not has_site_file(kit.home):
         yield Finding(f"there is no {path}, so the site would train on phantoms", hinders=False)
         return
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mucald.config.schema import read_json
-from mucald.data.site_file import PATHS, SITE_FILE
+from mucald.data.site_file import PATHS, SITE_FILE, absolute, has_site_file
 from mucald.errors import ConfigError, MucaldError
 from mucald.home import PROVISIONED_HOME, participant_home
 from mucald.privacy.policy import POLICY_FILE, read_policy
@@ -177,7 +177,7 @@ def set_up(kit: Kit, templates: Path, site_file: Path | None = None) -> list[str
         if site_file is not None:
             written += _write(kit.home / SITE_FILE, _moved(site_file))
         # A site that trains on phantoms has nothing to protect, and takes part in every job.
-        if (kit.home / SITE_FILE).exists():
+        if has_site_file(kit.home):
             written += _copy(source / POLICY_FILE, kit.home / POLICY_FILE)
     return written
 
@@ -187,7 +187,7 @@ def _moved(site_file: Path) -> dict[str, Any]:
     content = read_json(site_file)
     for key in PATHS:
         if isinstance(content.get(key), str):
-            content[key] = str(site_file.resolve().parent / Path(content[key]).expanduser())
+            content[key] = absolute(site_file, key, content[key])
     return content
 
 

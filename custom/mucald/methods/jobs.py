@@ -154,10 +154,22 @@ def load_job(job: Path) -> tuple[JobConfig, list[str]]:
     app, sites = app_of(job)
     check_site_names(sites)
     folder = job / app / "config"
+    for name in ("config_fed_server.json", "config_fed_client.json"):
+        if (folder / name).exists():
+            _check_classes(folder / name)
     try:
         return load_config(folder), sites
     except ConfigError as error:
         raise ConfigError(f"{folder / CONFIG_FILE}: {error}") from None
+
+
+def _check_classes(path: Path) -> None:
+    """Check that classes of ours that FLARE is to load exist; it would end the run with tracebacks."""
+    for name in re.findall(r'"(mucald\.[\w.]+)"', path.read_text(encoding="utf-8")):
+        module, _, title = name.rpartition(".")
+        file = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
+        if not file.is_file() or f"class {title}" not in file.read_text(encoding="utf-8"):
+            raise ConfigError(f"{path}: this version has no '{name}'; take the file of a shipped job")
 
 
 def app_of(job: Path) -> tuple[str, list[str]]:

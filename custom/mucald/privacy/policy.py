@@ -12,7 +12,7 @@ from typing import Any
 
 from mucald.config.common import require
 from mucald.config.schema import closest, parse, read_json
-from mucald.data.site_file import SITE_FILE
+from mucald.data.site_file import has_site_file
 from mucald.errors import ConfigError, PolicyError
 from mucald.privacy.disclosure import KINDS, Disclosure, Fact, Limit, fact_of, shown
 
@@ -132,8 +132,8 @@ def read_policy(home: Path, site: str) -> Policy:
         PolicyError: the file is not JSON, a key is unknown or missing, or a value is impossible.
     """
     path = home / POLICY_FILE
-    if not path.exists():
-        return DEFAULT if (home / SITE_FILE).exists() else OPEN
+    if not path.exists() and not path.is_symlink():
+        return DEFAULT if has_site_file(home) else OPEN
     try:
         content = read_json(path)
         if "discloses" not in content:

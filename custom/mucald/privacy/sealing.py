@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from mucald.data.site_file import SITE_FILE
+from mucald.data.site_file import has_site_file
 from mucald.errors import DataError, WireError
 from mucald.state.files import write_atomically
 
@@ -53,7 +53,7 @@ def group_key(home: Path, site: str, group: str, seed: int) -> bytes:
         DataError: a site with images of its own has no key, or a damaged one.
     """
     path = key_file(home, group)
-    if not path.exists() and not (home / SITE_FILE).exists():
+    if not path.exists() and not has_site_file(home):
         return f"job seed {seed}".encode().ljust(KEY_BYTES)
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())

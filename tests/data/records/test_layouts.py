@@ -52,6 +52,28 @@ def test_a_list_whose_labels_have_other_numbers_is_named(tmp_path: Path) -> None
     assert len(find_records(mapped)) == 1
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["background", "polyp"], None),
+        (["polyp", "background"], "'polyp' is 0 in 'labels' and 1 in task kvasir"),
+        ({"background": [0], "polyp": [255]}, r"'labels' must tell one number .* \{\"polyp\": 1\}; correct"),
+        ({"0": ["background"], "1": ["polyp"]}, "'labels' must tell one number"),
+        ("polyp", "'labels' must tell one number"),
+    ],
+)
+def test_labels_of_a_list_are_understood_or_refused(labels: Any, message: str | None, tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "m.png")
+    content = {"labels": labels, "training": [ENTRY]}
+    if message is None:
+        assert len(datalist(tmp_path / "list.json", content)) == 1
+        return
+    with pytest.raises(DataError, match=message):
+        datalist(tmp_path / "list.json", content)
+    mapped = SiteFile(task="kvasir", datalist=str(tmp_path / "list.json"), mask_values={"255": 1})
+    assert len(find_records(mapped)) == 1
+
+
 def test_names_match_in_any_form_of_unicode(tmp_path: Path) -> None:
     touch(tmp_path, "images/J\u00f6.png", "masks/Jo\u0308.png")
     (record,) = find(tmp_path, "pairs")
@@ -144,6 +166,11 @@ def test_wrong_datalist_entries(tmp_path: Path, entry: Any, message: str) -> Non
         ("fold_1", [ENTRY], r"unknown section 'fold_1' \(known: "),
         ("fold_1", [["a.png", "m.png"]], r"unknown section 'fold_1'"),
         ("test", {"a.png": "m.png"}, "'test' must be a list"),
+        ("Validation", {"a": ENTRY}, "unknown section 'Validation'; did you mean 'validation'"),
+        ("fold2", {"training": ["a.png"]}, "unknown section 'fold2'"),
+        ("folds", {"1": {"training": [ENTRY]}}, "unknown section 'folds'"),
+        ("folds", {"1": [ENTRY]}, "unknown section 'folds'"),
+        ("more", {"a": ENTRY}, "unknown section 'more'"),
         ("test", ["a.png"], r"test\[0\] must have 'image' and 'label'"),
     ],
 )
@@ -159,42 +186,83 @@ def test_keys_and_labels_that_are_not_used_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"fold": 0}, ENTRY | {"image": "b.png", "spacing": 1}]
     (tmp_path / "list.json").write_text(
-        json.dumps({"training": entries, "modality": {"0": "RGB"}, "test": None, "numTraining": 3})
+        json.dumps(
+            {
+                "training": entries,
+                "modality": {"0": "RGB"},
+                "info": {"authors": ["A", "B"]},
+                "unlabeled": ["a.png", "b.png"],
+                "test": None,
+                "numTraining": 3,
+            }
+        )
     )
     found = find_set(SiteFile(task="kvasir", datalist=str(tmp_path / "list.json")))
     assert len(found.records) == 2
     assert found.unused == [
+        f"{tmp_path}/list.json: 'unlabeled' is not read (2 values)",
         "the key 'fold' of 1 entry is not read",
         "the key 'spacing' of 1 entry is not read",
         "1 image has the label of another image",
-        f"{tmp_path}/list.json tells 3 training cases; 2 are there",
+        f"{tmp_path}/list.json tells 3 training cases; 2 are there and read",
     ]
 
 
 def test_what_a_list_does_not_name_is_counted(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{folder}/{n}.png" for folder in ("images", "masks") for n in "abc"), "images/n.txt")
-    touch(tmp_path, "images/.hidden.png", "unrelated/x.png")
+    touch(tmp_path, *(f"{folder}/{n}.png" for folder in ("images", "masks") for n in "abc"))
+    touch(
+        tmp_path, "images/.hidden.png", "images/site.json", "images/d.gif", "masks/d.dcm", "report/data.html"
+    )
     path = tmp_path / "list.json"
     site_file = SiteFile(task="kvasir", datalist=str(path))
     for names, words in (
-        ("abc", []),
-        ("ab", [f"2 images or masks beside those of {path} are not read"]),
+        ("abc", [f"2 files beside those of {path} are not read: 1 .dcm, 1 .gif"]),
+        ("ab", [f"4 files beside those of {path} are not read: 1 .dcm, 1 .gif, 2 .png"]),
     ):
         entries = [{"image": f"images/{n}.png", "label": f"masks/../masks/{n}.png"} for n in names]
         path.write_text(json.dumps({"training": entries}))
         assert find_set(site_file).unused == words
 
 
+@pytest.mark.parametrize("place", ["", "home/"])
+def test_folders_beside_those_of_a_list_are_counted(place: str, tmp_path: Path) -> None:
+    """Whether the list lies in the set's folder or elsewhere."""
+    names = [f"{folder}/{part}/a.png" for folder in ("images", "masks") for part in ("train", "val")]
+    touch(
+        tmp_path, *(f"set/{name}" for name in names), "set/report/data.html", "set/.git/x.png", "other/x.png"
+    )
+    path = tmp_path / (place or "set") / "list.json"
+    path.parent.mkdir(exist_ok=True)
+    entry = {"image": f"{tmp_path}/set/images/train/a.png", "label": f"{tmp_path}/set/masks/train/a.png"}
+    path.write_text(json.dumps({"training": [entry]}))
+    site_file = SiteFile(task="kvasir", datalist=str(path))
+    assert find_set(site_file).unused == [f"2 folders beside those of {path} are not read"]
+    touch(tmp_path, "set/images_extra/deep/x.dcm")
+    assert find_set(site_file).unused == [f"3 folders beside those of {path} are not read"]
+
+
+def test_folders_beside_those_of_pairs_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/a.png", "train/masks/a.png", "images_extra/b.png", "check/data.html")
+    words = ["1 folder beside train/images/ and train/masks/ is not read"]
+    folders = {"images": "train/images", "masks": "train/masks"}
+    assert find_set(SiteFile("kvasir", root=str(tmp_path), layout="pairs", **folders)).unused == words
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/images").symlink_to(tmp_path / "train/images")
+    linked = SiteFile("kvasir", root=str(tmp_path / "set"), layout="pairs", masks="../train/masks")
+    assert find_set(linked).unused == []
+
+
+@pytest.mark.parametrize("listed", [3, 6])
 @pytest.mark.parametrize("deep", ["", "/anat"])
-def test_patients_that_a_list_does_not_name_are_counted(deep: str, tmp_path: Path) -> None:
+def test_patients_that_a_list_does_not_name_are_counted(deep: str, listed: int, tmp_path: Path) -> None:
     touch(tmp_path, *(f"set/p{n}{deep}/{name}.png" for n in range(8) for name in ("image", "mask")))
     path = tmp_path / "list.json"
-    entries = [{key: f"set/p{n}{deep}/{file}.png" for key, file in FILES.items()} for n in range(6)]
+    entries = [{key: f"set/p{n}{deep}/{file}.png" for key, file in FILES.items()} for n in range(listed)]
     path.write_text(json.dumps({"training": entries}))
     touch(tmp_path, f"set/p1{deep}/other.png")
     assert find_set(SiteFile(task="kvasir", datalist=str(path))).unused == [
-        f"1 image or mask beside those of {path} is not read",
-        f"2 folders beside those of {path} are not read",
+        f"1 file beside those of {path} is not read: 1 .png",
+        f"{8 - listed} folders beside those of {path} are not read",
     ]
 
 
@@ -205,7 +273,18 @@ def test_images_of_a_list_have_the_same_channels(tmp_path: Path) -> None:
         datalist(tmp_path / "list.json", {"training": entries})
 
 
-@pytest.mark.parametrize("cases", [("P1", "p1"), ("p1", "p1 "), ("J\u00f6", "Jo\u0308")])
+@pytest.mark.parametrize(
+    "cases",
+    [
+        ("P1", "p1"),
+        ("p1", "p1 "),
+        ("J\u00f6", "Jo\u0308"),
+        ("p 1", "p  1"),
+        ("p 1", "p\u00a01"),
+        ("p1", "p\u200b1"),
+        ("p1", "\uff501"),
+    ],
+)
 def test_a_patient_written_in_two_ways_is_named(cases: tuple[str, str], tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png", "m.png")
     entries = [ENTRY | {"case": cases[0]}, ENTRY | {"image": "b.png", "case": cases[1]}]
@@ -224,7 +303,7 @@ def test_json_as_windows_writes_it(encoding: str, tmp_path: Path) -> None:
 
 
 def test_empty_and_missing_datalist(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no images found"):
+    with pytest.raises(DataError, match="no images found; it must list them under 'training'"):
         datalist(tmp_path / "list.json", {"training": []})
     with pytest.raises(DataError, match=r"gone.json: configuration file not found"):
         find_records(SiteFile(task="kvasir", datalist=str(tmp_path / "gone.json")))

@@ -45,7 +45,9 @@ def test_nnunet_labels_must_fit_the_task_or_be_mapped(tmp_path: Path) -> None:
         ({"background": 0, "infection": "1"}, "must be the ids 0 to 1"),
         ({"background": 0, "infection": True}, "must be the ids 0 to 1"),
         ({"0": ["background"], "1": ["infection"]}, "must be the ids 0 to 1"),
-        (["background", "infection"], "must be the ids 0 to 1"),
+        (["background", "infection"], None),
+        (["infection", "background"], "'infection' is 0"),
+        (["background", ["infection"]], "must be the ids 0 to 1"),
         ({"background": 0, "a": 1, "b": 1}, "must be the ids 0 to 1"),
         (None, "must be the ids 0 to 1"),
         (
@@ -159,9 +161,19 @@ def test_channels_and_files_that_are_not_read_are_said(tmp_path: Path) -> None:
     assert find_set(SiteFile(task="mosmed", root=str(tmp_path), layout="nnunet")).unused == [
         "1 file of imagesTr/ is not read: 1 .nii.gz",
         "1 file of labelsTr/ is not read: 1 .mha",
-        f"{tmp_path}/dataset.json tells 5 training cases; 1 is there",
+        f"{tmp_path}/dataset.json tells 5 training cases; 1 is there and read",
         "1 image has more than three channels, of which the first three are read",
     ]
+
+
+def test_a_list_of_other_cases_than_those_of_the_folders_is_said(tmp_path: Path) -> None:
+    touch(
+        tmp_path, *(f"{name}.png" for case in "ab" for name in (f"imagesTr/{case}_0000", f"labelsTr/{case}"))
+    )
+    listed = [{"image": "./imagesTr/a.png", "label": "./labelsTr/a.png"}]
+    words = f"{tmp_path}/dataset.json tells 1 training cases; 2 are there and read"
+    assert find_set(described(tmp_path, training=listed)).unused == [words]
+    assert find_set(described(tmp_path, training=listed * 2)).unused == []
 
 
 def test_missing_dataset_json(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _prepared(
     arrays: dict[str, Tensor] = {}
     for split, chosen in groupby(read, key=lambda pair: pair[0].split):
         arrays |= prepare(split, slices(chosen), measures, size)
-    fingerprint = torch.frombuffer(bytearray.fromhex(seen.fingerprint), dtype=torch.uint8)
+    fingerprint = torch.frombuffer(bytearray.fromhex(seen.fingerprint(task.name)), dtype=torch.uint8)
     return arrays | {"images_per_case": torch.tensor(max(images.values())), _FINGERPRINT: fingerprint}
 
 

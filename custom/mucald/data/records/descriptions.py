@@ -59,12 +59,16 @@ def read_entries(path: Path, content: Mapping[str, Any]) -> tuple[list[Entry], l
         DataError: a section is unknown or no list, an entry lacks a file or has a value of the wrong type, or
             entries differ in their number of channels.
     """
+    unused = []
     for key, value in content.items():
-        if key not in SECTIONS and isinstance(value, list) and value:
-            near = _nearest(key)
-            if near or any(isinstance(one, dict | list) for one in value):
-                known = ", ".join(SECTIONS)
-                raise DataError(f"{path}: unknown section '{key}'{near} (known: {known})", public=_PUBLIC)
+        if key in SECTIONS or not isinstance(value, list | dict) or not value:
+            continue
+        near = _nearest(key)
+        if near or _holds_entries(value):
+            known = ", ".join(SECTIONS)
+            raise DataError(f"{path}: unknown section '{key}'{near} (known: {known})", public=_PUBLIC)
+        if isinstance(value, list) and key != "labels":
+            unused.append(f"{path}: '{key}' is not read ({count(len(value), 'value', 'values')})")
     entries: list[Entry] = []
     unread: dict[str, int] = {}
     for section, split in SECTIONS.items():
@@ -83,10 +87,20 @@ def read_entries(path: Path, content: Mapping[str, Any]) -> tuple[list[Entry], l
                 "the same channels for every image",
                 public="images of a set differ in their channels",
             )
-    return entries, [
+    return entries, unused + [
         f"the key '{key}' of {count(number, 'entry', 'entries')} is not read"
         for key, number in sorted(unread.items())
     ]
+
+
+def _holds_entries(value: list[Any] | dict[str, Any]) -> bool:
+    """Return whether images may be listed in it, as a list, by their names or by folds."""
+    if isinstance(value, list):
+        return any(isinstance(one, dict | list) for one in value)
+    known = {"image", "label", *SECTIONS}
+    return any(isinstance(one, dict) and known & one.keys() for one in (value, *value.values())) or any(
+        isinstance(one, list) and _holds_entries(one) for one in value.values()
+    )
 
 
 def _entry(where: str, value: Any, split: str) -> Entry:
@@ -119,7 +133,7 @@ def _nearest(key: str) -> str:
 
 
 def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> list[str]:
-    """Check the labels of a description, ``{"background": 0}`` or, as of nnU-Net v1, ``{"0": "background"}``.
+    """Check a description's labels: ``{"background": 0}``, ``{"0": "background"}`` or ``["background"]``.
 
     Returns which label is taken for which class, in words, where the task knows none by its name.
 
@@ -134,6 +148,12 @@ def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> list[str
         DataError: they do not fit.
     """
     ids = _label_ids(labels)
+    if ids is None and not all_ids:
+        raise DataError(
+            f"{path}: 'labels' must tell one number for each name, such as {{\"{task.classes[-1]}\": "
+            f"{task.n_classes - 1}}}; correct it, or map the values with 'mask_values' in site.json",
+            public=_PUBLIC,
+        )
     if all_ids and (ids is None or sorted(ids.values()) != list(range(task.n_classes))):
         raise DataError(
             f"{path}: 'labels' must be the ids 0 to {task.n_classes - 1} of task {task.name} "
@@ -159,7 +179,9 @@ def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> list[str
 
 
 def _label_ids(labels: Any) -> dict[str, int] | None:
-    """Class ids by name; None where they are neither form, such as regions of nnU-Net."""
+    """Class ids by name; None where they have none of the forms, such as regions of nnU-Net."""
+    if isinstance(labels, list):
+        labels = {str(number): name for number, name in enumerate(labels)}
     if not isinstance(labels, dict):
         return None
     if all(key.isdecimal() and isinstance(name, str) for key, name in labels.items()):
@@ -184,9 +206,12 @@ def check_ending(path: Path, description: Mapping[str, Any]) -> str:
 
 
 def other_count(path: Path, description: Mapping[str, Any], found: int) -> list[str]:
-    """Say where a description tells another number of training cases (``numTraining``) than was found."""
-    told = description.get("numTraining", found)
-    return [f"{path} tells {told} training cases; {count(found, 'is', 'are')} there"] * (told != found)
+    """Say where ``numTraining`` or the list ``training`` of a description tells other training cases."""
+    listed, numbers = description.get("training"), [description.get("numTraining", found)]
+    if isinstance(listed, list) and len(listed) not in numbers:
+        numbers.append(len(listed))
+    there = f"{count(found, 'is', 'are')} there and read"
+    return [f"{path} tells {told} training cases; {there}" for told in numbers if told != found]
 
 
 def check_own_files(path: Path, description: Mapping[str, Any]) -> None:

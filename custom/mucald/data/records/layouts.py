@@ -3,15 +3,13 @@
 A new layout is one function and one entry of :data:`LAYOUTS`.
 """
 
-import os
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mucald.config.schema import closest
-from mucald.data.files import count, reading, same_form, unused_in
+from mucald.data.files import alike, count, reading, same_form, unused_in
 from mucald.data.images.pictures import RGB_CHANNELS
 from mucald.data.images.stored import IMAGE_ENDINGS
 from mucald.data.records.descriptions import (
@@ -23,6 +21,7 @@ from mucald.data.records.descriptions import (
     read_description,
     read_entries,
 )
+from mucald.data.records.unused import folders_beside, unlisted, unused_folders
 from mucald.data.site_file import SiteFile
 from mucald.errors import DataError
 from mucald.tasks import get_task
@@ -30,8 +29,6 @@ from mucald.tasks import get_task
 SPLITS = ("train", "validation", "test")
 
 _IMAGE = "(?:" + "|".join(map(re.escape, IMAGE_ENDINGS)) + ")"
-_FEW = 3
-"""Folders that are named one by one."""
 _PUBLIC = "the site's image set does not have the layout that site.json names"
 
 
@@ -89,9 +86,10 @@ def find_set(site_file: SiteFile) -> ImageSet:
         records, unused = LAYOUTS[layout](Path(site_file.root or ""), site_file)
     if not records:
         where, rest = site_file.datalist or site_file.root, "".join(f"; {words}" for words in unused)
-        raise DataError(
-            f"{where}: no images found; check 'root' and 'layout' in site.json{rest}", public=_PUBLIC
-        )
+        mend = "check 'root' and 'layout' in site.json"
+        if site_file.datalist is not None:
+            mend = "it must list them under 'training', each with 'image' and 'label'"
+        raise DataError(f"{where}: no images found; {mend}{rest}", public=_PUBLIC)
     for record in records:
         if record.mask in record.images:
             raise DataError(f"{record.mask}: image and mask are one file", public=_PUBLIC)
@@ -113,13 +111,13 @@ def find_records(site_file: SiteFile) -> list[Record]:
 def _pairs(root: Path, site_file: SiteFile) -> Found:
     """Two folders whose files match by name without ending."""
     name = rf"([^.].*?){_IMAGE}"
-    return _paired(root / site_file.images, name, root / site_file.masks, name)
+    return _paired(root, site_file.images, name, site_file.masks, name)
 
 
 def _isic(root: Path, site_file: SiteFile) -> Found:
     """ISIC archive and HAM10000: ``ISIC_<n>.jpg`` and ``ISIC_<n>_segmentation.png``."""
     image, mask = r"(ISIC_\d+)\.(?:jpe?g|png)", r"(ISIC_\d+)_segmentation\.png"
-    return _paired(root / site_file.images, image, root / site_file.masks, mask)
+    return _paired(root, site_file.images, image, site_file.masks, mask)
 
 
 def _hc18(root: Path, _site_file: SiteFile) -> Found:
@@ -127,10 +125,10 @@ def _hc18(root: Path, _site_file: SiteFile) -> Found:
 
     The number is the pregnancy, hence the case. The annotations are published as drawn outlines.
     """
-    folder = root / "training_set"
-    records, unused = _paired(folder, r"(\d+_\d*HC)\.png", folder, r"(\d+_\d*HC)_Annotation\.png")
+    image, mask = r"(\d+_\d*HC)\.png", r"(\d+_\d*HC)_Annotation\.png"
+    records, unused = _paired(root / "training_set", ".", image, ".", mask)
     records = [replace(r, case=r.case.split("_")[0], outline=True) for r in records]
-    return records, unused + _beside(root, "test_set")
+    return records, unused + unused_folders(root, "test_set")
 
 
 def _nnunet(root: Path, site_file: SiteFile) -> Found:
@@ -152,21 +150,9 @@ def _nnunet(root: Path, site_file: SiteFile) -> Found:
     colour = check_channels(path, description, channels)
     records = _matched({case: tuple(found.values()) for case, found in channels.items()}, masks)
     unused += unused_in(root / "imagesTr", other_images) + unused_in(root / "labelsTr", other_masks)
-    unused += _beside(root, r"(?:images|labels)(?!Tr$).*")
+    unused += unused_folders(root, r"(?:images|labels)(?!Tr$).*")
     unused += other_count(path, description, len(records))
     return [replace(record, colour=colour) for record in records], unused
-
-
-def _beside(root: Path, pattern: str) -> list[str]:
-    """Say how many files lie in folders that a layout has for images without masks."""
-    with reading(root):
-        folders = sorted(p for p in root.iterdir() if re.fullmatch(pattern, p.name) and p.is_dir())
-        return [words for folder in folders for words in unused_in(folder, _names(folder))]
-
-
-def _names(folder: Path) -> list[str]:
-    with reading(folder):
-        return [entry.name + "/" * entry.is_dir() for entry in os.scandir(folder)]
 
 
 LAYOUTS: dict[str, Callable[[Path, SiteFile], Found]] = {
@@ -202,31 +188,8 @@ def _datalist(path: Path, site_file: SiteFile) -> Found:
     unused += [f"{words} the label of another image"] * (again > 0)
     training = sum(record.split == "train" for record in records)
     unused += other_count(path, description, training)
-    return records, labels + unused + _unlisted(path, records)
-
-
-def _unlisted(path: Path, records: Sequence[Record]) -> list[str]:
-    """Say how many images and masks lie beside those of a list, and how many folders beside theirs."""
-    named: dict[Path, set[str]] = {}
-    for record in records:
-        for file in (*record.images, record.mask):
-            named.setdefault(file.parent.resolve(), set()).add(same_form(file.name))
-    image = rf"[^.].*{_IMAGE}"
-    files = [
-        name
-        for folder, names in named.items()
-        for name in _names(folder)
-        if same_form(name) not in names and re.fullmatch(image, name, re.IGNORECASE | re.DOTALL)
-    ]
-    entered = {above for folder in named for above in (folder, *folder.parents) if above != above.parent}
-    # Few folders hold kinds of files, such as images and masks; many hold patients.
-    of_many = [folder for folder, n in Counter(child.parent for child in entered).items() if n > _FEW]
-    folders = sum(not name.startswith(".") and name.endswith("/") for f in of_many for name in _names(f))
-    folders -= sum(child.parent in of_many for child in entered)
-    where = f"beside those of {path}"
-    unused = [count(len(files), f"image or mask {where} is", f"images or masks {where} are")] * bool(files)
-    unused += [count(folders, f"folder {where} is", f"folders {where} are")] * (folders > 0)
-    return [f"{words} not read" for words in unused]
+    files = [file for record in records for file in (*record.images, record.mask)]
+    return records, labels + unused + unlisted(path, files)
 
 
 def _files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]]:
@@ -251,14 +214,17 @@ def _files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]]:
     return found, others
 
 
-def _paired(images: Path, image: str, masks: Path, mask: str) -> Found:
+def _paired(root: Path, image_folder: str, image: str, mask_folder: str, mask: str) -> Found:
+    images, masks = root / image_folder, root / mask_folder
     found, other_images = _files(images, image)
     labels, other_masks = _files(masks, mask)
     records = _matched({name: (path,) for name, path in found.items()}, labels)
     if images == masks:
         used = {path.name for path in (*found.values(), *labels.values())}
         return records, unused_in(images, [name for name in other_images if name not in used])
-    return records, unused_in(images, other_images) + unused_in(masks, other_masks)
+    unused = unused_in(images, other_images) + unused_in(masks, other_masks)
+    where = f"beside {image_folder}/ and {mask_folder}/"
+    return records, unused + folders_beside(root, (images, masks), where, within=False)
 
 
 def _matched(images: Mapping[str, tuple[Path, ...]], masks: Mapping[str, Path]) -> list[Record]:
@@ -284,10 +250,10 @@ def check_cases(records: Sequence[Record]) -> None:
     """
     written: dict[str, str] = {}
     for record in records:
-        first = written.setdefault(same_form(record.case).casefold().strip(), record.case)
+        first = written.setdefault(alike(record.case), record.case)
         if first != record.case:
             raise DataError(
-                f"the patients '{first}' and '{record.case}' differ only in case, spaces or Unicode form; "
+                f"the patients {first!r} and {record.case!r} differ only in case, spaces or Unicode form; "
                 "write each in one way",
                 public="a patient is written in two ways",
             )

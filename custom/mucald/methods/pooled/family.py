@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mucald.data.site_file import SITE_FILE
+from mucald.data.site_file import SITE_FILE, has_site_file
 from mucald.errors import ConfigError, DataError
 from mucald.federation.method import ServerContext, ServerMethod, SiteMethod, TrainedModel
 from mucald.methods.pooled.config import PooledConfig
@@ -100,8 +100,8 @@ def _check_files(name: str, config: PooledConfig, home: Path) -> None:
         DataError: naming the first file that is missing.
     """
     files = [home / site / SITE_FILE for site in config.sites]
-    missing = [path for path in files if not path.exists()]
-    if missing and (len(missing) < len(files) or (home / SITE_FILE).exists()):
+    missing = [path for path in files if not has_site_file(path.parent)]
+    if missing and (len(missing) < len(files) or has_site_file(home)):
         raise DataError(
             f"{missing[0]} is missing: '{name}' trains on the data of all sites and needs a {SITE_FILE} for "
             "each of them; without any it draws phantoms",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mucald.data.loading import phantom_secret
-from mucald.data.site_file import SITE_FILE, noise_secret, read_site_file
+from mucald.data.site_file import SITE_FILE, has_site_file, noise_secret, read_site_file
 from mucald.federation.method import TrainedModel
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
@@ -43,7 +43,7 @@ class TestReplay:
         config, site, device = model.config, model.site, torch.device("cpu")
         assert isinstance(config, SplitConfig)
         secret = phantom_secret(config.seed)
-        if (home / SITE_FILE).exists():
+        if has_site_file(home):
             secret = noise_secret(read_site_file(home / SITE_FILE), home)
         self._release = Release(config.release, secret, site)
         algorithm = algorithm_of(config)
