@@ -59,5 +59,7 @@ def folders_beside(top: Path, read: Iterable[Path], where: str, within: bool) ->
 
 
 def _holds_images(folder: Path) -> bool:
-    names = (name for _, _, files in os.walk(folder) for name in files if not name.startswith("."))
+    """Look no deeper than into folders of a folder: anything may lie beside a set, and shares are slow."""
+    inner = [folder / name for name in names_in(folder) if name.endswith("/") and name[0] != "."]
+    names = (name for place in (folder, *inner) for name in names_in(place) if not name.startswith("."))
     return any(ending_of(name) in IMAGE_ENDINGS + _OTHER_IMAGES for name in names)
