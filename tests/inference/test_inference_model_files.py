@@ -7,6 +7,7 @@ from trained import SITE
 
 from mucald.errors import ModelError
 from mucald.inference.model_files import find_model_files, load_model
+from mucald.state.checkpoint import load_checkpoint, save_checkpoint
 
 
 def test_files_of_both_sides_are_found_below_a_run(trained):
@@ -57,3 +58,13 @@ def test_a_damaged_file_is_refused(trained, tmp_path):
     shutil.copy(own, tmp_path / own.name)
     with pytest.raises(ModelError, match="beside it"):
         load_model(tmp_path / own.name, of_server)
+
+
+def test_a_model_of_a_job_that_is_unknown_here_is_named(trained, tmp_path):
+    tensors, state = load_checkpoint(trained.files("mucald")[0])
+    del state["config"]["method"]
+    save_checkpoint(tmp_path / "old.safetensors", tensors, state)
+    with pytest.raises(
+        ModelError, match=r"old\.safetensors was trained with a job that this version does not"
+    ):
+        load_model(tmp_path / "old.safetensors", None)

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mucald.errors import CheckpointError, ModelError
+from mucald.config.job import JobConfig
+from mucald.errors import CheckpointError, ConfigError, ModelError
 from mucald.federation.method import TrainedModel
 from mucald.methods import family_of
 from mucald.methods.jobs import parse_config
@@ -56,12 +57,11 @@ def load_model(site_file: Path, server_file: Path | None) -> TrainedModel:
     Raises:
         ModelError: a file is missing or damaged, is not of that kind, or the two are of different sites,
             tasks or jobs.
-        ConfigError: the job that a file names does not fit this version of the package.
     """
     site_weights, state = _read(site_file)
     if not any(name.startswith(_OF_SITE) for name in site_weights) or "site" not in state:
         raise ModelError(f"{site_file} is no site's model: it holds no front end")
-    config = parse_config(state["config"])
+    config = _config_of(site_file, state)
     family = family_of(config.method)
     model = TrainedModel(state["site"], get_task(state["task"]), config, family, site_weights, {})
     if not family.server_keeps_models(config):
@@ -80,9 +80,16 @@ def load_model(site_file: Path, server_file: Path | None) -> TrainedModel:
                 f"{server_file} is of the {key} '{other.get(key)}', {site_file} of '{state[key]}'; give two "
                 "files of one site and run"
             )
-    if parse_config(other["config"]).digest() != config.digest():
+    if _config_of(server_file, other).digest() != config.digest():
         raise ModelError(f"{server_file} and {site_file} are of runs with different configurations")
     return replace(model, server_weights=server_weights)
+
+
+def _config_of(path: Path, state: dict[str, Any]) -> JobConfig:
+    try:
+        return parse_config(state["config"])
+    except ConfigError as error:
+        raise ModelError(f"{path} was trained with a job that this version does not know: {error}") from None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
