@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-# A shell that starts the tests in the background ignores Ctrl-C, and so would all commands that they start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell that starts the tests in the background ignores Ctrl-C, nohup a closed terminal, and so would all
+# commands that they start.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 if TYPE_CHECKING:
     from recording import Recording
