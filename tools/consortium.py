@@ -10,7 +10,7 @@ no site trains on. Policies are open and noise secrets fixed: for public images 
 import json
 import re
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mucald.command_line import FORCE, Parser, at_least, check_free, program
@@ -19,9 +19,9 @@ from mucald.data.records.layouts import Record, find_records
 from mucald.data.records.splits import shuffled
 from mucald.data.site_file import SITE_FILE, SiteFile
 from mucald.errors import ConfigError
-from mucald.privacy.policy import OPEN, POLICY_FILE
+from mucald.privacy.policy import POLICY_FILE
 from mucald.tasks import get_task
-from site_files import KNOWN_SETS
+from site_files import KNOWN_SETS, public_secret, site_texts, write_texts
 
 # Site: folder of its set, and which of the set's cases it may have.
 SITES = {
@@ -85,20 +85,14 @@ def deal(sets: Path, home: Path, counts: Counts) -> None:
         names = [site for site, choice in SITES.items() if choice == (name, pattern)]
         for site, splits in dealt(records, names, counts).items():
             own = home / site
-            own.mkdir(parents=True, exist_ok=True)
             whole = {
                 split: [replace(record, split=split) for record in chosen] for split, chosen in splits.items()
             }
-            _write(own / DATALIST, build_datalist(whole, get_task(task_name), own))
-            secret = f"public image set {name}"
-            _write(own / SITE_FILE, {"task": task_name, "datalist": DATALIST, "noise_secret": secret})
-            _write(own / POLICY_FILE, asdict(OPEN))
+            content = {"task": task_name, "datalist": DATALIST, "noise_secret": public_secret(name)}
+            listed = json.dumps(build_datalist(whole, get_task(task_name), own), indent=2) + "\n"
+            write_texts(site_texts(own, content, open_policy=True) | {own / DATALIST: listed})
             sizes = ", ".join(f"{len(chosen)} {split}" for split, chosen in splits.items())
             print(f"{own}: task {task_name}, {sizes}")
-
-
-def _write(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 @program

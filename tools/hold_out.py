@@ -8,18 +8,16 @@ auxiliary images. ``halves/home`` then is the home of the site (``--home``), wit
 recording needs one, and ``halves/auxiliary`` that of the attacker (``--auxiliary-home`` of tools/attack.py).
 """
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
 
 from mucald.command_line import FORCE, Parser, check_free, program
 from mucald.data.records.layouts import find_records
-from mucald.data.site_file import SITE_FILE, SiteFile
-from mucald.privacy.policy import OPEN, POLICY_FILE
+from mucald.data.site_file import SiteFile
 from mucald.tasks import get_task
+from site_files import public_secret, site_texts, write_texts
 
 TURNS = (None, *Image.Transpose)
 """The eight orientations of a square."""
@@ -40,13 +38,10 @@ def halve(of_set: Path, task: str, site: str, out: Path) -> tuple[int, int]:
             for kind, path in (("images", record.images[0]), ("masks", record.mask)):
                 _write(path, way, out / half / kind / f"{record.case}_{turn}.png")
     for half, home in (("site", "home"), ("attacker", "auxiliary")):
-        own = out / home / site
-        own.mkdir(parents=True, exist_ok=True)
         content = {"task": task, "root": str((out / half).resolve()), "layout": "pairs"}
         # The orientations of an image are one patient.
-        content |= {"case_pattern": r"^(.+)_\d$", "noise_secret": f"public image set {of_set.name}"}
-        (own / SITE_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        (own / POLICY_FILE).write_text(json.dumps(asdict(OPEN), indent=2) + "\n", encoding="utf-8")
+        content |= {"case_pattern": r"^(.+)_\d$", "noise_secret": public_secret(of_set.name)}
+        write_texts(site_texts(out / home / site, content, open_policy=True))
     return counts["site"], counts["attacker"]
 
 

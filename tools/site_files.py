@@ -6,6 +6,7 @@ named like the sets' folders.
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +22,30 @@ KNOWN_SETS = {
     "wbc": ("pairs", "wbc"),
     "hc18": ("hc18", "fetal_head"),
 }
+
+
+def site_texts(folder: Path, content: Mapping[str, str], open_policy: bool) -> dict[Path, str]:
+    """Return the texts of a site's files by path: its ``site.json``, and an open ``policy.json`` if wanted.
+
+    Args:
+        folder: of the site.
+        content: of its ``site.json``.
+        open_policy: whether it allows every job; for public images only.
+    """
+    found = {SITE_FILE: dict(content)} | ({POLICY_FILE: asdict(OPEN)} if open_policy else {})
+    return {folder / name: json.dumps(value, indent=2) + "\n" for name, value in found.items()}
+
+
+def public_secret(name: str) -> str:
+    """Return the noise secret of a public set, which everybody may know."""
+    return f"public image set {name}"
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write files, and the folders that they are in."""
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 @program
@@ -44,17 +69,15 @@ def main(argv: list[str] | None = None) -> int:
         layout, task = KNOWN_SETS[name]
         content = {"task": task, "root": str((arguments.sets / name).resolve()), "layout": layout}
         if arguments.reproducible:
-            content["noise_secret"] = f"public image set {name}"
-        written[arguments.home / name / SITE_FILE] = json.dumps(content, indent=2) + "\n"
-        if arguments.open_policy:
-            written[arguments.home / name / POLICY_FILE] = json.dumps(asdict(OPEN), indent=2) + "\n"
-    others = [
-        path for path, text in written.items() if not path.is_file() or path.read_bytes() != text.encode()
-    ]
+            content["noise_secret"] = public_secret(name)
+        written |= site_texts(arguments.home / name, content, arguments.open_policy)
+    others = {
+        path: text
+        for path, text in written.items()
+        if not path.is_file() or path.read_bytes() != text.encode()
+    }
     check_free(others, arguments.force)
-    for path in others:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(written[path], encoding="utf-8")
+    write_texts(others)
     for name in found:
         layout, task = KNOWN_SETS[name]
         print(f"{arguments.home / name / SITE_FILE}: task {task}, layout {layout}")

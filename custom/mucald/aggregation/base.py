@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -112,10 +112,7 @@ class Rule:
         state: State = {name: parameter.detach() for name, parameter in module.named_parameters()}
         if statistics:
             state |= {name: b for name, b in module.named_buffers() if b.is_floating_point()}
-        private = tuple(
-            f"{path}." for path, inner in module.named_modules() if isinstance(inner, self.private_modules)
-        )
-        return {name: tensor for name, tensor in state.items() if not name.startswith(private)}
+        return outside(state, module, lambda _, inner: isinstance(inner, self.private_modules))
 
     def shareable_parts(self, parts: Mapping[str, nn.Module], statistics: bool) -> State:
         """Return the same of several modules, ``<part>.<name>``."""
@@ -185,6 +182,18 @@ class WeightedMean(Rule, ABC):
         """Return the mean, the same tensors for every site of ``start``."""
         mean = weighted_mean([c.state for c in contributions], self.weights(contributions))
         return dict.fromkeys(start, mean)
+
+
+def outside(state: State, module: nn.Module, private: Callable[[str, nn.Module], bool]) -> State:
+    """Return those of a module's tensors that lie in none of its inner modules that are private.
+
+    Args:
+        state: tensors by their names in ``module``.
+        module: what they are of.
+        private: tells it of an inner module, given its path and itself.
+    """
+    paths = tuple(f"{path}." for path, inner in module.named_modules() if private(path, inner))
+    return {name: tensor for name, tensor in state.items() if not name.startswith(paths)}
 
 
 def between(own: Tensor, shared: Tensor, factor: float) -> Tensor:

@@ -84,6 +84,13 @@ class TrainingConfig(Section):
         """Whether learning rates change."""
         return self.schedule != "constant" or self.warm_up > 0
 
+    def rate_at(self, epoch: int, epochs: int, step: int, steps: int) -> float:
+        """Return :meth:`rate` in the middle of an epoch's ``step`` of ``steps``; all count from 0.
+
+        Epochs may as well be rounds.
+        """
+        return self.rate((epoch + (step + 0.5) / steps) / epochs)
+
     def rate(self, done: float) -> float:
         """Return the factor of the learning rates when ``done`` of the run, in (0, 1), is over.
 

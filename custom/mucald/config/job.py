@@ -77,7 +77,7 @@ class JobConfig(Section):
 
     def rate(self, round_number: int, step: int, steps: int) -> float:
         """Return the factor of the learning rates in a round's ``step`` of ``steps``, counted from 0."""
-        return self.training.rate((round_number + (step + 0.5) / steps) / self.training.rounds)
+        return self.training.rate_at(round_number, self.training.rounds, step, steps)
 
     def progress(self, round_number: int) -> float:
         """Return how far the run is at ``round_number`` (from 0), between 0 and 1, for the loss ramps."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from statistics import median
 
 from mucald.federation.method import State
-from mucald.methods.weights.algorithms.server_optimiser import STATISTICS
+from mucald.methods.weights.algorithms.server_optimiser import is_statistic
 from mucald.state.averages import total_norm
 
 LARGEST = 100.0
@@ -38,5 +38,5 @@ def too_large(changes: Mapping[str, State]) -> dict[str, str]:
 
 def _size(change: State, of_statistics: bool) -> float:
     """Return the root mean square of a change; 0 where nothing of it came."""
-    tensors = [t.double() for n, t in change.items() if (n.rpartition(".")[2] in STATISTICS) is of_statistics]
+    tensors = [t.double() for n, t in change.items() if is_statistic(n) is of_statistics]
     return total_norm(tensors) / math.sqrt(max(sum(tensor.numel() for tensor in tensors), 1))

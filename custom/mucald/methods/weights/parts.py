@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
+from mucald.aggregation.base import outside
 from mucald.federation.method import State
 from mucald.methods.weights.algorithms.base import Algorithm
 from mucald.state.checkpoint import module_tensors
@@ -21,16 +22,10 @@ def shared_tensors(modules: Mapping[str, nn.Module], parts: Collection[str], alg
         algorithm: may keep some of their modules at the site.
     """
     found = {part: module for part, module in modules.items() if part in parts}
-    paths = {
-        f"{part}.{path}": inner for part, module in found.items() for path, inner in module.named_modules()
-    }
-    private = tuple(
-        f"{path}."
-        for path, inner in paths.items()
-        if not algorithm.shares(inner) or (path.rpartition(".")[2] == _HEAD and not algorithm.shares_heads)
-    )
-    return {
-        name: tensor
-        for name, tensor in module_tensors(found).items()
-        if tensor.is_floating_point() and not name.startswith(private)
-    }
+    state = {name: tensor for name, tensor in module_tensors(found).items() if tensor.is_floating_point()}
+
+    def private(path: str, inner: nn.Module) -> bool:
+        is_head = path.rpartition(".")[2] == _HEAD
+        return not algorithm.shares(inner) or (is_head and not algorithm.shares_heads)
+
+    return outside(state, nn.ModuleDict(found), private)

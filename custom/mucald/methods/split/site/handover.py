@@ -54,9 +54,8 @@ def take_over(
         loss = _train(model, config, site, data, epoch)
         log.info("site '%s': epoch %d of %d at home, loss %.3f", site, epoch + 1, epochs, loss)
     tuned = model.validate(site, data.validation, exchange.round)
-    chosen = tuned if tuned["best"] else joined
-    told = {"epoch": epochs if tuned["best"] else 0, "validation_before": joined["dice"]}
-    told |= {"validation": chosen["dice"]}
+    chosen, epoch = (tuned, epochs) if tuned["best"] else (joined, 0)
+    told = {"epoch": epoch, "validation_before": joined["dice"], "validation": chosen["dice"]}
     return model, {name: value for name, value in told.items() if value is not None}
 
 
@@ -84,7 +83,7 @@ def _train(model: WholeModel, config: SplitConfig, site: str, data: SiteData, ep
     for step, rows in enumerate(plan):
         batch = training_batch(config, site, data, f"handover {epoch}", step, rows)
         # Of a schedule of its own: the rounds' has ended.
-        rate = config.training.rate((epoch + (step + 0.5) / len(plan)) / config.handover.epochs)
+        rate = config.training.rate_at(epoch, config.handover.epochs, step, len(plan))
         key = f"handover epoch {epoch + 1}/{step}"
         result = model.train_step(site, batch.inputs, batch.targets, key, rate=rate)
         total += len(rows) / count * result.losses["segmentation"]

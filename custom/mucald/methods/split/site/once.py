@@ -76,7 +76,7 @@ class SingleReleases:
             key = (f"pre-training epoch {epoch + 1}", step, "pretraining")
             batch = training_batch(config, site, self._data, key[0], step, rows)
             # Of a schedule of its own: the front end is frozen at its end.
-            factor = config.training.rate((epoch + (step + 0.5) / len(plan)) / epochs)
+            factor = config.training.rate_at(epoch, epochs, step, len(plan))
             self._segments.scale_rate(factor)
             if stand_in is not None:
                 stand_in.scale_rate(factor)

@@ -11,7 +11,7 @@ from mucald.config.common import require
 from mucald.federation.method import State
 from mucald.methods.weights.algorithms.base import Update
 from mucald.methods.weights.algorithms.fedavg import FedAvg, moved
-from mucald.methods.weights.algorithms.products import products
+from mucald.methods.weights.algorithms.products import cosines, products
 
 log = logging.getLogger(__name__)
 
@@ -76,21 +76,17 @@ class Clustered(FedAvg):
 def _cosines(part: str, updates: Sequence[Update]) -> Tensor:
     """Return the cosines between updates of a part (n, n); what a filter kept counts as unchanged."""
     changes = [{n: t for n, t in u.change.items() if n.partition(".")[0] == part} for u in updates]
-    gram = products(changes)
-    norms = gram.diagonal().sqrt()
-    # An update of nothing but zeros neither agrees nor disagrees.
-    return gram / torch.outer(norms, norms).clamp_min(torch.finfo(torch.float64).tiny)
+    return cosines(products(changes))
 
 
 def _clusters(sites: Sequence[str], joined: Tensor) -> list[list[str]]:
     """Return the sites that are joined, be it through others, in order of name."""
-    leaders = list(range(len(sites)))
-    for one, other in joined.triu(1).nonzero().tolist():
-        low, high = sorted((leaders[one], leaders[other]))
-        leaders = [low if leader == high else leader for leader in leaders]
+    # Imported where it is used: sites, which combine nothing, start without it.
+    from scipy.sparse.csgraph import connected_components
+
+    count, numbers = connected_components(joined.numpy(), directed=False)
     return [
-        [site for site, own in zip(sites, leaders, strict=True) if own == leader]
-        for leader in sorted(set(leaders))
+        [site for site, own in zip(sites, numbers, strict=True) if own == number] for number in range(count)
     ]
 
 

@@ -3,12 +3,10 @@
 import math
 from collections.abc import Collection, Sequence
 
-import torch
-
 from mucald.aggregation.conflict_averse import VANISHING, worst_weights
 from mucald.federation.method import State
 from mucald.methods.weights.algorithms.base import Update
-from mucald.methods.weights.algorithms.products import products
+from mucald.methods.weights.algorithms.products import cosines, products
 
 
 def conflict_averse(
@@ -40,9 +38,9 @@ def conflict_averse(
     scale = (1.0, 1 + c**2, 1 + c)[rescale]
     if c == 0 or not moving or norms[-1] == 0:
         return {name: tensor / scale for name, tensor in mean.items()}
-    cosines = gram / torch.outer(norms, norms).clamp_min(torch.finfo(torch.float64).tiny)
-    own = cosines[moving][:, moving].numpy()
-    weights = worst_weights(own, cosines[moving, -1].numpy(), c)
+    angles = cosines(gram)
+    own = angles[moving][:, moving].numpy()
+    weights = worst_weights(own, angles[moving, -1].numpy(), c)
     length = math.sqrt(max(float(weights @ own @ weights), 0.0))
     if length <= VANISHING:
         return mean

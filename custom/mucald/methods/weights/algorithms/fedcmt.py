@@ -12,7 +12,7 @@ from mucald.federation.method import State
 from mucald.methods.weights.algorithms.base import Algorithm, Update, names_sent
 from mucald.methods.weights.algorithms.conflict import conflict_averse
 from mucald.methods.weights.algorithms.fedavg import moved
-from mucald.methods.weights.algorithms.server_optimiser import STATISTICS, ServerOptimiser
+from mucald.methods.weights.algorithms.server_optimiser import ServerOptimiser, is_statistic
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class FedCMT(Algorithm):
         start, sent = next(iter(states.values())), names_sent(updates)
         wanted, blocks = moved(start, updates), dict[str, list[str]]()
         for name in start if self.c else ():
-            if name in sent and name.rpartition(".")[2] not in STATISTICS:
+            if name in sent and not is_statistic(name):
                 blocks.setdefault(block_of(name) if self.per == "block" else "", []).append(name)
         for names in blocks.values():
             mean = moved({name: torch.zeros_like(start[name]) for name in names}, updates)

@@ -13,7 +13,7 @@ from mucald.config.common import require, require_at_least
 from mucald.federation.method import State
 from mucald.methods.weights.algorithms.base import Algorithm, Update
 from mucald.methods.weights.algorithms.conflict import conflict_averse
-from mucald.methods.weights.algorithms.server_optimiser import STATISTICS
+from mucald.methods.weights.algorithms.server_optimiser import is_statistic
 from mucald.state.checkpoint import load_optimiser_tensors, optimiser_tensors, with_prefix, without_prefix
 
 _DIRECTION, _ATTENDED, _HYPER, _OPTIMISER = "direction", "attended", "hyper", "optimiser"
@@ -62,7 +62,7 @@ class FedHCA(Algorithm):
     ) -> dict[str, State]:
         """Return each site's weights of the next round."""
         sites = sorted(states)
-        names = [name for name in states[sites[0]] if name.rpartition(".")[2] not in STATISTICS]
+        names = [name for name in states[sites[0]] if not is_statistic(name)]
         encoder = [name for name in names if not _in_decoder(name)]
         hyper = self._learn(sites, [name for name in names if _in_decoder(name)], updates, memory)
         direction = self._direction(states[sites[0]], encoder, updates)

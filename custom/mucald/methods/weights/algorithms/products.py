@@ -1,4 +1,4 @@
-"""Scalar products of changes."""
+"""Scalar products of changes, and the angles between them."""
 
 from collections.abc import Sequence
 
@@ -20,3 +20,9 @@ def products(changes: Sequence[State]) -> Tensor:
         rows = torch.stack([change.get(name, absent).double().cpu().flatten() for change in changes])
         gram += rows @ rows.T
     return gram
+
+
+def cosines(gram: Tensor) -> Tensor:
+    """Return the cosines (N, N) of what has these scalar products; 0 for a change of nothing but zeros."""
+    norms = gram.diagonal().sqrt()
+    return gram / torch.outer(norms, norms).clamp_min(torch.finfo(torch.float64).tiny)

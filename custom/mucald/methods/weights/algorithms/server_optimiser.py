@@ -20,6 +20,11 @@ STATISTICS = ("running_mean", "running_var")
 _STATE, _ROUNDS = "server_optimiser", "server_optimiser_rounds"
 
 
+def is_statistic(name: str) -> bool:
+    """Return whether a tensor of this name is a running statistic, which no gradient moves."""
+    return name.rpartition(".")[2] in STATISTICS
+
+
 @dataclass(frozen=True)
 class ServerOptimiser:
     """An optimiser whose gradient is what the sites would undo: −(wanted − start) (Reddi et al., ICLR 2021).
@@ -63,7 +68,7 @@ class ServerOptimiser:
             sent: names of the tensors that a site has sent; the others stay, whatever the momentum.
             memory: keeps the optimiser's state from round to round, written in place.
         """
-        moving = {n: t for n, t in start.items() if n in sent and n.rpartition(".")[2] not in STATISTICS}
+        moving = {n: t for n, t in start.items() if n in sent and not is_statistic(n)}
         parameters = {name: nn.Parameter(tensor.clone()) for name, tensor in start.items()}
         for name, tensor in moving.items():
             parameters[name].grad = tensor - wanted[name]
