@@ -1,7 +1,7 @@
 """The sections of ``mucald.json`` that every family of methods has, and what their values must satisfy."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mucald.config.keys import Section, key, section
@@ -49,6 +49,63 @@ class PhantomConfig(Section):
 
 
 @dataclass(frozen=True)
+class VolumePlan(Section):
+    """How the volumes of a task are made to fit a network; ``tools/prepare_data.py`` tells a site's own."""
+
+    spacing: tuple[float, ...] = key(
+        "size of a voxel that volumes are resampled to, along right, anterior and superior; sites with "
+        "volumes of their own need it",
+        (),
+        allowed="three lengths in mm",
+    )
+    patch_size: tuple[int, ...] = key(
+        "in place of `data.volumes.patch_size`", (), allowed="three numbers of voxels"
+    )
+    intensity: tuple[float, ...] = key(
+        "of CT: least and greatest value that is kept, then the mean that is taken off and the standard "
+        "deviation that is divided by; MR is z-scored volume by volume",
+        (),
+        allowed="four numbers",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, count in (("spacing", 3), ("patch_size", 3), ("intensity", 4)):
+            values = getattr(self, name)
+            require(len(values) in (0, count), f"{name} must be {count} numbers, not {len(values)}")
+        require(all(value > 0 for value in (*self.spacing, *self.patch_size)), "sizes must be positive")
+        if self.intensity:
+            low, high, _, deviation = self.intensity
+            require(low < high and deviation > 0, "intensity must be least < greatest, mean, deviation > 0")
+
+
+@dataclass(frozen=True)
+class VolumeConfig(Section):
+    """The volumes of tasks whose samples are some."""
+
+    patch_size: tuple[int, ...] = key(
+        "a training step takes patches of this size out of volumes",
+        (32, 32, 32),
+        allowed="three numbers of voxels, along right, anterior and superior",
+    )
+    phantom_size: tuple[int, ...] = key(
+        "size of phantoms", (48, 48, 32), allowed="three numbers of voxels, each ≥ 16"
+    )
+    plans: dict[str, VolumePlan] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("patch_size", 1), ("phantom_size", 16)):
+            values = getattr(self, name)
+            require(len(values) == 3 and min(values) >= least, f"{name} must be three numbers ≥ {least}")
+
+    def plan(self, task: str) -> VolumePlan:
+        """Return the plan of a task, with its patch size; what the job does not say is empty."""
+        plan = self.plans.get(task, VolumePlan())
+        return replace(plan, patch_size=plan.patch_size or self.patch_size)
+
+
+@dataclass(frozen=True)
 class DataConfig(Section):
     """The images."""
 
@@ -56,6 +113,7 @@ class DataConfig(Section):
         "images are resized to squares of this side", 64, allowed="pixels; a multiple of 2^(levels − 1)"
     )
     phantoms: PhantomConfig = section(PhantomConfig)
+    volumes: VolumeConfig = section(VolumeConfig)
 
 
 @dataclass(frozen=True)

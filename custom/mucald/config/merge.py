@@ -7,7 +7,7 @@ from typing import Any
 from mucald.config.schema import closest
 from mucald.errors import ConfigError
 
-OPEN = frozenset({"sites", "args"})
+OPEN = frozenset({"sites", "args", "plans"})
 """Mappings whose keys are the user's own or belong to a choice; a job that gives one gives all of it."""
 
 _CHOICES = ("rule", "name")

@@ -31,9 +31,11 @@ class DataSplit(ABC):
 
     Attributes:
         measures: float32, N x n, as in :class:`Batch`.
+        together: whether samples have one shape, so that :meth:`batch` takes several.
     """
 
     measures: Tensor
+    together = True
 
     @abstractmethod
     def __len__(self) -> int:

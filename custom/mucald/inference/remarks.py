@@ -33,8 +33,8 @@ def remarks(paths: Sequence[Path], inputs: Sequence[Input], channels: bool, task
         )
     if dropped := sum(len(image.files) > RGB_CHANNELS for image in inputs):
         words.append(f"{dropped} images have more than three channels, of which the first three are read")
-    if others := [image.files[0] for image in inputs if is_nifti(image.files[0]) != task.volumes]:
-        what, other = ("pictures", "NIfTI volumes") if task.volumes else ("NIfTI volumes", "pictures")
+    if others := [image.files[0] for image in inputs if is_nifti(image.files[0]) != task.slices]:
+        what, other = ("pictures", "NIfTI volumes") if task.slices else ("NIfTI volumes", "pictures")
         words.append(
             f"{len(others)} of {len(inputs)} images are {what}, such as {others[0]}, but the task "
             f"{task.title} is one of {other}: the model may not know what it sees"

@@ -23,7 +23,10 @@ class Task:
         input: what a sample is.
         target: what is told of it: a class for every pixel, or one for the sample.
         augmentation: how samples may change at random in training.
-        volumes: whether images are slices of volumes, such as CT, rather than pictures.
+        slices: whether images are slices of volumes, such as CT, rather than pictures.
+        channels: how many an image or volume has as a network takes it.
+        modality: what volumes are taken with, such as ``CT`` or ``MR``; sites of one modality may share what
+            adapts a network to it.
     """
 
     name: str
@@ -32,12 +35,25 @@ class Task:
     input: Input = "image"
     target: Target = "mask"
     augmentation: Augmentation = NONE
-    volumes: bool = False
+    slices: bool = False
+    channels: int = 3
+    modality: str = ""
 
     @property
     def n_classes(self) -> int:
         """Number of classes, background included."""
         return len(self.classes)
+
+
+def _volume(
+    name: str,
+    title: str,
+    classes: tuple[str, ...],
+    modality: str,
+    target: Target = "mask",
+    channels: int = 1,
+) -> Task:
+    return Task(name, title, classes, "volume", target, channels=channels, modality=modality)
 
 
 _TASKS = (
@@ -54,11 +70,26 @@ _TASKS = (
         ("background", "pubic symphysis", "fetal head"),
         augmentation=ULTRASOUND,
     ),
-    Task("mosmed", "MosMed COVID-19 CT", ("background", "infection"), augmentation=CT, volumes=True),
+    Task("mosmed", "MosMed COVID-19 CT", ("background", "infection"), augmentation=CT, slices=True),
     Task("kvasir", "Kvasir polyp", ("background", "polyp"), augmentation=ENDOSCOPY),
     # The two below are not of the paper.
     Task("wbc", "White blood cell", ("background", "cytoplasm", "nucleus"), augmentation=MICROSCOPY),
     Task("fetal_head", "Fetal head", ("background", "head"), augmentation=ULTRASOUND),
+    # Volumes.
+    _volume("liver", "Liver and tumour, CT", ("background", "liver", "tumour"), "CT"),
+    _volume("lungs", "Lungs and nodules, CT", ("background", "lung", "nodule"), "CT"),
+    _volume("kidneys", "Kidneys and tumour, CT", ("background", "kidney", "tumour"), "CT"),
+    _volume("heart", "Heart, MR", ("background", "right ventricle", "myocardium", "left ventricle"), "MR"),
+    _volume(
+        "brain",
+        "Brain tumour, MR of four sequences",
+        ("background", "oedema", "tumour core", "enhancing tumour"),
+        "MR4",
+        channels=4,
+    ),
+    # Normal, dilated, hypertrophic, infarcted, abnormal right ventricle (ACDC; Bernard et al., TMI 2018).
+    _volume("heart_pathology", "Heart disease, MR", ("NOR", "DCM", "HCM", "MINF", "RV"), "MR", "class"),
+    _volume("liver_lesion", "Liver lesion, CT", ("none", "cyst", "tumour"), "CT", "class"),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _TASKS}

@@ -44,7 +44,7 @@ def test_its_network_is_about_as_large_as_the_job_s():
     assert sum(parameter.numel() for parameter in script.parameters()) == pytest.approx(size, rel=0.05)
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize("task", [t for t in TASKS.values() if t.input == "image"], ids=lambda t: t.name)
 def test_its_transforms_keep_image_and_mask_together_and_begin_anew_with_a_seed(task):
     mask = torch.zeros(1, 32, 32)
     mask[:, 8:14, 12:26] = 1

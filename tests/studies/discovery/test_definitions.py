@@ -71,14 +71,12 @@ def test_cell_is_nucleus_and_cytoplasm() -> None:
 def test_geometric_near_identities_hold_on_phantoms(definition) -> None:
     """The proxies of the outline determine the result almost fully, in logarithms."""
     task = next(
-        t
-        for t in TASKS.values()
-        if {definition.argument, definition.result} <= set(causal_task(t.name).graph.nodes)
+        name
+        for name, t in CAUSAL_TASKS.items()
+        if {definition.argument, definition.result} <= set(t.graph.nodes)
     )
-    drawn = [values(task.name, index)[0] for index in range(60)]
-    sizes = [
-        name for name in causal_task(task.name).graph.nodes if definition.result != name and name in _SIZES
-    ]
+    drawn = [values(task, index)[0] for index in range(60)]
+    sizes = [name for name in causal_task(task).graph.nodes if definition.result != name and name in _SIZES]
     x = np.array([[1, *(math.log(d[name]) for name in sizes)] for d in drawn])
     y = np.array([math.log(d[definition.result]) for d in drawn])
     residual = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
@@ -102,14 +100,14 @@ def test_table_names_pairs_of_some_task_once() -> None:
     pairs = [frozenset(definition.edge) for definition in DEFINITIONS]
     assert len(set(pairs)) == len(pairs)
     for pair in pairs:
-        assert any(pair <= set(causal_task(task.name).graph.nodes) for task in TASKS.values()), pair
+        assert any(pair <= set(task.graph.nodes) for task in CAUSAL_TASKS.values()), pair
 
 
 def test_built_in_edges_that_are_definitions() -> None:
     by_definition = {
         (cause, effect): note((cause, effect))
-        for task in TASKS.values()
-        for cause, effect in causal_task(task.name).graph.edges
+        for task in CAUSAL_TASKS.values()
+        for cause, effect in task.graph.edges
     }
     assert {edge for edge, words in by_definition.items() if words == "algebraic definition"} == {
         ("LesionSize", "Compactness"),
@@ -132,10 +130,10 @@ def test_documented_table_is_this_one() -> None:
     }
     expected = {
         edge: (
-            {task.name for task in TASKS.values() if edge in causal_task(task.name).graph.edges},
+            {name for name, task in CAUSAL_TASKS.items() if edge in task.graph.edges},
             note(edge).removeprefix("algebraic ") or "none",
         )
-        for built_in in TASKS.values()
-        for edge in causal_task(built_in.name).graph.edges
+        for built_in in CAUSAL_TASKS.values()
+        for edge in built_in.graph.edges
     }
     assert documented == expected
