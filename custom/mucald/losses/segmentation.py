@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mucald.tasks import Target
+
 # Keeps 0 / 0 out of a class that is neither in the batch's labels nor predicted.
 DICE_EPSILON = 1e-7
 
@@ -20,10 +22,15 @@ class SegmentationLoss(nn.Module):
     bit. That one is not called: importing MONAI takes longer than the one task for which the simulator starts
     a process.
 
+    Shapes are given for images; volumes have a third spatial axis.
+
     Args:
         n_classes: classes C of the task, background included.
         cross_entropy_weight: factor of the cross-entropy.
     """
+
+    name = "segmentation"
+    target: Target = "mask"
 
     def __init__(self, n_classes: int, cross_entropy_weight: float = 0.5):
         super().__init__()
@@ -37,7 +44,8 @@ class SegmentationLoss(nn.Module):
             logits: B x C x H x W.
             labels: B x H x W, int64, values 0..C-1.
         """
-        overlap, predicted, present = (part.sum(dim=(0, 2, 3)) for part in self._parts(logits, labels))
+        axes = (0, *range(2, logits.ndim))
+        overlap, predicted, present = (part.sum(dim=axes) for part in self._parts(logits, labels))
         # Simpler sums would differ from MONAI's in the last bits.
         false_positive, false_negative = 0.5 * (predicted - overlap), 0.5 * (present - overlap)
         dice = 1 - 2 * overlap / (2 * (overlap + false_positive + false_negative) + DICE_EPSILON)
@@ -52,7 +60,7 @@ class SegmentationLoss(nn.Module):
     @staticmethod
     def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         """Return every sample's cross-entropy (B,), mean over pixels."""
-        return F.cross_entropy(logits, labels, reduction="none").mean(dim=(1, 2))
+        return F.cross_entropy(logits, labels, reduction="none").mean(dim=tuple(range(1, labels.ndim)))
 
     def weighted_terms(self, logits: Tensor, labels: Tensor, weights: Tensor) -> dict[str, Tensor]:
         """Return the terms of samples that count as ``weights`` of a sample each; ones give :meth:`terms`.
@@ -67,8 +75,9 @@ class SegmentationLoss(nn.Module):
         """
         overlap, predicted, reference = self._parts(logits, labels)
         # Products first, so that a weight of 0 takes a sample out of sums and gradients.
+        axes = tuple(range(2, logits.ndim))
         overlap, sizes, present = (
-            (weights[:, None] * quantity.sum(dim=(2, 3))).sum(dim=0)
+            (weights[:, None] * quantity.sum(dim=axes)).sum(dim=0)
             for quantity in (overlap, predicted + reference, reference)
         )
         dice = 1 - 2 * overlap / (sizes + DICE_EPSILON)

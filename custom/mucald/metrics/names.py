@@ -12,28 +12,31 @@ class Names:
     Args:
         loss: of the training loss that progress shows.
         metrics: of the scores of a test. The first also scores the validation of every round, whose best is
-            the site's, and every test image.
+            the site's.
+        per_image: the field that lists what is told of every test image.
     """
 
     loss: str
     metrics: tuple[str, ...]
+    per_image: str
 
     @property
     def primary(self) -> str:
         """The score that decides which round is best."""
         return self.metrics[0]
 
-    @property
-    def per_image(self) -> str:
-        """The field that lists the first score of every test image."""
-        return f"{self.primary}_per_image"
-
 
 NAMES: dict[Target, Names] = {
     "mask": Names(
-        "segmentation", ("dice", "iou", "iou_with_background", "precision", "recall", "hd95", "assd")
+        "segmentation",
+        ("dice", "iou", "iou_with_background", "precision", "recall", "hd95", "assd"),
+        "dice_per_image",
     ),
-    "class": Names("classification", ("balanced_accuracy", "accuracy", "f1", "auroc")),
+    "class": Names(
+        "classification",
+        ("balanced_accuracy", "accuracy", "f1", "f1_weighted", "auroc", "calibration_error"),
+        "correct_per_image",
+    ),
 }
 
 

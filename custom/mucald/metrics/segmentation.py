@@ -9,6 +9,7 @@ Conventions, where TP, FP and FN are pixel counts of one class in one image:
 - A class that neither reference nor prediction holds does not count: NaN, left out of every mean.
 - A class that only one of the two holds scores 0 (0/0 included), and its surface distances are the image's
   diagonal, the worst there can be.
+- Of volumes pixels are voxels, and all that is said of H x W holds for three axes.
 - An image's score is the mean over those of its foreground classes that count (with the background for
   ``iou_with_background``); a site's score is the mean over its images that count.
 """
@@ -115,7 +116,7 @@ def _masks(labels: Tensor, n_classes: int) -> Tensor:
 
 def _overlap_scores(predicted: Tensor, reference: Tensor) -> Scores:
     def pixels(masks: Tensor) -> Tensor:
-        return masks.sum(dim=(2, 3)).cpu()
+        return masks.flatten(2).sum(dim=2).cpu()
 
     hits, n_predicted, n_reference = pixels(predicted & reference), pixels(predicted), pixels(reference)
     union = n_predicted + n_reference - hits
@@ -135,7 +136,7 @@ def _overlap_scores(predicted: Tensor, reference: Tensor) -> Scores:
 def _surface_scores(predicted: Tensor, reference: Tensor) -> Scores:
     # On the CPU whatever the device, so that all devices give the same numbers.
     predicted, reference = predicted.cpu(), reference.cpu()
-    in_prediction, in_reference = predicted.any(dim=(2, 3)), reference.any(dim=(2, 3))
+    in_prediction, in_reference = predicted.flatten(2).any(dim=2), reference.flatten(2).any(dim=2)
     in_one = in_prediction ^ in_reference
     in_one[:, BACKGROUND] = False
     scores = {}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mucald.config.job import INDECISIVE
 from mucald.config.schema import read_json
 from mucald.errors import ConfigError, ReportError
+from mucald.metrics.names import names_of
 from mucald.results.results import SCHEMA
 
 RESULTS_FILE = "results.json"
@@ -112,7 +113,9 @@ class Method:
         return next(iter(self.runs.values()))
 
     def scores(self, site: str, seeds: Sequence[int] | None = None) -> NDArray[np.float64]:
-        """Return Dice of every test image of ``site``: (seeds, images); NaN where no class counts.
+        """Return what is told of every test image of ``site``: (seeds, images); NaN where no class counts.
+
+        That is its Dice, or of a task of classes 1 where the prediction is right and 0 where it is not.
 
         Of all the method's seeds, or of those given; a run in which the site did not test has a row of NaN.
 
@@ -120,11 +123,12 @@ class Method:
             ReportError: runs of the method tested on unequally many images.
         """
         tested = [self.runs[seed].sites.get(site) for seed in (seeds if seeds is not None else self.runs)]
-        lengths = {len(entry["dice_per_image"]) for entry in tested if entry}
+        told = [entry[names_of(entry["task"]).per_image] if entry else None for entry in tested]
+        lengths = {len(values) for values in told if values is not None}
         if len(lengths) > 1:
             raise ReportError(f"runs of {self.label} tested site '{site}' on unequally many images")
         n_images = max(lengths, default=0)
-        rows = [entry["dice_per_image"] if entry else [np.nan] * n_images for entry in tested]
+        rows = [[np.nan] * n_images if values is None else values for values in told]
         return np.array(rows, dtype=np.float64).reshape(len(rows), n_images)
 
     def values(self, *keys: str) -> list[float]:
