@@ -16,6 +16,7 @@ TOOLS = sorted((REPOSITORY / "tools").glob("*.py"))
 ORDER = (
     "mucald",
     "mucald.errors",
+    "mucald.console",
     "mucald.command_line",
     "mucald.home",
     "mucald.randomness",
@@ -39,6 +40,7 @@ ORDER = (
     "mucald.inference",
     "mucald.deploy",
     "mucald.flare",
+    "mucald.commands",
     "mucald.__main__",
     "mucald_studies",
 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mucald.command_line import FORCE, Parser, at_least, check_free, program
+from mucald.commands.data.site_files import KNOWN_SETS, public_secret, site_texts, write_texts
 from mucald.data.records.datalist import build_datalist
 from mucald.data.records.layouts import Record, find_records
 from mucald.data.records.splits import shuffled
@@ -21,7 +22,6 @@ from mucald.data.site_file import SITE_FILE, SiteFile
 from mucald.errors import ConfigError
 from mucald.privacy.policy import POLICY_FILE
 from mucald.tasks import get_task
-from site_files import KNOWN_SETS, public_secret, site_texts, write_texts
 
 # Site: folder of its set, and which of the set's cases it may have.
 SITES = {

@@ -1,52 +1,7 @@
-"""Write a site's trained model as a MONAI bundle with a TorchScript file, and check both against the model.
+"""The same as ``mucald export``."""
 
-    python tools/export.py --run workspace --site polyp --out bundle
-
-``bundle/models/model.ts`` takes images (B, 3, S, S) in [0, 1] and returns logits (B, C, S, S); the release's
-noise is within it as one fixed draw. ``bundle/configs`` tells inputs, outputs and classes, and how to segment
-a folder of pictures. The file holds the server's part too. Research software; not for diagnosis.
-"""
-
-import argparse
-import sys
-from pathlib import Path
-
-from mucald.command_line import FORCE, Parser, check_free, program
-from mucald.inference.bundle import INFERENCE, METADATA, MODEL
-from mucald.inference.export import export
-from mucald.inference.model_files import find_model_files, load_model
-
-
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the bundle's folder, to be made")
-    parser.add_argument("--run", type=Path, help="the folder of a run, where both files of the model lie")
-    parser.add_argument("--site", help="with --run: whose model")
-    parser.add_argument("--model", type=Path, help="instead of --run: the site's file")
-    parser.add_argument("--server-model", type=Path, help="with --model: the server's file")
-    parser.add_argument("--force", **FORCE)
-    arguments = parser.parse_args(argv)
-    if (arguments.run is None) == (arguments.model is None):
-        parser.error("give either --run with --site, or --model")
-    if (arguments.run is None) != (arguments.site is None):
-        parser.error("--run and --site go together")
-    return arguments
-
-
-@program
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
-    arguments = _arguments(argv)
-    check_free([arguments.out / part for part in (MODEL, METADATA, INFERENCE)], arguments.force)
-    files = (arguments.model, arguments.server_model)
-    if arguments.run is not None:
-        files = find_model_files(arguments.run, arguments.site)
-    differences = export(load_model(*files), arguments.out)
-    for name, difference in differences.items():
-        print(f"{name}: logits differ from the model's by {difference:.1e} at most")
-    print(f"bundle in {arguments.out}")
-    return 0
-
+from mucald.command_line import leave
+from mucald.commands.models.export import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

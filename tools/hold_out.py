@@ -14,10 +14,10 @@ from pathlib import Path
 from PIL import Image
 
 from mucald.command_line import FORCE, Parser, check_free, program
+from mucald.commands.data.site_files import public_secret, site_texts, write_texts
 from mucald.data.records.layouts import find_records
 from mucald.data.site_file import SiteFile
 from mucald.tasks import get_task
-from site_files import public_secret, site_texts, write_texts
 
 TURNS = (None, *Image.Transpose)
 """The eight orientations of a square."""

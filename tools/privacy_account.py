@@ -1,69 +1,7 @@
-"""Print what a job lets leave a site, and what that can tell at most.
+"""The same as ``mucald account``."""
 
-Usage: ``python tools/privacy_account.py jobs/mucald``; add ``--images-per-case 20`` where a patient has
-several images, such as the slices of a volume. Nothing is run: all follows from the configuration.
-"""
-
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-from mucald.command_line import Parser, at_least, program
-from mucald.methods import family_of
-from mucald.methods.jobs import load_job
-from mucald.privacy.disclosure import Disclosure, account, shown
-from mucald.privacy.gaussian import DELTA, Bound
-from mucald.privacy.policy import OPEN
-
-HEADER = ("what leaves", "how often", "noise", "error floor", "μ", f"ε at δ = {DELTA:g}")
-NONE = "no bound"
-
-
-def table(disclosures: Sequence[Disclosure]) -> str:
-    """Return a Markdown table: a row for each disclosure, or for each data split that it has a bound for."""
-    rows = [HEADER, ("---", "---", "---", "---:", "---:", "---:")]
-    rows += [row for disclosure in disclosures for row in _rows(disclosure)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
-
-
-def _rows(disclosure: Disclosure) -> Iterator[tuple[str, ...]]:
-    if not disclosure.bounds:
-        yield disclosure.kind, disclosure.often, disclosure.noise, NONE, NONE, NONE
-    for split, bound in disclosure.bounds.items():
-        often = f"{bound.releases} × per image"
-        yield f"{disclosure.kind}, {split}", often, disclosure.noise, *_numbers(bound)
-
-
-def _numbers(bound: Bound) -> Iterator[str]:
-    for number in (bound.error_floor, bound.mu, bound.epsilon):
-        yield NONE if number is None else f"{number:.3g}"
-
-
-def facts(disclosures: Sequence[Disclosure]) -> str:
-    """Return what a policy can limit of each disclosure, a line for each that has such facts."""
-    lines = []
-    for disclosure in disclosures:
-        if disclosure.facts:
-            known = (f"{name} {shown(fact)}" for name, fact in disclosure.facts.items())
-            lines.append(f"- {disclosure.kind}: {', '.join(known)}")
-    return "\n".join(lines)
-
-
-@program
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
-    parser = Parser(description=__doc__)
-    parser.add_argument("job", type=Path, help="a job folder, for example jobs/mucald")
-    parser.add_argument("--images-per-case", type=at_least(1), default=1, help="most images of a patient; 1")
-    arguments = parser.parse_args(argv)
-    config, _ = load_job(arguments.job)
-    disclosures = family_of(config.method).disclosures(config, OPEN, arguments.images_per_case)
-    print(f"{config.name}, images per case: {arguments.images_per_case}\n\n{table(disclosures)}\n")
-    if limited := facts(disclosures):
-        print(f"What a policy can limit:\n\n{limited}\n")
-    print("\n".join(account(disclosures, arguments.images_per_case)["meaning"]))
-    return 0
-
+from mucald.command_line import leave
+from mucald.commands.jobs.account import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,75 +1,55 @@
-"""``python -m mucald jobs/mucald``: run a job in one process, with the numbers that FLARE would give."""
+"""Federated learning for hospitals: one command, ``mucald <verb>``.
 
-import argparse
-import dataclasses
-import logging
-import os
+``mucald jobs/mucald`` is short for ``mucald run jobs/mucald``.
+"""
+
 import sys
 from pathlib import Path
 
-from mucald.command_line import Parser, add_room_options, at_least, leave, program
-from mucald.errors import InterruptedRunError
-from mucald.federation import workspace as workspaces
-from mucald.federation.admission import check_participants
-from mucald.federation.in_process import run_in_process
-from mucald.home import beside, participant_home
-from mucald.methods import family_of
-from mucald.methods.jobs import load_job
+from mucald import __version__
+from mucald.command_line import STATUSES, WRONG_USE, leave, program
+from mucald.commands import groups, main_of, verbs
 
-log = logging.getLogger("mucald")
+_HELP, _VERSION = ("-h", "--help"), ("--version",)
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="python -m mucald", description=__doc__)
-    parser.add_argument("job", type=Path, help="a job folder, for example jobs/mucald")
-    parser.add_argument("-w", "--workspace", type=Path, default=Path("workspace"), help="where results go")
-    parser.add_argument("-c", "--clients", help="comma-separated sites; all of the job by default")
-    parser.add_argument(
-        "-t", "--threads", type=at_least(1), help="sites that run at once; as many as cores by default"
-    )
-    parser.add_argument("--seed", type=int, help="instead of the job's")
-    parser.add_argument("--resume-from", help="a run's name as printed when it began, or 'latest'")
-    add_room_options(parser, "<workspace>.1")
-    return parser.parse_args(argv)
+def overview() -> str:
+    """Return the help: every verb, and how to go on."""
+    width = max(map(len, verbs()))
+    lines = [(__doc__ or "").strip(), "", "usage: mucald <verb> [arguments]; mucald <verb> --help tells more"]
+    for group in groups():
+        lines += ["", group.title]
+        lines += [f"  {verb:<{width}}  {summary}" for verb, summary in group.verbs.items()]
+    return "\n".join([*lines, "", STATUSES])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in (*_HELP, *_VERSION):
+        return _about(arguments)
+    verb, *others = arguments
+    known = verbs()
+    if verb in known:
+        return main_of(verb)(others)
+    # What follows may be a job, and its options before it.
+    if not verb.startswith("-") and not Path(verb).exists() and "/" not in verb:
+        return _unknown(verb, known)
+    return main_of("run")(arguments)
 
 
 @program
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
-    arguments = _arguments(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        _run(arguments)
-    except KeyboardInterrupt:
-        raise InterruptedRunError("stopped before the run began; there is nothing to go on with") from None
-    return 0
+def _about(arguments: list[str]) -> int:
+    print(__version__ if arguments and arguments[0] in _VERSION else overview())
+    return 0 if arguments else WRONG_USE
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    workspace = arguments.workspace.resolve()
-    config, sites = load_job(arguments.job)
-    if arguments.seed is not None:
-        config = dataclasses.replace(config, seed=arguments.seed)
-    if arguments.resume_from is not None:
-        config = dataclasses.replace(config, resume_from=arguments.resume_from)
-    names = sites if arguments.clients is None else arguments.clients.split(",")
-    family = family_of(config.method)
-    check_participants(family, config, names)
-    with workspaces.held(workspace):
-        if arguments.keep:
-            if (place := workspaces.set_aside(workspace, names)) is not None:
-                log.info("results of an earlier run are now in %s", place)
-        elif config.resume_from is None:
-            workspaces.empty(workspace, names, arguments.force)
-        workspaces.note(workspace, names)
-        run_in_process(
-            family,
-            config,
-            names,
-            workspace,
-            lambda name: participant_home(beside(workspace, name), name),
-            arguments.threads or os.cpu_count() or 1,
-        )
+def _unknown(verb: str, known: dict[str, str]) -> int:
+    from mucald.config.schema import closest
+
+    mistake = f"{verb} is neither a verb nor a job folder{closest(verb, list(known))}"
+    print(f"error: {mistake} (--help tells the use)", file=sys.stderr)
+    return WRONG_USE
 
 
 def command() -> None:

@@ -3,12 +3,14 @@
 import argparse
 import contextlib
 import functools
+import json
 import logging
 import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
@@ -23,6 +25,10 @@ WRONG_USE = 2
 FORCE: dict[str, Any] = {"action": "store_true", "help": "write over what is there"}
 """What ``--force`` is for a parser, see :func:`check_free`."""
 
+STATUSES = """exit status: 0 done; 1 something is wrong (a line that begins with "error:" tells what), or must
+be mended; 2 wrong use; 128 + n stopped by signal n, so 130 after Ctrl-C"""
+"""What the exit status of every command means, for its help."""
+
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LARGEST = 2**31 - 1
 
@@ -31,7 +37,8 @@ class Parser(argparse.ArgumentParser):
     """Reads arguments; a wrong one is told in one line."""
 
     def __init__(self, **options: Any):
-        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+        shared = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": STATUSES}
+        super().__init__(**{**shared, **options})
         # Of the type int argparse would say "invalid int value".
         for kind in (int, float):
             self.register("type", kind, at_least(None, kind))
@@ -41,6 +48,60 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong, and end with the status 2."""
         _say(f"error: {message} (--help tells the use)")
         self.exit(WRONG_USE)
+
+
+class WrongUseError(Exception):
+    """The arguments do not go together; the command ends as for any wrong argument."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a command found.
+
+    Args:
+        value: for machines, printed with ``--json``; what :mod:`json` can write.
+        status: the exit status.
+    """
+
+    value: Any
+    status: int = 0
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json`` to a command that returns :class:`Found`."""
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as JSON, and all else on standard error"
+    )
+
+
+def command(
+    describe: Callable[[], Parser], run: Callable[[argparse.Namespace], int | Found]
+) -> Callable[[list[str] | None], int]:
+    """Make a command of the description of its arguments and of what it does with them.
+
+    Args:
+        describe: returns the parser; it is called anew for every command line.
+        run: prints for people; returns the exit status, or what was found. It may raise
+            :class:`WrongUseError`, and whatever :func:`program` tells of.
+    """
+
+    def main(argv: list[str] | None = None) -> int:
+        parser = describe()
+        arguments = parser.parse_args(argv)
+        as_json = getattr(arguments, "json", False)
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            try:
+                found = run(arguments)
+            except WrongUseError as error:
+                parser.error(str(error))
+        if isinstance(found, int):
+            return found
+        if as_json:
+            print(json.dumps(found.value, indent=2, ensure_ascii=False, default=str))
+        return found.status
+
+    main.__module__ = run.__module__
+    return program(main)
 
 
 def _path(text: str) -> Path:

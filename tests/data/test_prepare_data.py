@@ -10,6 +10,7 @@ import pytest
 from commands import load_tool
 from image_files import write_pair
 
+from mucald.commands.data.prepare import main
 from mucald.data.records.datalist import build_datalist
 from mucald.data.records.layouts import find_records
 from mucald.data.records.patients import read_patients
@@ -17,9 +18,6 @@ from mucald.data.records.splits import split_records
 from mucald.data.site_file import SiteFile, read_site_file
 from mucald.errors import DataError
 from mucald.tasks import get_task
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-from prepare_data import main
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SECTIONS = ("training", "validation", "test")

@@ -183,7 +183,7 @@ def test_the_check_tells_what_is_of_an_earlier_version_and_setting_up_mends_it(k
     resources, needed = kit.folder / "local/resources.json", CLASSES[kit.kind]
     assert any(
         f"{resources} is of an earlier version: class_allow_list names {EARLIER[name]}" in text
-        and f"jobs name {needed}; run 'python tools/site_setup.py {kit.folder}'" in text
+        and f"jobs name {needed}; run 'mucald setup {kit.folder}'" in text
         for text in found
     )
     set_up(kit, TEMPLATES)

@@ -1,7 +1,6 @@
 """The submission tool, as far as it needs no federation."""
 
 import contextlib
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from commands import load_tool
 from loopback_federation import LEAD, provision
 from nvflare.apis.fl_exception import FLCommunicationError
 
@@ -16,7 +16,6 @@ from mucald.deploy import session
 from mucald.deploy.session import LOST, Federation, SubmissionError, Unreachable
 
 REPOSITORY = Path(__file__).parents[2]
-TOOL = REPOSITORY / "tools/submit.py"
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +25,7 @@ def kits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("submit_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("submit")
 
 
 def test_the_run_to_go_on_with_is_the_last_one_that_the_job_named(tool):
@@ -121,7 +117,16 @@ def test_a_job_is_lost_if_it_was_scheduled_before_the_server_s_start(scheduled, 
 @pytest.mark.slow
 def test_a_server_that_is_not_there_is_named(kits):
     job = REPOSITORY / "jobs/mucald"
-    command = [sys.executable, TOOL, job, "--kit", kits / LEAD, "--wait-for-sites", "0", "--no-wait"]
+    command = [
+        sys.executable,
+        REPOSITORY / "tools/submit.py",
+        job,
+        "--kit",
+        kits / LEAD,
+        "--wait-for-sites",
+        "0",
+        "--no-wait",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert "error: the server does not answer" in done.stderr

@@ -1,7 +1,8 @@
 import pytest
 
+from mucald.console import clock
 from mucald.federation import progress
-from mucald.federation.progress import Progress, clock
+from mucald.federation.progress import Progress
 from mucald.tasks import TASKS, Task
 
 

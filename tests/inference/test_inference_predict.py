@@ -2,7 +2,6 @@
 
 import csv
 import os
-import sys
 
 import nibabel
 import numpy as np
@@ -10,18 +9,15 @@ import pytest
 import torch
 from image_files import save_nifti, save_png, turned
 from PIL import Image
-from tiny_job import REPOSITORY
 from trained import KINDS, SITE, config_of, images_of, read_masks, write_pictures
 
+from mucald.commands.models.predict import main
 from mucald.errors import DataError
 from mucald.inference.images import find_inputs, passed_over
 from mucald.inference.predict import SUMMARY, Segmenter, predict_images
 from mucald.methods.split.as_tested import TestReplay
 from mucald.metrics import segmentation as metrics
 from mucald.tasks import get_task
-
-sys.path.insert(0, str(REPOSITORY / "tools"))
-from predict import main
 
 NOISED = ("mucald", "no denoiser", "single releases")
 AREA = 0.5 * 0.25

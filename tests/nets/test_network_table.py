@@ -1,8 +1,8 @@
-import importlib.util
 import json
 import shutil
 
 import pytest
+from commands import load_tool
 from tiny_job import REPOSITORY
 
 from mucald.methods.jobs import load_job
@@ -11,14 +11,7 @@ from mucald.nets import BACKBONES, build_backbone, parameter_count
 JOBS = [REPOSITORY / "jobs" / name for name in ("mucald", "mucald_unet3plus", "mucald_swin_unet")]
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location("network_table", REPOSITORY / "tools/network_table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-TOOL = load_tool()
+TOOL = load_tool("network_table")
 
 
 def rows(text: str) -> list[dict[str, str]]:

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import math
 
@@ -6,6 +5,7 @@ import dp_accounting
 import numpy as np
 import pytest
 import torch
+from commands import load_tool
 from dp_accounting import rdp
 from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 from tiny_job import REPOSITORY, run_job, tiny_config, with_limits, write_policy
@@ -23,13 +23,6 @@ T = 300
 SNR = float(CosineSchedule(400).snr(T))
 NUMBERS = 4 * 8 * 8
 JOBS = sorted(path.parent.name for path in REPOSITORY.glob("jobs/*/meta.json"))
-
-
-def load_tool():
-    spec = importlib.util.spec_from_file_location("privacy_account", REPOSITORY / "tools/privacy_account.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def of_kind(config, images_per_case: int = 1) -> dict[str, Disclosure]:
@@ -256,7 +249,7 @@ def test_a_sites_account_is_of_what_its_policy_makes_of_the_job(tmp_path):
 
 
 def printed_by_tool(capsys, *arguments: str) -> tuple[str, list[list[str]]]:
-    assert load_tool().main(list(arguments)) == 0
+    assert load_tool("privacy_account").main(list(arguments)) == 0
     printed = capsys.readouterr().out
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in printed.splitlines() if "|" in line]
     return printed, rows
@@ -303,5 +296,5 @@ def test_the_command_has_a_row_for_all_that_any_job_discloses(name, capsys):
 
 
 def test_the_command_names_a_wrong_job(capsys, tmp_path):
-    assert load_tool().main([str(tmp_path)]) == 1
+    assert load_tool("privacy_account").main([str(tmp_path)]) == 1
     assert "meta.json" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def write_check(home: Path, fingerprint: str, splits: Sequence[str]) -> Path:
 def compared(home: Path, fingerprint: str) -> tuple[bool, str]:
     """Return whether the site's data are those of its last check, and words for the site's own log."""
     path = home / CHECK_FILE
-    command = "python tools/check_data.py <the site's site.json>"
+    command = "mucald check <the site's site.json>"
     if not path.exists():
         return False, f"{home}: the data were not checked yet; run {command}"
     try:

@@ -121,7 +121,7 @@ def left_by_earlier_version(kit: Kit) -> Iterator[str]:
     for name in sorted(_EARLIER_CLASSES & set(kit.resources().get(ALLOW_LIST, []))):
         yield (
             f"{kit.folder / 'local' / RESOURCES} is of an earlier version: {ALLOW_LIST} names {name}, but "
-            f"jobs name {CLASSES[kit.kind]}; run 'python tools/site_setup.py {kit.folder}' and start again"
+            f"jobs name {CLASSES[kit.kind]}; run 'mucald setup {kit.folder}' and start again"
         )
 
 

@@ -71,7 +71,7 @@ def _with_code(transfer: Path) -> Iterator[str]:
     for name in sorted({path.relative_to(transfer).parts[0] for path in found}):
         yield (
             f"{transfer / name} has a folder app/custom, so sites that forbid custom code refuse it; "
-            f"tools/export_job.py writes a job without"
+            f"'mucald export-job' writes a job without"
         )
 
 

@@ -3,17 +3,11 @@
 import time
 from typing import Any
 
+from mucald.console import clock
 from mucald.metrics.names import names_of
 
 LOGGER = "mucald.progress"
 """Logs what a person who follows the run reads, and nothing else; by this name others find it in a log."""
-
-
-def clock(seconds: float) -> str:
-    """Return ``m:ss``, or ``h:mm:ss`` from an hour on."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class Progress:

@@ -59,12 +59,12 @@ def group_key(home: Path, site: str, group: str, seed: int) -> bytes:
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except FileNotFoundError:
         public = f"site '{site}' has no key of the group '{group}'"
-        raise DataError(f"{public}: {path} is missing; see tools/group_key.py", public=public) from None
+        raise DataError(f"{public}: {path} is missing; see 'mucald group-key'", public=public) from None
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
         public = f"the key of the group '{group}' at site '{site}' is damaged"
-        raise DataError(f"{public}: take {path} anew with tools/group_key.py", public=public)
+        raise DataError(f"{public}: take {path} anew with 'mucald group-key'", public=public)
     return key
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from mucald.config.schema import read_json
+from mucald.console import clock
 from mucald.errors import ConfigError, MucaldError
-from mucald.federation.progress import clock
 from mucald_studies.attacks.harness.base import Attack
 from mucald_studies.attacks.harness.evaluation import Evaluation
 from mucald_studies.attacks.harness.fitting import Budget

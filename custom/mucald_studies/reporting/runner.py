@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from mucald.console import clock
 from mucald.errors import MucaldError, explained
-from mucald.federation.progress import clock
 from mucald_studies.reporting.experiments import Experiment, run_experiment
 
 

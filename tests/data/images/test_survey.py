@@ -16,14 +16,12 @@ import pytest
 from PIL import Image
 from tiny_job import REPOSITORY
 
+from mucald.commands.data.check import main
 from mucald.data.images.summary import summaries
 from mucald.data.images.survey import survey
 from mucald.data.site_file import read_site_file
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS, causal_task
 from mucald_studies.reporting.data_page import STAYS
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
-from check_data import main
 
 
 @pytest.fixture
@@ -178,7 +176,7 @@ def test_without_the_studies_only_the_page_is_missing(home, tmp_path, monkeypatc
 
 
 def test_the_command_imports_nothing_of_the_studies_before_it_needs_them():
-    program = "import sys; sys.path.insert(0, 'tools'); import check_data; print(*sys.modules)"
+    program = "import sys; import mucald.commands.data.check; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

@@ -1,12 +1,8 @@
 import json
-import sys
 
 import pytest
-from tiny_job import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "tools"))
-
-import attack
+from mucald_studies.commands import attack
 
 
 def run(heard, out, *options):

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -6,6 +5,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from commands import load_tool
 from matplotlib.colors import to_hex
 from PIL import Image
 
@@ -19,17 +19,10 @@ from mucald_studies.discovery.notears import LinearNotears
 from mucald_studies.discovery.report import text_report
 from mucald_studies.discovery.rows import Stability, complete_rows
 
-TOOL = Path(__file__).parents[3] / "tools/discover_graph.py"
-
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("discover_graph", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("discover_graph")
 
 
 SMALL = ["--phantoms", "40", "--image-size", "32", "--bootstrap", "1"]
@@ -135,30 +128,20 @@ def test_drawing_has_every_node_and_edge() -> None:
 
 @pytest.mark.parametrize("nonlinear", [False, True])
 def test_phantoms(tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture, nonlinear: bool) -> None:
-    out = tmp_path / "out/graph.json"
     extra = ["--nonlinear"] if nonlinear else []
-    arguments = [
-        "--task",
-        "kvasir",
-        *SMALL,
-        *extra,
-        "--json",
-        str(out),
-        "--svg",
-        str(tmp_path / "graph.svg"),
-    ]
+    arguments = ["--task", "kvasir", *SMALL, *extra, "--json", "--svg", str(tmp_path / "graph.svg")]
     assert tool.main(arguments) == 0
     printed = capsys.readouterr()
     assert "resample 1/1" in printed.err
-    assert ("nonlinear" if nonlinear else "linear") + " NOTEARS" in printed.out
-    content = json.loads(out.read_text())
+    assert ("nonlinear" if nonlinear else "linear") + " NOTEARS" in printed.err
+    content = json.loads(printed.out)
     assert (content["task"], content["rows"]["complete"], content["resamples"]) == ("kvasir", 40, 1)
     # An uneven outline is neither compact nor symmetric.
     assert {"Compactness", "Asymmetry"} in [{edge["cause"], edge["effect"]} for edge in content["edges"]]
     ElementTree.parse(tmp_path / "graph.svg")
     if not nonlinear:
-        tool.main(arguments)
-        assert json.loads(out.read_text()) == content
+        tool.main([*arguments, "--force"])
+        assert json.loads(capsys.readouterr().out) == content
 
 
 def test_own_images_use_training_rows_only(

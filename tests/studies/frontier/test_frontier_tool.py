@@ -3,18 +3,15 @@
 import dataclasses
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from tiny_job import REPOSITORY, tiny_content, write_job
 
-sys.path.insert(0, str(REPOSITORY / "tools"))
-
-import frontier
 from mucald.config.merge import overridden
 from mucald.methods.jobs import load_job, parse_config
 from mucald.methods.split.config import HandoverConfig
+from mucald_studies.commands import frontier
 from mucald_studies.frontier.points import plan_points, read_points
 
 LITTLE = ["--max-steps", "3", "--auxiliary", "12", "--batch", "4", "--width", "8"]

@@ -1,5 +1,4 @@
 import dataclasses
-import importlib.util
 import json
 import shlex
 import shutil
@@ -28,6 +27,7 @@ from mucald.config.merge import overridden
 from mucald.errors import ConfigError, TrainingError
 from mucald.federation.workspace import note
 from mucald.methods.jobs import load_base
+from mucald_studies.commands.experiments import changes, main
 from mucald_studies.reporting import experiments
 from mucald_studies.reporting.comparability import require_comparable
 from mucald_studies.reporting.experiments import REPLACED, Experiment, plan_job, run_experiment
@@ -200,17 +200,7 @@ def test_time_left_is_that_of_runs_of_the_same_job_or_else_of_all():
     assert left.of([]) == 0
 
 
-def load_tool(monkeypatch):
-    tools = REPOSITORY / "tools"
-    monkeypatch.syspath_prepend(tools)
-    spec = importlib.util.spec_from_file_location("experiments_tool", tools / "experiments.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_changes_are_json_or_text(monkeypatch):
-    changes = load_tool(monkeypatch).changes
+def test_changes_are_json_or_text():
     assert changes(["a.b=2", "c=true", "d=equal", 'e={"f": 0.1}', "g="]) == {
         "a.b": 2,
         "c": True,
@@ -229,7 +219,7 @@ def run_tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_job_that_does_not_exist_is_one_line_and_leaves_no_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert load_tool(monkeypatch).main(["--jobs", "nope", "--out", str(tmp_path / "runs")]) == 1
+    assert main(["--jobs", "nope", "--out", str(tmp_path / "runs")]) == 1
     said = f"error: nope: {tmp_path / 'nope'} is no job folder: it does not exist\n"
     assert capsys.readouterr() == ("", said)
     assert not (tmp_path / "runs").exists()

@@ -1,15 +1,16 @@
 """Split learning as a family: who takes part, either half, and what is said of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from mucald.data.measures import Measures, no_measures
 from mucald.errors import ConfigError
 from mucald.federation.method import ServerContext, ServerMethod, SiteMethod, TrainedModel
 from mucald.methods.split.algorithms import algorithm_of
-from mucald.methods.split.causal.graphs import n_proxies
+from mucald.methods.split.causal.graphs import CAUSAL_TASKS, measures_of, n_proxies
 from mucald.methods.split.config import SplitConfig
 from mucald.privacy.disclosure import Disclosure
 from mucald.privacy.policy import OPEN, Policy
@@ -108,6 +109,18 @@ class SplitFamily:
     def server_keeps_models(self, config: SplitConfig) -> bool:
         """Return whether the deep layers lie there alone."""
         return not config.handover.epochs
+
+    def measures(self, task: str) -> Measures:
+        """Return the proxies of a task that has a causal graph."""
+        return (measures_of if task in CAUSAL_TASKS else no_measures)(task)
+
+    def replay(self, model: TrainedModel, home: Path) -> Callable[[Tensor], Tensor]:
+        """Return the network of the test, with the site's noise; a network handed over has none."""
+        if not model.server_weights:
+            return model.network()
+        from mucald.methods.split.as_tested import TestReplay
+
+        return TestReplay(model, home)
 
     def disclosures(
         self, config: SplitConfig, policy: Policy = OPEN, images_per_case: int = 1

@@ -1,0 +1,1 @@
+"""Verbs for the data of a site."""

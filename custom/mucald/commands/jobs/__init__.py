@@ -1,0 +1,1 @@
+"""Verbs for jobs and their runs."""

@@ -1,0 +1,93 @@
+"""Segment images with a site's trained model: a mask per image, in its geometry, and a summary.
+
+    mucald predict images/ --run workspace --site polyp --out masks
+    mucald predict images/ --model polyp.safetensors --server-model server.safetensors --out masks
+
+Takes PNG, JPEG, BMP, TIFF, WebP and NIfTI files. A model is two files: the site's, and the server's part,
+which the operator of the server hands over; one of ``baseline_centralized``, or of a job with a hand-over, is
+one file. Nothing leaves the machine. Research software; not for diagnosis.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mucald.command_line import FORCE, Found, Parser, WrongUseError, add_json_option, check_free, command
+from mucald.errors import DataError
+from mucald.inference.images import find_inputs, passed_over
+from mucald.inference.model_files import TrainedModel, find_model_files, load_model
+from mucald.inference.predict import SUMMARY, Predict, Segmenter, check_apart, predict_images
+from mucald.inference.remarks import remarks
+from mucald.methods import Replaying
+
+
+def describe() -> Parser:
+    """Return the parser of the command's arguments."""
+    parser = Parser(prog="mucald predict", description=__doc__)
+    parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--run", type=Path, help="the folder of a run, where both files of the model lie")
+    parser.add_argument("--site", help="with --run: whose model")
+    parser.add_argument("--model", type=Path, help="instead of --run: the site's file")
+    parser.add_argument("--server-model", type=Path, help="with --model: the server's file")
+    parser.add_argument(
+        "--channels", action="store_true", help="<name>_0000, <name>_0001, … are channels of one image"
+    )
+    parser.add_argument(
+        "--as-tested",
+        type=Path,
+        metavar="HOME",
+        help="draw the noise as the run's test did, from the secret in the site's own folder; for a check",
+    )
+    parser.add_argument("--force", **FORCE)
+    add_json_option(parser)
+    return parser
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if (arguments.run is None) == (arguments.model is None):
+        raise WrongUseError("give either --run with --site, or --model")
+    if (arguments.run is None) != (arguments.site is None):
+        raise WrongUseError("--run and --site go together")
+    if arguments.server_model is not None and arguments.model is None:
+        raise WrongUseError("--server-model goes with --model; with --run it is found by itself")
+
+
+def model_of(arguments: argparse.Namespace) -> TrainedModel:
+    """Read the model that the command line names.
+
+    Raises:
+        MucaldError: see :func:`load_model` and :func:`find_model_files`.
+    """
+    if arguments.run is None:
+        return load_model(arguments.model, arguments.server_model)
+    return load_model(*find_model_files(arguments.run, arguments.site))
+
+
+def run(arguments: argparse.Namespace) -> Found:
+    """Write the masks; the status is 1 if an image could not be read."""
+    _check(arguments)
+    model = model_of(arguments)
+    inputs = find_inputs(arguments.images, arguments.channels)
+    check_apart(inputs, arguments.out)
+    names = (SUMMARY, *(image.mask_name for image in inputs))
+    check_free([arguments.out / name for name in names], arguments.force)
+    said = remarks(arguments.images, inputs, arguments.channels, model.task)
+    for words in (*said, *passed_over(arguments.images)):
+        print(words)
+    predict: Predict = model.network()
+    if arguments.as_tested is not None and model.server_weights and isinstance(model.family, Replaying):
+        if not arguments.as_tested.is_dir():
+            raise DataError(f"--as-tested {arguments.as_tested}: no such folder")
+        predict = model.family.replay(model, arguments.as_tested)
+    config = model.config
+    segmenter = Segmenter(predict, config.data.image_size, config.training.batch_size)
+    faults = predict_images(inputs, segmenter, model.task, arguments.out)
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    print(f"{len(inputs) - len(faults)} masks and {SUMMARY} in {arguments.out}")
+    value = {"masks": len(inputs) - len(faults), "summary": arguments.out / SUMMARY, "faults": faults}
+    return Found(value, status=1 if faults else 0)
+
+
+main = command(describe, run)

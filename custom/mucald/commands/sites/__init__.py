@@ -1,0 +1,1 @@
+"""Verbs for a federation of real sites."""

@@ -1,0 +1,26 @@
+"""Verbs of the studies, see :mod:`mucald.commands`, which finds them where they are installed."""
+
+from mucald.commands import Group
+
+GROUPS = (
+    Group(
+        "Studies",
+        __name__,
+        {
+            "experiments": "run jobs with several seeds",
+            "report": "make one report of many runs",
+            "attack": "attack a recorded run",
+            "frontier": "draw what a job is good for against what it gives away",
+            "discover-graph": "learn a causal graph of a task",
+        },
+    ),
+    Group(
+        "For developers",
+        __name__,
+        {
+            "bench": "measure what a federation costs",
+            "network-table": "print the sizes of networks and latents",
+            "contact-sheet": "draw phantoms of each task",
+        },
+    ),
+)
