@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from mucald.console import watched
 from mucald.data.images.geometry import Geometry
 from mucald.data.images.readers import read_image
 from mucald.data.images.squares import resize
@@ -141,7 +142,7 @@ def _segmented(inputs: Sequence[Input], segmenter: Segmenter) -> Iterator[_Segme
             yield image, geometry, masks[:count], None
             del masks[:count]
 
-    for image in inputs:
+    for image in watched(inputs, "images"):
         try:
             if image.fault:
                 raise DataError(image.fault)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mucald.console import watched
 from mucald.data.checked import SeenImages
 from mucald.data.files import count
 from mucald.data.images.geometry import plausible
@@ -154,7 +155,7 @@ def survey(site_file: SiteFile, measures: Measures) -> Survey:
         found.split_fault = str(error)
     shown = set(np.linspace(0, len(records) - 1, EXAMPLES).astype(int).tolist())
     reader = SetReader(task, site_file.value_map)
-    for index, record in enumerate(records):
+    for index, record in enumerate(watched(records, "images")):
         try:
             sample = reader.read(record)
         except DataError as error:
