@@ -75,7 +75,7 @@ def test_changes_are_keyed_by_seed_site_round_and_step_and_by_nothing_else():
     assert torch.equal(batch.measures, data.train.batch(range(4)).measures)
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize("task", [t for t in TASKS.values() if t.input == "image"], ids=lambda t: t.name)
 def test_an_image_and_its_mask_change_together(task):
     masks = disc(64, right=0.3)
     config = dataclasses.replace(
@@ -106,7 +106,7 @@ def test_a_latent_and_a_mask_are_turned_as_the_image_they_come_from():
     assert torch.equal(turned.of(images)[quarter], torch.rot90(images[quarter], 1, (-2, -1)))
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize("task", [t for t in TASKS.values() if t.input == "image"], ids=lambda t: t.name)
 def test_an_image_with_an_upper_side_stays_upright(task):
     turned = orientations(AUGMENTED, "x", task, 0, 0, 400)
     for drawn, allowed in (

@@ -9,6 +9,8 @@ from torch import Tensor
 from mucald import randomness
 from mucald.config.job import JobConfig
 from mucald.data.site_data import Batch, SiteData
+from mucald.data.volumes.split import VolumeSplit
+from mucald.data.volumes.training import patch_batch
 from mucald.randomness import Key
 from mucald.tasks import Task
 
@@ -79,8 +81,10 @@ def training_batch(
 ) -> Batch:
     """Return training samples ``rows``, changed at random as far as the job asks and the task allows.
 
-    Other arguments are those of :func:`orientations`.
+    Of volumes these are patches. Other arguments are those of :func:`orientations`.
     """
+    if isinstance(data.train, VolumeSplit):
+        return patch_batch(config, site, data.task, data.train, phase, step, rows)
     batch = data.train.batch(rows)
     if config.training.augmentation == 0:
         return batch

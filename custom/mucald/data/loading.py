@@ -10,6 +10,7 @@ from mucald.data.images.loader import ImageLoader
 from mucald.data.measures import Measures, MeasuresOf, no_measures
 from mucald.data.site_data import Loaded, SiteData
 from mucald.data.site_file import SITE_FILE, SiteFile, has_site_file, noise_secret, read_site_file
+from mucald.data.volumes.loader import VolumeLoader
 from mucald.errors import ConfigError
 from mucald.tasks import Input, Task, get_task
 
@@ -43,7 +44,7 @@ class Loader(Protocol):
         """
 
 
-LOADERS: dict[Input, Loader] = {"image": ImageLoader()}
+LOADERS: dict[Input, Loader] = {"image": ImageLoader(), "volume": VolumeLoader()}
 """What loads each kind of input."""
 
 
