@@ -34,7 +34,7 @@ def site_examples(run: Run, site: str) -> list[Picture]:
 
     Empty if the site's folder holds no pictures.
     """
-    dice = run.sites[site]["dice_per_image"]
+    dice = run.sites[site].get("dice_per_image", ())
     rows = telling_images(dice)
     sheet = _newest_sheet(run, site)
     if sheet is None or sheet.height * 3 != sheet.width * len(rows):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from mucald.metrics.names import names_of
 from mucald_studies.reporting.comparability import BUDGET, differences, find_alone, require_comparable
 from mucald_studies.reporting.figures import BarRow, Curves, Interval, bar_chart, curve_panels, svg
 from mucald_studies.reporting.joining import Attacks, joining_table
@@ -11,7 +12,7 @@ from mucald_studies.reporting.page import Page, Picture
 from mucald_studies.reporting.pictures import site_examples
 from mucald_studies.reporting.runs import Method
 from mucald_studies.reporting.statistics import MEAN, bootstrap_interval, compare_all
-from mucald_studies.reporting.tables import Tables, place
+from mucald_studies.reporting.tables import Tables
 
 
 def report(
@@ -88,12 +89,18 @@ def _bars(methods: Sequence[Method], tables: Tables, sites: Sequence[str]) -> Pi
     for method in methods:
         bars = [_bar(method, column, sites if column == MEAN else [column]) for column in (MEAN, *sites)]
         rows.append(BarRow(tables.name(method.label), bars, method.first.noised, method is methods[0]))
-    caption = "Test Dice with 95 % bootstrap intervals over seeds and images."
-    return Picture("dice.svg", svg(bar_chart([MEAN, *sites], rows), "dice"), caption)
+    caption = (
+        f"Test {tables.score} with 95 % bootstrap intervals over seeds and images{_intervals_of(tables)}."
+    )
+    return Picture("scores.svg", svg(bar_chart([MEAN, *sites], rows), "scores"), caption)
+
+
+def _intervals_of(tables: Tables) -> str:
+    return "" if tables.score == tables.per_image else f" (of the {tables.per_image})"
 
 
 def _bar(method: Method, column: str, sites: Sequence[str]) -> tuple[float | None, Interval | None]:
-    values = method.values(*place(column), "test", "dice")
+    values = method.test_scores(None if column == MEAN else column)
     known = [scores for site in sites if np.isfinite(scores := method.scores(site)).any()]
     return float(np.mean(values)) if values else None, bootstrap_interval(known) if known else None
 
@@ -105,7 +112,7 @@ def _curves(methods: Sequence[Method], tables: Tables, sites: Sequence[str]) -> 
     if not panels:
         return None
     figure = curve_panels(panels, curves)
-    return Picture("validation.svg", svg(figure, "validation"), "Validation Dice per round.")
+    return Picture("validation.svg", svg(figure, "validation"), f"Validation {tables.score} per round.")
 
 
 def _curves_of(method: Method) -> Curves:
@@ -114,11 +121,12 @@ def _curves_of(method: Method) -> Curves:
     for run in method.runs.values():
         of_round: dict[int, list[float]] = {}
         for site, entry in run.content["sites"].items():
+            primary = names_of(entry["task"]).primary
             for validation in entry["validation"]:
-                if validation["dice"] is not None:
+                if (score := validation[primary]) is not None:
                     number = validation["round"] + 1
-                    of_round.setdefault(number, []).append(validation["dice"])
-                    found.setdefault(site, {}).setdefault(number, []).append(validation["dice"])
+                    of_round.setdefault(number, []).append(score)
+                    found.setdefault(site, {}).setdefault(number, []).append(score)
         for number, scores in of_round.items():
             if len(scores) == len(run.content["sites"]):
                 found.setdefault(MEAN, {}).setdefault(number, []).append(float(np.mean(scores)))

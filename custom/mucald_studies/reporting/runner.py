@@ -54,11 +54,11 @@ def run_all(experiments: Sequence[Experiment], simulator: bool, threads: int | N
             _clear()
             print(f"error: {explained(error)}", file=sys.stderr, flush=True)
             continue
-        seconds, dice = time.monotonic() - start, run.content["mean"]["test"]["dice"]
+        seconds, score = time.monotonic() - start, run.score()
         left.add(experiment.config.name, seconds)
         rest = left.of(other.config.name for other in todo[index + 1 :])
         _clear()
-        told = "no Dice" if dice is None else f"mean test Dice {dice:.3f}"
+        told = "no score" if score is None else f"mean test score {score:.3f}"
         print(f"{place}: {told} in {clock(seconds)}, about {clock(rest or 0)} left", flush=True)
     return failed
 

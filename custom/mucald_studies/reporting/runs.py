@@ -44,6 +44,13 @@ class Run:
         """What the run says of each site that tested."""
         return {name: site for name, site in self.content["sites"].items() if site["test"] is not None}
 
+    def score(self, site: str | None = None) -> float | None:
+        """Return the first score of a site's test, or the mean over those that tested; None if unknown."""
+        chosen = self.sites.values() if site is None else filter(None, [self.sites.get(site)])
+        told = [entry["test"][names_of(entry["task"]).primary] for entry in chosen]
+        known = [value for value in told if value is not None]
+        return sum(known) / len(known) if known else None
+
     @property
     def failures(self) -> list[str]:
         """What went wrong: sites that were left out of a round."""
@@ -130,6 +137,11 @@ class Method:
         n_images = max(lengths, default=0)
         rows = [[np.nan] * n_images if values is None else values for values in told]
         return np.array(rows, dtype=np.float64).reshape(len(rows), n_images)
+
+    def test_scores(self, site: str | None = None) -> list[float]:
+        """Return one number per seed: the test's first score of a site, or its mean; where it is known."""
+        told = [run.score(site) for run in self.runs.values()]
+        return [value for value in told if value is not None]
 
     def values(self, *keys: str) -> list[float]:
         """Return one number per seed: what stands under ``keys`` in its results, where it is known."""

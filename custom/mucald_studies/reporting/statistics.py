@@ -12,7 +12,7 @@ from mucald.randomness import generator
 from mucald_studies.reporting.runs import Method
 
 Scores = NDArray[np.float64]
-"""Dice of a site's test images, (seeds, images), NaN where no class counts."""
+"""What is told of a site's test images, (seeds, images), such as their Dice; NaN where nothing counts."""
 
 K = TypeVar("K")
 
@@ -27,7 +27,7 @@ class Comparison:
     """A method against the reference, image by image.
 
     Args:
-        difference: mean of the method's Dice minus the reference's.
+        difference: mean of the method's scores minus the reference's.
         interval: of that mean, from resampling seeds and images.
         p: two-sided, of the Wilcoxon signed-rank test; after :func:`holm` adjusted for all tests made.
         n: pairs of images.

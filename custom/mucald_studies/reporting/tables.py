@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
+from mucald.metrics.names import names_of
 from mucald_studies.reporting.page import Cell, Table
 from mucald_studies.reporting.runs import Method
 from mucald_studies.reporting.statistics import MEAN, Comparison, Comparisons, mean_and_deviation
@@ -18,7 +19,13 @@ HEADERS = {
     "recall": "recall",
     "hd95": "HD95 [px]",
     "assd": "ASSD [px]",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "f1_weighted": "F1, weighted",
+    "auroc": "AUROC",
+    "calibration_error": "calibration error",
 }
+_PER_IMAGE = {"dice_per_image": "Dice", "correct_per_image": "share that is right"}
 _IN_PIXELS = ("hd95", "assd")
 _COSTS = {
     "up [MB]": (("wire", "bytes_up"), 1e6),
@@ -40,6 +47,10 @@ class Tables:
         sites: in the order of the columns.
         compared: with the reference.
         marked: labels of the methods with another budget or other data.
+
+    Attributes:
+        score: what sites are scored by first, as a heading says it; "Dice" where all segment.
+        per_image: what tests and intervals are made of.
     """
 
     def __init__(
@@ -51,6 +62,16 @@ class Tables:
     ):
         self._methods, self._sites = methods, sites
         self._comparisons, self._marked = comparisons, marked
+        tasks = {
+            entry["task"]
+            for method in methods
+            for run in method.runs.values()
+            for entry in run.sites.values()
+        }
+        names = [names_of(task) for task in sorted(tasks)]
+        self.score = " or ".join(dict.fromkeys(HEADERS.get(name.primary, name.primary) for name in names))
+        self.per_image = " or ".join(dict.fromkeys(_PER_IMAGE[name.per_image] for name in names))
+        self._primaries = {name.primary for name in names}
 
     def name(self, label: str) -> str:
         """Return a method's label, with a mark if its budget or data are not the reference's."""
@@ -72,14 +93,22 @@ class Tables:
         return self._table([MEAN, *self._sites], cell)
 
     def _score(self, method: Method, column: str, metric: str) -> Cell:
-        """Return a test score, bold where the comparison says that the method's Dice is better."""
-        comparison = self._comparisons.get((method.label, column))
-        better = metric == "dice" and comparison is not None and comparison.better
-        return Cell(spread(method.values(*place(column), "test", metric), metric), better)
+        """Return a test score, bold if it is the first one and the method is better by it."""
+        values = method.values(*place(column), "test", metric)
+        return Cell(spread(values, metric), metric in self._primaries and self._better(method, column))
 
-    def dice(self) -> Table | None:
-        """Test Dice per site and their mean."""
-        return self._by_site(lambda method, column: self._score(method, column, "dice"))
+    def _better(self, method: Method, column: str) -> bool:
+        comparison = self._comparisons.get((method.label, column))
+        return comparison is not None and comparison.better
+
+    def scores(self) -> Table | None:
+        """First test score per site, and the sites' mean."""
+
+        def cell(method: Method, column: str) -> Cell:
+            values = method.test_scores(None if column == MEAN else column)
+            return Cell(spread(values, "score"), self._better(method, column))
+
+        return self._by_site(cell)
 
     def comparison(self, comparisons: Comparisons | None = None) -> Table | None:
         """Difference to the reference, or as ``comparisons`` say, with interval and p; per site and all."""
@@ -93,11 +122,14 @@ class Tables:
         return self._table(list(metrics), lambda method, name: self._score(method, column, metrics[name]))
 
     def classes(self, site: str) -> Table | None:
-        """Dice of each class of a site; None if it has a single foreground class."""
+        """Dice or F1 of each class of a site; None if it has a single foreground class."""
         first = self._methods[0].first.sites.get(site)
-        names = list(first["test"]["per_class"])[1:] if first else []
+        if first is None:
+            return None
+        segments = names_of(first["task"]).primary == "dice"
+        names, metric = list(first["test"]["per_class"])[segments:], "dice" if segments else "f1"
         keys = ("sites", site, "test", "per_class")
-        table = self._table(names, lambda method, name: spread(method.values(*keys, name, "dice"), "dice"))
+        table = self._table(names, lambda method, name: spread(method.values(*keys, name, metric), metric))
         return table if len(names) > 1 else None
 
     def contribution(self) -> Table | None:
@@ -238,5 +270,5 @@ def interval_of(comparison: Comparison) -> str:
 
 
 def with_sign(value: float) -> str:
-    """Return a difference of Dice."""
+    """Return a difference of scores."""
     return f"{value:+.3f}".replace("-", "−")

@@ -144,7 +144,7 @@ def test_when_a_run_fails_the_reason_is_given_and_the_others_go_on(job, tmp_path
     assert "error: tiny, seed 7 failed: " in output.err
     assert "min_sites is 2" in output.err
     assert "runs: 2, finished before: 0" in output.out
-    assert "[2/2] tiny, seed 7: mean test Dice" in output.out
+    assert "[2/2] tiny, seed 7: mean test score" in output.out
     assert failing[0].finished() is None
     assert good[0].finished() is not None
 

@@ -72,7 +72,7 @@ def test_the_strongest_attack_on_a_methods_runs_stands_beside_it(like, alone, tm
 def test_a_report_begins_with_what_joining_brings(like, alone):
     page = report([method(alone), method(like("good", BETTER, BETTER))], method(alone), False).markdown()
     assert re.findall("(?m)^## (.*)$", page)[:2] == ["What joining brings", "Test Dice"]
-    assert "Gain in test Dice over training alone (`consortium_local`)" in page
+    assert "Gain in Dice over training alone (`consortium_local`)" in page
     without = report([method(like("good", BETTER, BETTER))], method(like("good", BETTER, BETTER)), False)
     assert "What joining brings" not in without.markdown()
 

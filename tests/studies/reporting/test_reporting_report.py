@@ -264,15 +264,15 @@ def test_the_report_shows_examples_or_says_that_there_are_none(full, tmp_path):
     alone.write_text(json.dumps(run.content))
     page = report(Method("tiny", {run.seed: read_run(alone)}))
     assert "No pictures of north, south, west." in page.markdown()
-    assert list(page.pictures) == ["dice.svg", "validation.svg"]
+    assert list(page.pictures) == ["scores.svg", "validation.svg"]
 
 
 def test_written_files_are_all_that_is_named(like, tmp_path):
     report(method(like()), method(like("own"))).write(tmp_path, "report.md", "report.html")
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert names == {"report.md", "report.html", "figures/dice.svg", "figures/validation.svg"}
+    assert names == {"report.md", "report.html", "figures/scores.svg", "figures/validation.svg"}
     text = (tmp_path / "report.md").read_text()
-    assert "](figures/dice.svg)" in text
+    assert "](figures/scores.svg)" in text
     assert "](figures/validation.svg)" in text
 
 
