@@ -22,7 +22,14 @@ from mucald.config.schema import read_json
 from mucald.data.site_file import SiteFile
 from mucald.errors import ConfigError
 from mucald.methods import FAMILIES, family_of
-from mucald.methods.jobs import app_of, base_names, load_base, read_base
+from mucald.methods.jobs import (
+    app_of,
+    base_names,
+    comparison_names,
+    load_base,
+    read_base,
+    read_comparison,
+)
 from mucald.privacy.disclosure import KINDS
 from mucald.privacy.policy import DEFAULT
 from mucald.tasks import TASKS
@@ -188,7 +195,11 @@ def jobs() -> str:
         )
         for name, content in bases.items()
     ]
-    parts = [table(header, rows)]
+    alike = [
+        (f"`{name}`", content["description"], sets(content))
+        for name, content in ((name, read_comparison(name)) for name in comparison_names())
+    ]
+    parts = [table(header, rows), table(("Comparison", "What it is", "What its jobs have alike"), alike)]
     folders = sorted(path.parent for path in REPOSITORY.glob("jobs/*/meta.json"))
     contents = {job.name: read_json(job / app_of(job)[0] / "config" / CONFIG_FILE) for job in folders}
     for base in bases:
@@ -199,8 +210,9 @@ def jobs() -> str:
 
 
 def sets(content: Mapping[str, Any]) -> str:
-    """Return what a job sets."""
-    return ", ".join(f"`{key}` = {code(value)}" for key, value in leaves(content.get("set", {})))
+    """Return what a job sets, and the comparison that it takes more from."""
+    found = [f"the comparison `{content['comparison']}`"] if "comparison" in content else []
+    return ", ".join([*found, *(f"`{key}` = {code(value)}" for key, value in leaves(content.get("set", {})))])
 
 
 def leaves(changes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 from tiny_job import REPOSITORY
 
 from mucald.config.job import JobConfig
+from mucald.config.schema import read_json
 from mucald.methods.jobs import load_job, parse_config
 
 ROOT = REPOSITORY / "jobs"
@@ -16,6 +17,11 @@ SITES = ("embryo", "skin", "polyp", "polyp_a", "polyp_b", "skin_a")
 
 # A Swin stage halves the side; with three widths it has as many as the others.
 _FEATURES = {"swin_unet": [8, 16, 32]}
+
+
+def base_of_file(job: Path) -> str:
+    """Return the name of the base that a job folder's file gives."""
+    return read_json(job / "app/config/mucald.json")["base"]
 
 
 def resolved(job: Path | str) -> dict[str, Any]:

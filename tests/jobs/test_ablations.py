@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from seen_jobs import Seen
-from shrunk_jobs import JOBS, resolved, shrunk
+from shrunk_jobs import JOBS, base_of_file, resolved, shrunk
 from tiny_job import run_job
 
 from mucald.methods.split.wire.messages import Field
@@ -30,7 +30,11 @@ SHARED = {
 }
 """What a policy calls the weights that leave the sites of a job."""
 
-HANDED_OVER = {"consortium_handover", "mucald"}
+HANDED_OVER = {
+    "consortium_handover",
+    "mucald",
+    *(job.name for job in JOBS if base_of_file(job) == "split/consortium"),
+}
 PLAIN_BASELINES = [
     "baseline_splitfed",
     "baseline_splitfed_v2",

@@ -1,6 +1,7 @@
 """A job as a base and what differs: what is read, and what is refused by name."""
 
 import json
+from dataclasses import fields
 from importlib import resources
 
 import pytest
@@ -8,10 +9,18 @@ from shrunk_jobs import JOBS, resolved
 from tiny_job import CONTENT
 
 import mucald.methods.jobs
+from mucald.config.job import JobConfig
 from mucald.config.merge import differences, overridden
 from mucald.errors import ConfigError
 from mucald.methods import FAMILIES
-from mucald.methods.jobs import base_names, load_base, load_config, parse_config
+from mucald.methods.jobs import (
+    base_names,
+    comparison_names,
+    load_base,
+    load_config,
+    parse_config,
+    read_comparison,
+)
 
 
 def job(base="split/mucald_fresh", **more):
@@ -25,6 +34,30 @@ def test_a_job_is_its_base_with_what_it_sets():
     expected["release"]["noised"] = False
     expected["aggregation"] = {"rule": "fedbn", "args": {}, "statistics": False}
     assert config.to_dict() == expected
+
+
+def test_a_job_of_a_comparison_takes_from_there_what_it_does_not_set_itself():
+    changes = {"training.rounds": 3, "release.noised": False}
+    alike = parse_config(job(comparison="consortium")).to_dict()
+    config = parse_config(job(comparison="consortium", set=changes))
+    assert config.training.rounds == 3
+    assert config.to_dict() == overridden(alike, changes)
+    base = load_base("split/mucald_fresh").to_dict()
+    assert {key for key in base if alike[key] != base[key]} == {
+        *("name", "description"),
+        *("sites", "data", "training"),
+    }
+    own = parse_config(job(comparison="consortium", set={"sites": {"a": {"task": "wbc"}}}))
+    assert list(own.sites) == ["a"]
+
+
+@pytest.mark.parametrize("name", comparison_names())
+def test_a_comparison_holds_what_every_method_has_and_several_jobs_use_it(name):
+    content = read_comparison(name)
+    assert set(content) == {"description", "set"}
+    assert {key.split(".")[0] for key in content["set"]} <= {field.name for field in fields(JobConfig)}
+    used = [json.loads((path / "app/config/mucald.json").read_text()) for path in JOBS]
+    assert sum(one.get("comparison") == name for one in used) > 1
 
 
 def test_a_whole_configuration_needs_no_base(tmp_path):
@@ -67,7 +100,7 @@ def test_the_differences_from_any_base_of_the_method_make_the_job_again(path):
     ("content", "message"),
     [
         (job("split/mucald_frsh"), r"unknown base 'split/mucald_frsh'; did you mean 'split/mucald_fresh'\?"),
-        (job("mucald"), r"unknown base 'mucald'.*\(known: pooled/centralized, pooled/consortium, "),
+        (job("mucald"), r"unknown base 'mucald'.*\(known: pooled/centralized, "),
         (job("../split/mucald"), "unknown base '../split/mucald'"),
         (job("split/../split/mucald"), "unknown base 'split/../split/mucald'"),
         (job("/etc/passwd"), "unknown base '/etc/passwd'"),
@@ -78,7 +111,9 @@ def test_the_differences_from_any_base_of_the_method_make_the_job_again(path):
         ({"base": "split/mucald", "description": "x"}, "missing key 'name'; a job does not take it"),
         ({"base": "split/mucald", "name": "x"}, "missing key 'description'; a job does not take it"),
         (job(name="a/b"), "name must consist of letters"),
-        (job(sett={}), "unknown key 'sett'; did you mean 'set'.*only base, name, description, set"),
+        (job(sett={}), "unknown key 'sett'; did you mean 'set'.*base, comparison, name, description, set"),
+        (job(comparison="consortum"), r"unknown comparison 'consortum'; did you mean 'consortium'\?"),
+        (job(comparison=None), r"unknown comparison 'None' \(known: consortium\)"),
         (job(release={"t": 3}), "unknown key 'release'.*values go into 'set'"),
         (job(set=[]), "'set' must be an object of dotted keys"),
         (job(set=None), "'set' must be an object of dotted keys"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shrunk_jobs import JOBS, ROOT, resolved
+from shrunk_jobs import JOBS, ROOT, base_of_file, resolved
 from tiny_job import CPU, Clock
 
 from mucald.config.merge import differences
@@ -27,6 +27,9 @@ CONSORTIUM = "consortium_groups"
 
 LONGER = {"mucald", "baseline_shallow"}
 """Trained as practitioners do, and for longer than the jobs that are compared with each other."""
+
+FULL = [path.name for path in JOBS if base_of_file(path) == "split/consortium"]
+"""The full method on the consortium's sites, which trains alone, with the server, and at home in turn."""
 
 POOLED = {"baseline_centralized": "pooled", "consortium_centralized": "pooled"}
 """Jobs in which one participant holds the data of all sites, and its name."""
@@ -119,9 +122,18 @@ def test_a_job_says_what_it_is(job):
 
 def test_all_jobs_that_are_compared_have_the_same_sites_data_schedule_and_seed(job):
     other = CONSORTIUM if job.name.startswith("consortium_") else "mucald_strict"
-    keys = {"sites", "data", "seed"} | (set() if job.name in LONGER else {"training"})
+    keys = {"sites", "data", "seed"} | (set() if job.name in {*LONGER, *FULL} else {"training"})
     for key in keys:
         assert resolved(job)[key] == resolved(other)[key]
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_full_method_makes_as_many_passes_as_the_other_jobs_of_the_consortium(name):
+    full, other = resolved(name), resolved(CONSORTIUM)
+    alone, at_home = full["release"]["pretraining_epochs"], full["handover"]["epochs"]
+    assert min(alone, at_home) > 0
+    assert alone + _passes(full) + at_home == _passes(other)
+    assert full["training"] == other["training"] | {"rounds": full["training"]["rounds"]}
 
 
 def test_alone_the_default_jobs_own_levels_pass_over_the_data_as_often_and_in_the_same_way():

@@ -14,12 +14,14 @@ from mucald.methods import FAMILIES, family_of
 
 META_FILE = "meta.json"
 
-_OF_DIFFERENCES = ("base", "name", "description", "set")
+_OF_DIFFERENCES = ("base", "comparison", "name", "description", "set")
 _BESIDE = ("method", "name", "description")
 
 
 def load_config(folder: Path) -> JobConfig:
     """Read ``mucald.json`` in ``folder``: a whole configuration, or a base and what differs.
+
+    A job of a comparison, such as the consortium's, takes sites, images and schedule from there.
 
     Raises:
         ConfigError: the file is missing or wrong; the message names the key and the closest known one.
@@ -56,18 +58,25 @@ def _resolved(content: dict[str, Any], through: tuple[str, ...]) -> dict[str, An
                 f"unknown key '{key}'{closest(key, list(_OF_DIFFERENCES))}; beside a base a job has only "
                 f"{', '.join(_OF_DIFFERENCES)}, and values go into 'set'"
             )
-    changes = content.get("set", {})
-    if not isinstance(changes, dict):
-        raise ConfigError("'set' must be an object of dotted keys and their values")
+    changes = _changes(content)
     base = _load_base(content["base"], through).to_dict()
     for key in ("name", "description"):
         if key not in content:
             raise ConfigError(f"missing key '{key}'; a job does not take it from its base")
+    if "comparison" in content:
+        base = overridden(base, _changes(read_comparison(content["comparison"])))
     for key in changes:
         if key in _BESIDE:
             raise ConfigError(f"'set' cannot change '{key}'; it comes from the base, or stands beside 'set'")
         _check_family(key, base["method"])
     return overridden(base, changes) | {key: content[key] for key in ("name", "description")}
+
+
+def _changes(content: dict[str, Any]) -> dict[str, Any]:
+    changes = content.get("set", {})
+    if not isinstance(changes, dict):
+        raise ConfigError("'set' must be an object of dotted keys and their values")
+    return changes
 
 
 def _check_family(key: str, method: str) -> None:
@@ -122,17 +131,41 @@ def read_base(name: Any) -> dict[str, Any]:
 
 def base_names() -> list[str]:
     """Return the names of all bases, ``<family>/<file>``."""
-    found = []
-    for family in FAMILIES:
-        folder = _bases(family)
-        names = (file.name for file in folder.iterdir()) if folder.is_dir() else ()
-        found += [f"{family}/{match[1]}" for name in names if (match := re.fullmatch(r"(.+)\.json", name))]
-    return sorted(found)
+    return sorted(f"{family}/{name}" for family in FAMILIES for name in _json_files(_bases(family)))
+
+
+def read_comparison(name: Any) -> dict[str, Any]:
+    """Return what the jobs of a comparison have alike, whatever their method: ``description`` and ``set``.
+
+    Raises:
+        ConfigError: there is none of the name; the message names the nearest and all known ones.
+    """
+    known = comparison_names()
+    if name not in known:
+        raise ConfigError(
+            f"unknown comparison '{name}'{closest(str(name), known)} (known: {', '.join(known)})"
+        )
+    return parse_json((_comparisons() / f"{name}.json").read_text("utf-8"), f"comparison {name}")
+
+
+def comparison_names() -> list[str]:
+    """Return the names of all comparisons in the package."""
+    return sorted(_json_files(_comparisons()))
 
 
 def _bases(family: str) -> Traversable:
     # Not by the family's own package: that would import all families for a job of one.
     return resources.files("mucald.methods") / family / "bases"
+
+
+def _comparisons() -> Traversable:
+    return resources.files("mucald.methods") / "comparisons"
+
+
+def _json_files(folder: Traversable) -> list[str]:
+    """Return the names of a folder's JSON files, without their ending."""
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    return [match[1] for name in names if (match := re.fullmatch(r"(.+)\.json", name))]
 
 
 def base_of(job: Path) -> JobConfig | None:

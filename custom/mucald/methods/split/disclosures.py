@@ -80,7 +80,7 @@ def disclosures(config: SplitConfig, images_per_case: int = 1) -> list[Disclosur
     algorithm = make_algorithm(config.algorithm)
     if algorithm.shares_front_end:
         found.append(weights("front end", "in every round"))
-    if any(algorithm.group(config, site) for site in config.sites):
+    if algorithm.shared_ends and any(algorithm.group(config, site) for site in config.sites):
         found.append(_ends(algorithm))
     return found
 

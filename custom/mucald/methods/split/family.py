@@ -43,9 +43,10 @@ class SplitFamily:
         if not config.release.noised:
             found.append("latents leave WITHOUT noise: the server can see what the front ends see")
         algorithm = algorithm_of(config)
-        for members in sorted({algorithm.group(config, site) for site in config.sites} - {()}):
-            known = "SEALED, which the server relays" if algorithm.seals else "the server knows them"
-            ends = " and ".join(end.replace("_", " ") + "s" for end in algorithm.shared_ends)
+        known = "SEALED, which the server relays" if algorithm.seals else "the server knows them"
+        ends = " and ".join(end.replace("_", " ") + "s" for end in algorithm.shared_ends)
+        groups = {algorithm.group(config, site) for site in config.sites} if ends else set()
+        for members in sorted(groups - {()}):
             found.append(f"{ends} of {', '.join(members)} are SHARED: {known}")
         if algorithm.shares_front_end:
             found.append(

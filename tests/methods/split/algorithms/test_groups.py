@@ -26,7 +26,7 @@ from mucald.methods.split.model.ends import first_ends
 from mucald.methods.split.site import sealed_ends
 from mucald.privacy.policy import OPEN
 from mucald.privacy.sealing import write_key
-from mucald.state.checkpoint import without_prefix
+from mucald.state.checkpoint import load_checkpoint, without_prefix
 
 BY_SIZE = {"algorithm": {"name": "groups", "args": {"rule": "by_size"}}}
 LOCAL = {"aggregation": {"rule": "local"}}
@@ -141,7 +141,7 @@ def test_one_group_of_all_sites_is_fedavg_of_whole_networks(tmp_path):
 
 def private(*changes: dict[str, Any], **more: Any) -> SplitConfig:
     """Return a job whose groups share front ends, and no back ends."""
-    return grouped({"algorithm": {"args": {"share_back_end": False}}}, *changes, **more)
+    return grouped({"algorithm": {"args": {"ends": ["front_end"]}}}, *changes, **more)
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -167,6 +167,27 @@ def test_with_private_back_ends_a_group_may_have_tasks_of_other_classes(tmp_path
     assert algorithm_of(config).group(config, "north") == ("north", "south")
     run = run_job(config, tmp_path)
     assert not run.results["failures"]
+
+
+@pytest.mark.parametrize("mode", ["fresh", "once"])
+def test_a_group_may_share_the_middle_network_alone_and_nothing_more_leaves(mode, tmp_path):
+    release = {"mode": mode, "pretraining_epochs": 1} if mode == "once" else {}
+    alone = {"algorithm": {"args": {"ends": []}}, "release": release}
+    config, without = grouped(alone, LOCAL), tiny_config(PLAIN, LOCAL, {"release": release})
+    run = run_job(config, tmp_path / "groups")
+    files = (next(run.folder.rglob(f"server/runs/*/round-002/{site}.safetensors")) for site in config.sites)
+    north, south, west = (load_checkpoint(file)[0] for file in files)
+    middle = [name for name in north if name.startswith("segments.middle")]
+    assert middle
+    assert all(torch.equal(north[name], west[name]) for name in middle)
+    assert not all(torch.equal(north[name], south[name]) for name in middle)
+    one, other = (ends(run, name) for name in ("north", "west"))
+    assert not any(torch.equal(one[name], other[name]) for name in one if one[name].dim() > 1)
+    family = family_of("split")
+    assert family.disclosures(config) == family.disclosures(without)
+    assert family.warnings(config) == family.warnings(without)
+    # Whoever is alone in its group trains as without groups.
+    assert run.results["sites"]["south"] == run_job(without, tmp_path / "local").results["sites"]["south"]
 
 
 def test_a_job_names_groups_across_tasks_of_equally_many_classes(tmp_path):
@@ -275,7 +296,10 @@ def test_a_test_brings_no_change(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"release": {"mode": "once"}}, "release.mode 'once' freezes them"),
+        ({"release": {"mode": "once"}}, r"release.mode 'once' freezes them; take algorithm.args.ends \[\]"),
+        ({"algorithm": {"args": {"ends": ["back_end"]}}}, r"must be .* or \[\]"),
+        ({"algorithm": {"args": {"ends": ["middle"]}}}, "ends"),
+        ({"algorithm": {"args": {"ends": [], "sealed": True}}}, "sealed is for ends"),
         ({"algorithm": {"args": {"rule": "local"}}}, "'local', which is no weighted mean"),
         ({"algorithm": {"args": {"rule": "sizes"}}}, "unknown aggregation rule 'sizes'"),
         ({"algorithm": {"args": {"rule": "equal", "args": {"c": 1}}}}, "unknown key 'algorithm.args.args.c'"),

@@ -10,26 +10,29 @@ from mucald.methods.split.algorithms.base import Algorithm, End
 from mucald.methods.split.config import SplitConfig
 from mucald.tasks import shared_classes
 
+_BOTH: tuple[End, ...] = ("front_end", "back_end")
+
 
 @dataclass(frozen=True)
 class Groups(Algorithm):
-    """The sites of one group share front ends, and perhaps back ends, beside the middle network.
+    """The sites of one group share ends and their middle network, all sites what the job's rule combines.
 
     After a round the server moves a group's ends by the mean of what its sites have changed, and puts the
     mean of their copies in place of each; the job's aggregation rule then combines these across groups. A
     site that is alone in its group keeps its ends, and all is as without groups. A site that keeps its back
     end (FedPer; Arivazhagan et al., 2019) can annotate otherwise than the others, and have other classes.
+    Where no ends are shared, nothing leaves that would not leave without groups.
 
     Args:
         rule: weighs the sites of a group; one that keeps normalisation layers does so in all it combines.
         args: its arguments.
-        share_back_end: whether back ends are shared too.
+        ends: the ends that are shared: both, the front ends, or none.
         sealed: the sites exchange their ends encrypted with a key of the group, and average them themselves.
     """
 
     rule: str
     args: dict[str, Any] = field(default_factory=dict)
-    share_back_end: bool = True
+    ends: tuple[End, ...] = _BOTH
     sealed: bool = False
 
     @property
@@ -40,7 +43,7 @@ class Groups(Algorithm):
     @property
     def shared_ends(self) -> tuple[End, ...]:
         """The ends that the sites of a group share."""
-        return ("front_end", "back_end") if self.share_back_end else ("front_end",)
+        return self.ends
 
     @cached_property
     def within(self) -> WeightedMean:
@@ -65,13 +68,20 @@ class Groups(Algorithm):
         """Check that a group's ends can be shared.
 
         Raises:
-            ConfigError: they are frozen, have not equally many classes, or the rule across groups moves every
-                site from where it began, though a group begins alike.
+            ConfigError: they are frozen, have not equally many classes, are none that could be sealed, or the
+                rule across groups moves every site from where it began, though a group begins alike.
         """
-        if config.release.mode == "once":
+        if self.ends not in (_BOTH, _BOTH[:1], ()):
+            raise ConfigError(
+                '\'algorithm.args.ends\' must be ["front_end", "back_end"], ["front_end"] or []'
+            )
+        if self.sealed and not self.ends:
+            raise ConfigError("algorithm.args.sealed is for ends, but algorithm.args.ends names none")
+        if config.release.mode == "once" and self.ends:
             raise ConfigError(
                 "the algorithm 'groups' trains and shares front ends in every round, but release.mode 'once' "
-                "freezes them; take the mode 'fresh' or another algorithm"
+                "freezes them; take algorithm.args.ends [], which shares the middle network alone, or the "
+                "mode 'fresh'"
             )
         if not make_rule(config.aggregation.rule, config.aggregation.args).one_for_all:
             raise ConfigError(
@@ -79,6 +89,6 @@ class Groups(Algorithm):
                 "the sites of a group begin alike; take another rule with the algorithm 'groups'"
             )
         for members in {self.group(config, site) for site in config.sites}:
-            if members and self.share_back_end:
+            if members and "back_end" in self.ends:
                 shared_classes({site: config.site(site).task for site in members})
         assert self.within
