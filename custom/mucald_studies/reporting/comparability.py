@@ -12,6 +12,7 @@ BUDGET = (
     "training.local_epochs",
     "training.batch_size",
     "release.pretraining_epochs",
+    "handover.epochs",
 )
 DATA = ("task", "source", "n_train", "n_validation", "n_test")
 
