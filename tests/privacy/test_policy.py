@@ -16,7 +16,16 @@ from mucald.methods.split import algorithms
 from mucald.methods.split.algorithms import SplitFed
 from mucald.methods.split.config import PayloadType, ReleaseMode, SplitConfig
 from mucald.methods.split.disclosures import under
-from mucald.privacy.disclosure import KINDS, SCORES, WEIGHT_PARTS, Disclosure, fact_of, weights
+from mucald.privacy.disclosure import (
+    KINDS,
+    SCORES,
+    WEIGHT_PARTS,
+    Disclosure,
+    fact_of,
+    private_weights,
+    weights,
+)
+from mucald.privacy.dp.budget import Guarantee
 from mucald.privacy.policy import DEFAULT, OPEN, Policy, check_disclosures
 
 JOBS = sorted(path.parent.name for path in REPOSITORY.glob("jobs/*/meta.json"))
@@ -239,9 +248,14 @@ def test_the_template_refuses_weights_without_noise_and_names_them():
     for part in WEIGHT_PARTS:
         said = refusal_of(DEFAULT, weights(part, "in every round"))
         assert "policy weights.max_epsilon 1, job without bound" in said
-        assert (f"policy weights.part decoder under DP, job {part}" in said) is (part != "decoder under DP")
-    private = {"part": "decoder under DP", "epsilon": 1.0}
-    check_disclosures(DEFAULT, "polyp", [Disclosure("weights", "once", "Gaussian", private)], recorded=False)
+        assert "policy weights.max_delta 0.0001, job without bound" in said
+        admitted = ("decoder under DP", "class Gaussians under DP")
+        assert (f"policy weights.part {', '.join(admitted)}, job {part}" in said) is (part not in admitted)
+    private = private_weights("decoder under DP", "once", Guarantee(1.0, 1e-4), 10, 1)
+    check_disclosures(DEFAULT, "polyp", [private], recorded=False)
+    for epsilon, delta, said in ((1.01, 1e-4, "max_epsilon 1, job 1.01"), (1.0, 2e-4, "max_delta 0.0001")):
+        weaker = private_weights("decoder under DP", "once", Guarantee(epsilon, delta), 10, 1)
+        assert said in refusal_of(DEFAULT, weaker)
 
 
 def test_rules_of_what_the_job_does_not_send_do_not_bind():
@@ -274,7 +288,7 @@ def test_an_algorithm_that_shares_the_front_end_needs_leave(monkeypatch):
 def test_groups_need_leave_for_front_and_back_end():
     groups = {"algorithm": {"name": "groups", "args": {"rule": "by_size"}}}
     refused = refusal(STRICT, tiny_config(groups))
-    assert "policy weights.part decoder under DP, job front and back end" in refused
+    assert "policy weights.part decoder under DP, class Gaussians under DP, job front and back end" in refused
     assert "policy weights.max_epsilon 1, job without bound" in refused
     others = [part for part in WEIGHT_PARTS if part != "front and back end"]
     assert "job front and back end" in refusal(

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mucald.privacy.gaussian import DELTA, Bound
+from mucald.privacy.dp.budget import Guarantee
+from mucald.privacy.gaussian import DELTA, Bound, epsilon
 
 Fact = float | int | str | None
 
@@ -45,7 +46,11 @@ WEIGHT_PARTS = (
     "front and back end, sealed",
     "encoder",
     "whole network",
+    "decoder",
+    "classifier",
     "decoder under DP",
+    "classifier under DP",
+    "class Gaussians under DP",
 )
 _PAYLOAD_TYPE = Limit("number formats in which they may leave", ("float32", "bfloat16", "int8", "int4"))
 
@@ -79,7 +84,11 @@ KINDS: dict[str, Kind] = {
         "parameters trained on the site's images",
         {
             "part": Limit("of which network", WEIGHT_PARTS),
-            "max_epsilon": Limit(f"ε at δ = {DELTA:g}; any bound refuses weights without noise"),
+            "max_epsilon": Limit("ε of one job, at its δ; any bound refuses weights without noise"),
+            "max_delta": Limit("δ of one job; any bound refuses weights without noise"),
+            "max_total_epsilon": Limit(
+                "ε, at the largest δ allowed, of all jobs that used one image, by the site's ledger"
+            ),
         },
     ),
 }
@@ -154,10 +163,38 @@ def weights(part: str, often: str) -> Disclosure:
         "weights",
         often,
         "none",
-        {"part": part, "epsilon": None},
+        {"part": part, "epsilon": None, "delta": None, "total_epsilon": None},
         meaning=(
             f"Weights ({part}) leave without noise, which guarantees nothing: who has them may reconstruct "
             "training images or tell who was trained on.",
+        ),
+    )
+
+
+def private_weights(part: str, often: str, guarantee: Guarantee, releases: int, per_case: int) -> Disclosure:
+    """Return the disclosure of weights that were trained with clipped and noised gradients.
+
+    Args:
+        part: of :data:`WEIGHT_PARTS`.
+        often: how often they leave, in words.
+        guarantee: of the whole job, for one image.
+        releases: noised sums over the images.
+        per_case: most images of a patient.
+    """
+    facts = {"epsilon": guarantee.epsilon, "delta": guarantee.delta, "total_epsilon": guarantee.epsilon}
+    multiplier = guarantee.noise_multiplier(releases)
+    unit = "one image" if per_case == 1 else f"a patient with {per_case} images"
+    whole = epsilon(per_case * guarantee.mu, guarantee.delta)
+    return Disclosure(
+        "weights",
+        often,
+        f"Gaussian, {multiplier:.4g} times the clip of an image's gradient, in each of {releases} sums",
+        {"part": part, **facts},
+        {"train": Bound(releases, mu=per_case * guarantee.mu)},
+        (
+            f"Weights ({part}) and all that is made from them are (ε, δ)-differentially private with ε = "
+            f"{whole:.3g} and δ = {guarantee.delta:g}: {unit} more or less (add or remove; the number of "
+            "images is public) changes the odds of anything they show by at most a factor of e^ε, but for δ.",
         ),
     )
 

@@ -30,6 +30,18 @@ def epsilon(mu: float, delta: float = DELTA) -> float:
     return mu * (mu / 2 - a)
 
 
+def mu_of(epsilon_wanted: float, delta: float = DELTA) -> float:
+    """Return the largest μ whose :func:`epsilon` at ``delta`` is at most ``epsilon_wanted`` (above 0)."""
+    from scipy.optimize import brentq
+
+    low, high = 0.0, 1.0
+    while epsilon(high, delta) < epsilon_wanted:
+        low, high = high, 2 * high
+    found = float(brentq(lambda mu: epsilon(mu, delta) - epsilon_wanted, low, high, xtol=1e-14, rtol=1e-13))
+    # The root may lie an ulp on the wrong side.
+    return found * (1 - 1e-12)
+
+
 def _delta(a: float, mu: float) -> float:
     from scipy.special import erfcx, ndtr
 

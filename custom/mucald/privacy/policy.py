@@ -117,7 +117,12 @@ DEFAULT = Policy(
         },
         "feature gradients": {"max_clip": 0.0003, "min_noise": 1.0, "payload_type": _PAYLOAD_TYPES},
         "proxies": {"min_noise": 0.5},
-        "weights": {"part": ["decoder under DP"], "max_epsilon": 1.0},
+        "weights": {
+            "part": ["decoder under DP", "class Gaussians under DP"],
+            "max_epsilon": 1.0,
+            "max_delta": 1e-4,
+            "max_total_epsilon": 3.0,
+        },
     },
     tensorboard_images=True,
     recording=False,

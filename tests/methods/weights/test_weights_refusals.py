@@ -109,6 +109,9 @@ def test_a_back_end_is_shared_by_sites_of_equally_many_classes_alone(tmp_path):
     assert federation.coordinator.finish()["failures"] == []
 
 
+UNBOUNDED = dict.fromkeys(("max_epsilon", "max_delta", "max_total_epsilon"))
+
+
 @pytest.mark.parametrize(
     ("shared", "called"),
     [
@@ -123,14 +126,14 @@ def test_a_policy_says_which_weights_may_leave(shared, called, tmp_path):
     config = config_of("weights fedavg", shared=shared, sites=sites)
     assert isinstance(config, WeightsConfig)
     assert config.disclosed == called
-    allowed = OPEN.discloses | {"weights": {"part": [called], "max_epsilon": None}}
+    allowed = OPEN.discloses | {"weights": UNBOUNDED | {"part": [called]}}
     write_policy(tmp_path / "home/north", OPEN, discloses=allowed)
     write_policy(tmp_path / "home/south", DEFAULT)
     federation = Federation(config, tmp_path)
     federation.run()
     (first, second, third) = federation.coordinator.finish()["failures"]
     assert {first["site"], second["site"], third["site"]} == {"south"}
-    assert f"policy weights.part decoder under DP, job {called}" in first["reason"]
+    assert f"policy weights.part decoder under DP, class Gaussians under DP, job {called}" in first["reason"]
 
 
 def test_the_account_of_a_site_says_that_shared_weights_guarantee_nothing(tmp_path):
