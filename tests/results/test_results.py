@@ -158,7 +158,11 @@ def cosine_snr(t: int) -> float:
         ({}, "proxies", {"noise": 0.5}),
         ({"crdm": {"encoder": "none"}}, "proxies", None),
         ({}, "weights", None),
-        ({"algorithm": {"name": "fedper"}}, "weights", {"part": "front end", "epsilon": None, "delta": None, "total_epsilon": None}),
+        (
+            {"algorithm": {"name": "fedper"}},
+            "weights",
+            {"part": "front end", "epsilon": None, "delta": None, "total_epsilon": None},
+        ),
         ({}, "scores", {}),
     ],
 )

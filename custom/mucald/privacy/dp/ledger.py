@@ -2,8 +2,8 @@
 
 A line is one entry, and lines are only added. Two kinds exist: a job, entered with its whole budget before
 its first step, and the releases of one round, entered before their noise is drawn. An entry names the one
-before it by a hash, so a line that was changed, or lost between others, is found. Which images a job used stands in
-``<home>/privacy_ledger/<set>``, 16 bytes of SHA-256 for each; two sets may share some of them.
+before it by a hash, so a line that was changed, or lost between others, is found. Which images a job used
+stands in ``<home>/privacy_ledger/<set>``, 16 bytes of SHA-256 for each; two sets may share some of them.
 """
 
 import fcntl
