@@ -1,9 +1,12 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tiny_job import run_job, tiny_config, write_policy
 
 from mucald.data.images.phantoms import PHANTOMS
@@ -47,6 +50,8 @@ def expected_scalars(results: dict) -> dict[str, list[tuple[int, float]]]:
         curves[f"dice_validation/{site}"] = [(v["round"] + 1, v["dice"]) for v in entry["validation"]]
         for metric in NAMES["mask"].metrics:
             curves[f"test_{metric}/{site}"] = [(0, entry["test"][metric])]
+    for metric, mean in results["mean"]["test"].items():
+        curves[f"mean_test/{metric}"] = [(0, mean)]
     return curves
 
 
@@ -58,6 +63,31 @@ def test_a_runs_numbers_can_be_read_back(server, full):
         found = scalars(server, tag)
         assert [step for step, _ in found] == [step for step, _ in curve], tag
         assert [value for _, value in found] == pytest.approx([value for _, value in curve], rel=1e-5), tag
+
+
+def test_every_loss_has_one_chart_over_all_sites(server):
+    (event,) = server.Tensors("custom_scalars__config__")
+    layout = Layout.FromString(event.tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for part in layout.category for chart in part.chart}
+    assert [part.title for part in layout.category] == ["validation", "losses", "gradient norms", "test"]
+    of_losses = {tag.split("/")[0] for tag in server.Tags()["scalars"] if tag.startswith("loss_")}
+    assert of_losses <= charts.keys()
+    for name in of_losses:
+        (pattern,) = charts[name]
+        shown = {tag for tag in server.Tags()["scalars"] if re.match(pattern, tag)}
+        assert shown == {f"{name}/{site}" for site in ("north", "south", "west")}, name
+    assert all(any(re.match(tag, name) for name in server.Tags()["scalars"]) for (tag,) in charts.values())
+
+
+def test_the_settings_of_a_run_stand_beside_its_scores(server, full):
+    plugin = server.summary_metadata["_hparams_/session_start_info"].plugin_data
+    settings = HParamsPluginData.FromString(plugin.content).session_start_info.hparams
+    assert settings["training.rounds"].number_value == full.run.results["config"]["training"]["rounds"]
+    assert settings["aggregation.rule"].string_value == full.run.results["config"]["aggregation"]["rule"]
+    assert "description" not in settings
+    experiment = server.summary_metadata["_hparams_/experiment"].plugin_data
+    metrics = HParamsPluginData.FromString(experiment.content).experiment.metric_infos
+    assert {metric.name.tag for metric in metrics} == {f"mean_test/{name}" for name in NAMES["mask"].metrics}
 
 
 def test_the_server_has_no_pictures(server):
@@ -98,7 +128,7 @@ def test_a_site_writes_no_picture_of_its_own_images_unless_site_file_and_policy_
 def test_earlier_rounds_are_written_again_in_a_resumed_session(tmp_path, full):
     history = History(rounds=full.run.results["rounds"])
     writer = ScalarWriter(tmp_path, tiny_config(), history)
-    writer.close({"sites": {}})
+    writer.close({"sites": {}, "mean": {"test": {}}})
     found = scalars(read(tmp_path), "loss_segmentation/north")
     assert [step for step, _ in found] == [1, 2]
 

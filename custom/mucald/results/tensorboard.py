@@ -22,6 +22,7 @@ _PALETTE = torch.tensor(
     [[0, 0, 0], [230, 75, 53], [77, 187, 213], [0, 160, 135], [243, 155, 127]], dtype=torch.float32
 )
 _OPACITY = 0.5
+_NO_SETTINGS = ("sites", "description", "resume_from")
 PREVIEW_TAG = "image, labels, prediction/{site}"
 
 
@@ -43,12 +44,16 @@ class ScalarWriter:
 
     def __init__(self, folder: Path, config: JobConfig, history: History):
         self._writer, self._config = _writer(folder), config
+        self._has_layout = False
         for record in history.rounds:
             self.write_round(record)
 
     def write_round(self, record: dict[str, Any]) -> None:
         """Write one round: loss terms, gradient norms, the method's own numbers, learning rates."""
         step = record["round"] + 1
+        if not self._has_layout:
+            self._writer.add_custom_scalars(_layout(record, self._config))
+            self._has_layout = True
         for site, entry in record["sites"].items():
             for name, value in entry["losses"].items():
                 self._writer.add_scalar(f"loss_{name}/{site}", value, step)
@@ -64,7 +69,7 @@ class ScalarWriter:
         self._writer.flush()
 
     def close(self, results: dict[str, Any]) -> None:
-        """Write validation and test scores and the factors of aggregation, and end the file."""
+        """Write validation and test scores, the factors of aggregation, the settings, and end the file."""
         for site, entry in results["sites"].items():
             names = names_of(entry["task"])
             for validation in entry["validation"]:
@@ -77,7 +82,50 @@ class ScalarWriter:
             for metric in names.metrics:
                 if entry["test"] is not None and entry["test"][metric] is not None:
                     self._writer.add_scalar(f"test_{metric}/{site}", entry["test"][metric], 0)
+        self._write_settings(results)
         self._writer.close()
+
+    def _write_settings(self, results: dict[str, Any]) -> None:
+        """Write what decides the run, and its mean scores, for TensorBoard's table of runs."""
+        from torch.utils.tensorboard.summary import hparams
+
+        scores = {f"mean_test/{name}": value for name, value in results["mean"]["test"].items()}
+        known = {name: value for name, value in scores.items() if value is not None}
+        for name, value in known.items():
+            self._writer.add_scalar(name, value, 0)
+        events = self._writer._get_file_writer()
+        for summary in hparams(_settings(self._config.to_dict()), known):
+            events.add_summary(summary)
+
+
+def _layout(record: dict[str, Any], config: JobConfig) -> dict[str, dict[str, tuple[str, list[str]]]]:
+    """Return TensorBoard's custom page: for each loss one chart with a curve for each site, and so on."""
+    entries = record["sites"].values()
+    primary = dict.fromkeys(names_of(site.task).primary for site in config.sites.values())
+    metrics = dict.fromkeys(name for site in config.sites.values() for name in names_of(site.task).metrics)
+    chapters = {
+        "validation": [f"{name}_validation" for name in primary],
+        "losses": [f"loss_{name}" for entry in entries for name in entry["losses"]],
+        "gradient norms": [f"gradient_norm_{name}" for entry in entries for name in entry["gradients"]],
+        "test": [f"test_{name}" for name in metrics],
+    }
+    return {
+        chapter: {name: ("Multiline", [f"^{name}/"]) for name in dict.fromkeys(names)}
+        for chapter, names in chapters.items()
+        if names
+    }
+
+
+def _settings(config: dict[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Return the values of a configuration by dotted key; what is no number is a text."""
+    found: dict[str, bool | int | float | str] = {}
+    for key, value in config.items():
+        name = prefix + key
+        if isinstance(value, dict) and key != "sites":
+            found |= _settings(value, f"{name}.")
+        elif name not in _NO_SETTINGS:
+            found[name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return found
 
 
 def write_previews(folder: Path, site: str, previews: "Previews", step: int) -> None:
