@@ -6,10 +6,13 @@ of it is imported before somebody asks for the verb, since torch and FLARE take 
 """
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+
+from mucald.errors import explained
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 """The repository's folder, if this is not an installed copy."""
@@ -87,6 +90,17 @@ def verbs() -> dict[str, str]:
 def main_of(verb: str) -> Callable[[list[str] | None], int]:
     """Return what runs a verb: it takes arguments and returns the exit status."""
     return importlib.import_module(verbs()[verb]).main
+
+
+def write_page(results: Path) -> None:
+    """Write the page of a run beside its results, where the studies are installed."""
+    try:
+        page = studies("reporting.run_page")
+        if page is None:
+            return
+        print(f"page: {page.write_run_page(results)}", flush=True)
+    except Exception as error:  # noqa: BLE001 - the results are whole, whatever keeps the page from being drawn
+        print(f"no page: {explained(error)}", file=sys.stderr, flush=True)
 
 
 def studies(name: str) -> ModuleType | None:

@@ -8,6 +8,7 @@ GROUPS = (
         __name__,
         {
             "experiments": "run jobs with several seeds",
+            "page": "write the results of one run as a page",
             "report": "make one report of many runs",
             "attack": "attack a recorded run",
             "frontier": "draw what a job is good for against what it gives away",

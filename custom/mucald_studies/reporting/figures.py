@@ -99,14 +99,15 @@ Curves = Mapping[str, Mapping[int, Sequence[float]]]
 
 
 @matplotlib.rc_context(_STYLE)
-def curve_panels(panels: Sequence[str], curves: Mapping[str, Curves]) -> Figure:
+def curve_panels(panels: Sequence[str], curves: Mapping[str, Curves], with_reference: bool = True) -> Figure:
     """Return one panel of curves per site, three in a row, each with a range of its own, and a legend.
 
     A curve is the mean over seeds; few methods have a band from the lowest to the highest seed.
 
     Args:
         panels: names of the sites.
-        curves: by method, the reference first: the others cross it, black and wide.
+        curves: by method.
+        with_reference: whether the first is the reference: the others cross it, black and wide.
     """
     columns = min(3, len(panels))
     figure = Figure((4.2 * columns, 2.5 * -(-len(panels) // columns) + 0.5), layout="constrained")
@@ -119,7 +120,7 @@ def curve_panels(panels: Sequence[str], curves: Mapping[str, Curves]) -> Figure:
                 continue
             rounds = sorted(by_round)
             scores = [by_round[number] for number in rounds]
-            style = _curve_style(index)
+            style = _curve_style(index if with_reference else index + 1)
             (lines[method],) = axes.plot(rounds, [float(np.mean(each)) for each in scores], **style)
             if len(curves) <= MOST_BANDS:
                 band = list(map(min, scores)), list(map(max, scores))

@@ -207,15 +207,25 @@ def _factors(method: Method, site: str) -> str:
 
 def _disclosure(disclosure: Mapping[str, Any]) -> Cell:
     """Describe what leaves by its noise, and below that how often, all facts, and what is guaranteed."""
-    facts = ", ".join(f"{name} {_plain(value)}" for name, value in disclosure["facts"].items())
-    bounds = [
-        f"ε {bound['epsilon']:.2g} for {split}"
-        for split, bound in disclosure["bounds"].items()
-        if bound["epsilon"] is not None
-    ]
-    guarantee = ", ".join(bounds) or "nothing guaranteed"
+    facts, guarantee = disclosure_facts(disclosure), disclosure_bounds(disclosure) or "nothing guaranteed"
     noise = "WITHOUT noise" if disclosure["noise"] == "none" else disclosure["noise"]
     return Cell(noise, small="; ".join(filter(None, (disclosure["often"], facts, guarantee))))
+
+
+def disclosure_facts(disclosure: Mapping[str, Any]) -> str:
+    """Return all that a policy can limit of what leaves."""
+    return ", ".join(f"{name} {_plain(value)}" for name, value in disclosure["facts"].items())
+
+
+def disclosure_bounds(disclosure: Mapping[str, Any]) -> str:
+    """Return what is guaranteed of what leaves; empty if nothing is."""
+    known = {split: bound["epsilon"] for split, bound in disclosure["bounds"].items()}
+    return ", ".join(f"ε {value:.2g} for {split}" for split, value in known.items() if value is not None)
+
+
+def header(name: str) -> str:
+    """Return a score's name for people."""
+    return HEADERS.get(name, name)
 
 
 def _plain(value: Any) -> str:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from mucald.command_line import Found, Parser, add_json_option, add_room_options, at_least, command
+from mucald.commands import write_page
 from mucald.errors import InterruptedRunError
 from mucald.federation import workspace as workspaces
 from mucald.federation.admission import check_participants
@@ -48,7 +49,9 @@ def run(arguments: argparse.Namespace) -> Found:
         _run(arguments)
     except KeyboardInterrupt:
         raise InterruptedRunError("stopped before the run began; there is nothing to go on with") from None
-    return Found({"results": arguments.workspace / "server" / "results.json"})
+    results = arguments.workspace / "server" / "results.json"
+    write_page(results)
+    return Found({"results": results})
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from mucald.command_line import Found, Parser, add_json_option, add_room_options, at_least, command
+from mucald.commands import write_page
 from mucald.deploy.simulator import simulate
 
 
@@ -30,6 +31,7 @@ def run(arguments: argparse.Namespace) -> Found:
     folder = simulate(
         arguments.job, arguments.workspace, clients, arguments.threads, arguments.keep, arguments.force
     )
+    write_page(folder / "results.json")
     return Found({"results": folder / "results.json"})
 
 

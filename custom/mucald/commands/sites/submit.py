@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from mucald.command_line import Found, Parser, add_json_option, at_least, command
+from mucald.commands import write_page
 from mucald.deploy.session import LOST, Federation
 from mucald.deploy.submission import exported
 from mucald.methods.jobs import load_job
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> Found:
                 folder = federation.download(job_id, arguments.out) / "workspace"
                 if (folder / RESULTS).exists():
                     tell(f"results: {folder / RESULTS}")
+                    write_page(folder / RESULTS)
                     return Found({"job_id": job_id, "results": folder / RESULTS})
                 refusals = federation.refusals(job_id)
                 for line in refusals + errors(folder / "log.txt"):

@@ -1,0 +1,168 @@
+"""The results of one run as a page, written beside its ``results.json``."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mucald.errors import ReportError
+from mucald.metrics.names import names_of
+from mucald_studies.reporting.figures import Curves, curve_panels, svg
+from mucald_studies.reporting.page import Cell, Page, Picture, Table
+from mucald_studies.reporting.pictures import site_examples
+from mucald_studies.reporting.runs import Run, find_runs
+from mucald_studies.reporting.statistics import MEAN
+from mucald_studies.reporting.tables import (
+    NOTHING,
+    amount,
+    disclosure_bounds,
+    disclosure_facts,
+    header,
+    signed,
+    spread,
+)
+
+PAGE = "results.html"
+_PHANTOMS = "phantoms"
+
+
+def write_run_page(place: Path, own_pictures: bool = False) -> Path:
+    """Write the page of a run beside its ``results.json``, and return its path.
+
+    Args:
+        place: the run's workspace, or a folder or file in it.
+        own_pictures: show example predictions of sites with images of their own too, where their own folders
+            lie beside the results; otherwise those of phantoms alone.
+
+    Raises:
+        ReportError: there are no results, or those of several runs.
+    """
+    runs = find_runs([place])
+    if len(runs) > 1:
+        found = ", ".join(str(run.path.parent) for run in runs)
+        raise ReportError(f"{place} holds several runs; give the folder of one: {found}")
+    path = runs[0].path.with_name(PAGE)
+    path.touch(mode=0o600)
+    path.write_text(run_page(runs[0], own_pictures).html(), encoding="utf-8")
+    return path
+
+
+def run_page(run: Run, own_pictures: bool = False) -> Page:
+    """Return the page of a run, see :func:`write_run_page`."""
+    shown = [site for site, entry in run.sites.items() if own_pictures or entry["source"] == _PHANTOMS]
+    pictures = {site: site_examples(run, site) for site in shown}
+    content = run.content
+    return Page(
+        "run.md",
+        {
+            "run": content,
+            "config": content["config"],
+            "sites": run.sites,
+            "failures": run.failures,
+            "scores": _scores(run),
+            "examples": {site: found for site, found in pictures.items() if found},
+            "withheld": [site for site in run.sites if site not in shown],
+            "disclosures": _disclosures(run),
+            "meaning": content["privacy"].get("meaning", []),
+            "pooled": run.pooled,
+            "validation": _picture("validation", _validation(run)),
+            "losses": _picture("losses", _losses(run)),
+            "costs": _costs(run),
+            "settings": Table(
+                ["key", "value"], [[key, str(value)] for key, value in sorted(run.settings.items())], words=2
+            ),
+        },
+    )
+
+
+def _scores(run: Run) -> Table:
+    metrics = list(run.content["mean"]["test"])
+    adds = any(entry["server_contribution"] is not None for entry in run.sites.values())
+    columns = ["site", "task", "images", "best round", *map(header, metrics), *["server adds"] * adds]
+    rows: list[list[Cell | str]] = []
+    for site, entry in run.sites.items():
+        counts = "/".join(str(entry[f"n_{split}"]) for split in ("train", "validation", "test"))
+        best = NOTHING if entry["best_round"] is None else str(entry["best_round"] + 1)
+        row = [site, entry["task"], f"{counts}, {entry['source']}", best]
+        row += [_spread(entry["test"].get(metric), metric) for metric in metrics]
+        rows.append([*row, *[_signed(entry["server_contribution"])] * adds])
+    mean = run.content["mean"]
+    means = [_spread(mean["test"][metric], metric) for metric in metrics]
+    rows.append(
+        [
+            Cell(text, bold=True)
+            for text in (MEAN, "", "", "", *means, *[_signed(mean["server_contribution"])] * adds)
+        ]
+    )
+    return Table(columns, rows, words=3)
+
+
+def _spread(value: float | None, metric: str) -> str:
+    return spread([] if value is None else [value], metric)
+
+
+def _signed(value: float | None) -> str:
+    return signed([] if value is None else [value])
+
+
+def _disclosures(run: Run) -> Table | None:
+    rows = [
+        [
+            kind,
+            found["often"],
+            "none" if found["noise"] == "none" else found["noise"],
+            disclosure_facts(found) or NOTHING,
+            disclosure_bounds(found) or "none",
+        ]
+        for kind, found in run.disclosures.items()
+    ]
+    return Table(["what", "how often", "noise", "of what", "guarantee"], rows, words=5) if rows else None
+
+
+def _picture(name: str, curves: Mapping[str, Curves]) -> list[Picture]:
+    """Return one panel per name within the curves, with a line for each site; none if there are no curves."""
+    panels = list(dict.fromkeys(panel for by_panel in curves.values() for panel in by_panel))
+    if not panels:
+        return []
+    figure = curve_panels(panels, curves, with_reference=False)
+    caption = f"{name.capitalize()} per round, a line for each site."
+    return [Picture(f"{name}.svg", svg(figure, name), caption)]
+
+
+def _validation(run: Run) -> dict[str, Curves]:
+    found: dict[str, Curves] = {}
+    for site, entry in run.content["sites"].items():
+        primary = names_of(entry["task"]).primary
+        scores = {
+            told["round"] + 1: [told[primary]] for told in entry["validation"] if told[primary] is not None
+        }
+        losses = {told["round"] + 1: [told["loss"]] for told in entry["validation"]}
+        found[site] = {name: by for name, by in ((header(primary), scores), ("loss", losses)) if by}
+    return found
+
+
+def _losses(run: Run) -> dict[str, Curves]:
+    found: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for record in run.content.get("rounds", []):
+        for site, name, value in _told(record):
+            found.setdefault(site, {}).setdefault(name, {})[record["round"] + 1] = [value]
+    return {site: dict(by_name) for site, by_name in found.items()}
+
+
+def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+    for site, entry in record["sites"].items():
+        for name, value in entry["losses"].items():
+            if value is not None:
+                yield site, name, value
+
+
+def _costs(run: Run) -> Table:
+    wire, timing = run.content["wire"], run.content["timing"]
+    rows = [
+        ("sent by the sites", amount([wire["bytes_up"]], 1e6), "MB"),
+        ("sent to the sites", amount([wire["bytes_down"]], 1e6), "MB"),
+        ("per image and training step", amount([wire["bytes_per_image_step"]], 1e3), "kB"),
+        ("whole run", amount([timing["wall_s"]], 1), "s"),
+        ("work of the sites, summed", amount([timing["site_s"]], 1), "s"),
+        ("work of the server", amount([timing["server_s"]], 1), "s"),
+    ]
+    return Table(["cost", "amount", "unit"], [list(row) for row in rows], words=1)

@@ -1,0 +1,94 @@
+"""The page of one run: what it shows, and what it leaves at the sites."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from mucald import commands
+from mucald.commands import main_of, write_page
+from mucald.errors import ReportError
+from mucald_studies.reporting import run_page as module
+from mucald_studies.reporting.page import Page
+from mucald_studies.reporting.run_page import PAGE, run_page, write_run_page
+from mucald_studies.reporting.runs import Run, read_run
+
+
+@pytest.fixture(scope="module")
+def run(full) -> Run:
+    return read_run(full.run.server / "results.json")
+
+
+@pytest.fixture
+def copy(full, tmp_path):
+    """The run's folder of results, to be written into."""
+    return shutil.copytree(full.run.folder / "results", tmp_path / "results")
+
+
+def test_every_score_loss_and_disclosure_is_shown(run):
+    page = run_page(run)
+    text = page.markdown()
+    for site, entry in run.sites.items():
+        (row,) = re.findall(rf"(?m)^\| {site} \| {entry['task']} \|.*$", text)
+        assert f"{entry['test']['dice']:.3f}" in row
+        assert f"{entry['test']['hd95']:.1f}" in row
+    table = text.split("## What left the sites")[1].split("##")[0]
+    assert all(f"| {kind} |" in table for kind in run.disclosures)
+    assert all(sentence in table for sentence in run.content["privacy"]["meaning"])
+    drawn = page.pictures["losses.svg"].data.decode()
+    losses = {
+        name for record in run.content["rounds"] for one in record["sites"].values() for name in one["losses"]
+    }
+    assert all(f">{name}<" in drawn for name in losses)
+    assert all(f">{site}<" in drawn for site in run.sites)
+    assert "| training.rounds | 2 |" in text
+
+
+def pictures_of(page: Page) -> list[str]:
+    page.markdown()
+    return [name for name in page.pictures if name.endswith(".png")]
+
+
+def test_pictures_of_phantoms_are_shown_and_others_stay(run):
+    assert {name.split("-")[0] for name in pictures_of(run_page(run))} == set(run.sites)
+    content = json.loads(json.dumps(run.content))
+    content["sites"]["north"]["source"] = "own images (pairs)"
+    own = Run(run.path, content)
+    page = run_page(own)
+    assert {name.split("-")[0] for name in pictures_of(page)} == {"south", "west"}
+    text = page.markdown()
+    assert "pictures of north. They stay in the site's own folder" in text
+    allowed = run_page(own, own_pictures=True)
+    assert {name.split("-")[0] for name in pictures_of(allowed)} == set(run.sites)
+    assert "They stay" not in allowed.markdown()
+
+
+def test_the_page_lies_beside_the_results_for_its_owner_alone(copy, capsys):
+    assert main_of("page")([str(copy)]) == 0
+    path = copy / "server" / PAGE
+    assert capsys.readouterr().out == f"page: {path}\n"
+    assert path.stat().st_mode & 0o077 == 0
+    assert "https://" not in path.read_text()
+
+
+def test_of_several_runs_one_must_be_named(copy, tmp_path):
+    other = copy / "server/results.json"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/results.json").write_text(other.read_text().replace('"seed": 7', '"seed": 8'))
+    with pytest.raises(ReportError, match="holds several runs; give the folder of one"):
+        write_run_page(tmp_path)
+
+
+def test_a_fault_of_the_page_is_told_and_ends_no_run(copy, monkeypatch, capsys):
+    def full_disk(*_):
+        raise OSError(28, "No space left on device", "results.html")
+
+    monkeypatch.setattr(module, "write_run_page", full_disk)
+    write_page(copy / "server/results.json")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "no page: results.html: cannot be written (No space left on device); make room\n"
+    monkeypatch.setattr(commands, "studies", lambda _: None)
+    write_page(copy / "server/results.json")
+    assert capsys.readouterr() == ("", "")
