@@ -46,6 +46,12 @@ class PhantomConfig(Section):
     train: int = key("phantoms to train on, for a site without `site.json`", 48, allowed="≥ 1")
     validation: int = key("the same, to choose the best round by", 12, allowed="≥ 1")
     test: int = key("the same, looked at once", 24, allowed="≥ 1")
+    class_skew: float | None = key(
+        "α of the Dirichlet draw of a site's shares of the classes of embeddings, the smaller the more "
+        "unlike; `null` gives all equally many",
+        None,
+        above=0,
+    )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from mucald.config.common import DataConfig
 from mucald.config.job import JobConfig
+from mucald.data.embeddings.loader import EmbeddingLoader
 from mucald.data.images.loader import ImageLoader
 from mucald.data.measures import Measures, MeasuresOf, no_measures
 from mucald.data.site_data import Loaded, SiteData
@@ -44,7 +45,11 @@ class Loader(Protocol):
         """
 
 
-LOADERS: dict[Input, Loader] = {"image": ImageLoader(), "volume": VolumeLoader()}
+LOADERS: dict[Input, Loader] = {
+    "image": ImageLoader(),
+    "volume": VolumeLoader(),
+    "embedding": EmbeddingLoader(),
+}
 """What loads each kind of input."""
 
 

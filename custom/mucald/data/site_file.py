@@ -50,7 +50,10 @@ class SiteFile:
     task: str = key("must be the task that the job gives the site", registry="mucald.tasks.TASKS")
     root: str | None = key("folder of the image set; goes with `layout`", None, allowed="a path")
     layout: str | None = key(
-        "how files below `root` are named", None, registry="mucald.data.records.layouts.LAYOUTS"
+        "how files below `root` are named",
+        None,
+        registry="mucald.data.records.layouts.LAYOUTS",
+        allowed="of an embedding set, which `root` names, `embeddings`",
     )
     datalist: str | None = key("MONAI data list, in place of `root` and `layout`", None, allowed="a path")
     images: str = key("folder of the images below `root` (`pairs`, `isic`)", "images")

@@ -7,6 +7,7 @@ from mucald.data.records.layouts import SPLITS, find_records
 from mucald.data.records.splits import split_records
 from mucald.data.site_file import SITE_FILE, has_site_file, read_site_file
 from mucald.errors import explained
+from mucald.tasks import get_task
 
 
 def data_line(site: str, config: JobConfig, home: Path) -> str:
@@ -30,6 +31,14 @@ def data_line(site: str, config: JobConfig, home: Path) -> str:
 
 def _own(path: Path) -> str:
     site_file = read_site_file(path)
+    if get_task(site_file.task).input == "embedding":
+        # Its imports would take every other site's process time.
+        from mucald.data.embeddings.loader import own_set
+        from mucald.data.embeddings.splits import rows_by_split
+
+        rows = rows_by_split(own_set(site_file, get_task(site_file.task)), site_file)
+        counts = _counts(*map(len, rows.values()))
+        return f"embeddings of {site_file.task} ({counts}): those of {site_file.root}"
     splits = split_records(find_records(site_file), site_file)
     counts = _counts(*(len(splits[split]) for split in SPLITS))
     if site_file.datalist is not None:

@@ -56,6 +56,10 @@ def _volume(
     return Task(name, title, classes, "volume", target, channels=channels, modality=modality)
 
 
+def _embedding(name: str, title: str, classes: tuple[str, ...]) -> Task:
+    return Task(name, title, classes, "embedding", "class")
+
+
 _TASKS = (
     Task(
         "blastocyst",
@@ -90,6 +94,37 @@ _TASKS = (
     # Normal, dilated, hypertrophic, infarcted, abnormal right ventricle (ACDC; Bernard et al., TMI 2018).
     _volume("heart_pathology", "Heart disease, MR", ("NOR", "DCM", "HCM", "MINF", "RV"), "MR", "class"),
     _volume("liver_lesion", "Liver lesion, CT", ("none", "cyst", "tumour"), "CT", "class"),
+    # Embeddings.
+    _embedding(
+        "phantom_kind",
+        "Kind of phantom",
+        ("blastocyst", "ham10k", "fetal", "mosmed", "kvasir", "wbc", "fetal_head"),
+    ),
+    _embedding("brain_tumour", "Brain tumour, MR slice", ("glioma", "meningioma", "none", "pituitary")),
+    _embedding(
+        "white_cell",
+        "Kind of white blood cell",
+        ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil"),
+    ),
+    # MedMNIST's OrganSMNIST, and WILDS' Camelyon17.
+    _embedding(
+        "organ",
+        "Abdominal organ, CT slice",
+        (
+            "bladder",
+            "femur left",
+            "femur right",
+            "heart",
+            "kidney left",
+            "kidney right",
+            "liver",
+            "lung left",
+            "lung right",
+            "pancreas",
+            "spleen",
+        ),
+    ),
+    _embedding("lymph_node", "Metastasis in a lymph node", ("normal", "tumour")),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _TASKS}

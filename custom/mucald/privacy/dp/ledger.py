@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mucald.data.embeddings.sets import HASH_BYTES
 from mucald.errors import DataError, PolicyError
 from mucald.privacy.gaussian import epsilon
 from mucald.state.files import write_atomically
 
 LEDGER_FILE = "privacy_ledger.jsonl"
 SETS_FOLDER = "privacy_ledger"
-HASH_BYTES = 16
 
 _FIRST = "0" * 16
 _FIELDS: dict[str, dict[str, type]] = {
