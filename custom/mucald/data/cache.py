@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,13 +34,41 @@ def cached(
     and of ``key``: the image size and what is measured; the file holds it too. Arrays of an earlier state of
     the same task and size are deleted: they may hold images that the site has withdrawn.
     """
-    stem, digest = f"{site_file.task}_{key[0]}", _digest(site_file, records, key)
+    stem = f"{site_file.task}_{key[0]}"
+    path, arrays = _kept(home, stem, _digest(site_file, records, key), prepare)
+    _remove_others(stem, [path])
+    return arrays
+
+
+def cached_each(
+    home: Path,
+    site_file: SiteFile,
+    records: list[Record],
+    key: tuple[int | str, ...],
+    prepare: Callable[[Record], dict[str, Tensor]],
+) -> list[dict[str, Tensor]]:
+    """Return the arrays of each record, as :func:`cached` does, from a file each.
+
+    So no more than one record is in memory while it is prepared, and none once all are: safetensors maps
+    files into memory, and what is used of them is read then.
+    """
+    stem = f"{site_file.task}_each"
+    found = [
+        _kept(home, stem, _digest(site_file, [record], key), partial(prepare, record)) for record in records
+    ]
+    _remove_others(stem, [path for path, _ in found])
+    return [arrays for _, arrays in found]
+
+
+def _kept(
+    home: Path, stem: str, digest: str, prepare: Callable[[], dict[str, Tensor]]
+) -> tuple[Path, dict[str, Tensor]]:
     path = home / FOLDER / f"{stem}_{digest}.safetensors"
     if path.exists():
         try:
             arrays = load_file(path)
             if arrays.pop(digest, None) is not None:
-                return arrays
+                return path, arrays
         except SafetensorError:
             pass  # a damaged file is prepared anew, and so is one that holds something else
     arrays = prepare()
@@ -48,11 +77,16 @@ def cached(
     kept = {name: torch.as_tensor(array).contiguous() for name, array in arrays.items()}
     save_file(kept | {digest: torch.empty(0)}, temporary)
     temporary.chmod(0o600)
+    mapped = load_file(temporary)
+    del mapped[digest]
     temporary.replace(path)
-    for other in path.parent.glob(f"{stem}_*.safetensors"):
-        if other != path:
+    return path, mapped
+
+
+def _remove_others(stem: str, kept: list[Path]) -> None:
+    for other in kept[0].parent.glob(f"{stem}_*.safetensors"):
+        if other not in kept:
             other.unlink(missing_ok=True)
-    return arrays
 
 
 def _digest(site_file: SiteFile, records: list[Record], key: tuple[int | str, ...]) -> str:

@@ -27,18 +27,21 @@ class SeenImages:
         self._pixels: list[str] = []
         self._entries: list[str] = []
 
-    def add(self, record: Record, pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+    def add(self, record: Record, pixels: NDArray[Any], labels: NDArray[Any]) -> None:
         """Note an image; ``record.split`` is where it trains or tests, in this run.
 
         Args:
             record: its files.
-            pixels: uint8, slices x H x W x 3.
-            labels: class ids, uint8, slices x H x W.
+            pixels: uint8, slices x H x W x 3; of a volume float32, C x X x Y x Z.
+            labels: class ids, uint8, of every pixel or voxel; or a class without axes.
         """
+        self.add_hashes(record, content_hash(pixels), content_hash(labels))
+
+    def add_hashes(self, record: Record, pixels: str, labels: str) -> None:
+        """Note an image whose :func:`content_hash` and its mask's or class's are known."""
         self._records.append(record)
-        self._pixels.append(content_hash(pixels))
-        entry = record.images[0].name, record.case, record.split, self._pixels[-1], content_hash(labels)
-        self._entries.append(repr(entry))
+        self._pixels.append(pixels)
+        self._entries.append(repr((record.images[0].name, record.case, record.split, pixels, labels)))
 
     @property
     def copies(self) -> list[list[Record]]:
@@ -73,7 +76,7 @@ class SeenImages:
         return hashlib.sha256("\n".join([task, *sorted(self._entries)]).encode()).hexdigest()
 
 
-def content_hash(pixels: NDArray[np.uint8]) -> str:
+def content_hash(pixels: NDArray[Any]) -> str:
     """Return a hash of an image's pixels, the same for a copy in another format without loss."""
     return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 

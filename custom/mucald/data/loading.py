@@ -143,5 +143,5 @@ def _own(site: str, task_name: str | None, data: DataConfig, home: Path, measure
         *loader_of(task).own(home, site_file, task, data, measures_of(task.name)),
         tensorboard_images=site_file.tensorboard_images,
         noise_secret=noise_secret(site_file, home),
-        source=f"own images ({site_file.layout or 'datalist'})",
+        source=f"own {task.input}s ({site_file.layout or 'datalist'})",
     )

@@ -69,6 +69,12 @@ class SiteFile:
         {},
         allowed='such as `{"255": 1}`',
     )
+    classes: str | None = key(
+        "of tasks of classes: table with the columns `case` and `class`, below `root` (`nnunet`); `null` is "
+        "`classes` in `dataset.json`, or else `classes.csv`",
+        None,
+        allowed="a path",
+    )
     split: SplitFractions = section(SplitFractions)
     max_cases: int | None = key("use no more cases than that", None, allowed="≥ 3")
     tensorboard_images: bool = key("write example predictions into the site's own run folder", False)

@@ -41,9 +41,10 @@ def _own(path: Path) -> str:
         return f"embeddings of {site_file.task} ({counts}): those of {site_file.root}"
     splits = split_records(find_records(site_file), site_file)
     counts = _counts(*(len(splits[split]) for split in SPLITS))
+    what = f"{get_task(site_file.task).input}s"
     if site_file.datalist is not None:
-        return f"images of {site_file.task} ({counts}): those of {site_file.datalist}"
-    return f"images of {site_file.task} ({counts}): those of {site_file.root}, layout {site_file.layout}"
+        return f"{what} of {site_file.task} ({counts}): those of {site_file.datalist}"
+    return f"{what} of {site_file.task} ({counts}): those of {site_file.root}, layout {site_file.layout}"
 
 
 def _counts(train: int, validation: int, test: int) -> str:

@@ -3,8 +3,9 @@
     mucald check home/endoscopy/site.json --out check
 
 Prints a summary and keeps a fingerprint of what it read in ``checked.json`` beside the site file, which runs
-compare. ``--out`` gets ``files.csv``, a row per image, and ``data.html``, the summary with pictures. They
-hold file names, patients and images: they stay at the site. The exit status is 1 if something must be mended.
+compare. ``--out`` gets ``files.csv``, a row per image, and ``data.html``, the summary with pictures, which
+there are of no volumes. They hold file names, patients and images: they stay at the site. The exit status is
+1 if something must be mended.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from mucald.data.checked import write_check
 from mucald.data.images.summary import MOST_LISTED, summaries, write_files
 from mucald.data.images.survey import Survey, survey
 from mucald.data.site_file import SITE_FILE, read_site_file
+from mucald.data.volumes.survey import VolumeSurvey, survey_volumes
 from mucald.methods import measures_of
+from mucald.tasks import get_task
 
 PAGE = "data.html"
 FILES = "files.csv"
@@ -40,7 +43,11 @@ def run(arguments: argparse.Namespace) -> Found:
     if arguments.out is not None:
         check_free([arguments.out / name for name in (FILES, PAGE)], arguments.force)
         arguments.out.mkdir(parents=True, exist_ok=True)
-    found = survey(site_file, measures_of(site_file.task))
+    found: Survey | VolumeSurvey
+    if get_task(site_file.task).input == "volume":
+        found = survey_volumes(site_file)
+    else:
+        found = survey(site_file, measures_of(site_file.task))
     print(report(found))
     written = [] if arguments.out is None else write_out(found, arguments.out)
     for path in written:
@@ -57,24 +64,32 @@ def run(arguments: argparse.Namespace) -> Found:
     return Found(value, status=1 if found.faults else 0)
 
 
-def report(found: Survey) -> str:
+def report(found: Survey | VolumeSurvey) -> str:
     """Return the summary, printable whatever characters names hold."""
     faults = found.faults[:MOST_LISTED]
     if len(found.faults) > MOST_LISTED:
         faults.append(f"and {len(found.faults) - MOST_LISTED} more")
     if not faults:
         faults = ["None: every image and mask can be read, and no copy lies in two splits."]
-    parts = [f"Images of task {found.task.name}", "\n  ".join(("Faults", *faults))]
+    what = "Volumes" if isinstance(found, VolumeSurvey) else "Images"
+    parts = [f"{what} of task {found.task.name}", "\n  ".join(("Faults", *faults))]
     if found.remarks:
         parts.append("\n  ".join(("Remarks", *found.remarks)))
-    text = "\n\n".join((*parts, *map(str, summaries(found))))
+    tables = found.tables() if isinstance(found, VolumeSurvey) else summaries(found)
+    text = "\n\n".join((*parts, *map(str, tables)))
     return text.encode(errors="backslashreplace").decode()
 
 
-def write_out(found: Survey, folder: Path) -> list[Path]:
-    """Write the table of files and, where the studies are installed, the page; return what was written."""
+def write_out(found: Survey | VolumeSurvey, folder: Path) -> list[Path]:
+    """Write the table of files and, of pictures and where the studies are installed, the page.
+
+    Returns what was written.
+    """
     written = [folder / FILES]
     written[0].touch(mode=0o600)
+    if isinstance(found, VolumeSurvey):
+        found.write_files(written[0])
+        return written
     write_files(found, written[0])
     page_of = studies("reporting.data_page")
     if page_of is None:
@@ -86,7 +101,7 @@ def write_out(found: Survey, folder: Path) -> list[Path]:
     return [*written, page]
 
 
-def keep(found: Survey, home: Path) -> None:
+def keep(found: Survey | VolumeSurvey, home: Path) -> None:
     """Keep the fingerprint where runs look for it; a folder that cannot be written is told, and no fault."""
     try:
         fingerprint = found.seen.fingerprint(found.task.name)

@@ -27,7 +27,8 @@ def build_datalist(splits: Mapping[str, Sequence[Record]], task: Task, folder: P
     def entry(record: Record) -> dict[str, Any]:
         images = [name(path) for path in record.images]
         found: dict[str, Any] = {"image": images if len(images) > 1 else images[0]}
-        found |= {"label": name(record.mask), "case": record.case}
+        label = name(record.mask) if record.label is None else task.classes[record.label]
+        found |= {"label": label, "case": record.case}
         return found | ({"outline": True} if record.outline else {})
 
     labels = {str(label): title for label, title in enumerate(task.classes)}

@@ -1,6 +1,6 @@
 """What data lists and ``dataset.json`` say of a set: sections, entries, labels and channels."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class Entry:
     Args:
         where: its place, in words.
         images: names of the image file, or of one per channel.
-        mask: name of its mask.
+        label: name of its mask; of a task of classes its class.
         case: its patient, or else the image's name.
         split: where it trains or tests.
         outline: whether the mask may be a closed line.
@@ -33,7 +33,7 @@ class Entry:
 
     where: str
     images: tuple[str, ...]
-    mask: str
+    label: str | int
     case: str
     split: str
     outline: bool
@@ -52,8 +52,15 @@ def read_description(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: {error}", public=_PUBLIC) from None
 
 
-def read_entries(path: Path, content: Mapping[str, Any]) -> tuple[list[Entry], list[str]]:
+def read_entries(
+    path: Path, content: Mapping[str, Any], classes: bool = False
+) -> tuple[list[Entry], list[str]]:
     """Return the entries of a MONAI data list, and which keys of theirs are not read.
+
+    Args:
+        path: the list.
+        content: of the list.
+        classes: whether labels are classes, by name or number, rather than masks.
 
     Raises:
         DataError: a section is unknown or no list, an entry lacks a file or has a value of the wrong type, or
@@ -76,7 +83,7 @@ def read_entries(path: Path, content: Mapping[str, Any]) -> tuple[list[Entry], l
         if not isinstance(listed, list):
             raise DataError(f"{path}: '{section}' must be a list of images with labels", public=_PUBLIC)
         for index, value in enumerate(listed):
-            entries.append(_entry(f"{path}: {section}[{index}]", value, split))
+            entries.append(_entry(f"{path}: {section}[{index}]", value, split, classes))
             for key in value.keys() - set(_KEYS):
                 unread[key] = unread.get(key, 0) + 1
     for entry in entries:
@@ -103,10 +110,12 @@ def _holds_entries(value: list[Any] | dict[str, Any]) -> bool:
     )
 
 
-def _entry(where: str, value: Any, split: str) -> Entry:
+def _entry(where: str, value: Any, split: str, classes: bool) -> Entry:
     images = value.get("image") if isinstance(value, dict) else None
     names: list[Any] = images if isinstance(images, list) else [images]
-    if not names or not all(isinstance(name, str) and name for name in (*names, _label(value))):
+    label = _label(value)
+    told = [*names, str(label) if classes and type(label) is int else label]
+    if not names or not all(isinstance(name, str) and name for name in told):
         raise DataError(
             f"{where} must have 'image' and 'label', each a file's name (or 'image' a list of them, one per "
             "channel); leave out what is unlabelled",
@@ -120,7 +129,7 @@ def _entry(where: str, value: Any, split: str) -> Entry:
         raise DataError(
             f"{where}: 'case' must be a text or a number, 'outline' true or false", public=_PUBLIC
         )
-    return Entry(where, tuple(names), value["label"], str(names[0] if case is None else case), split, outline)
+    return Entry(where, tuple(names), label, str(names[0] if case is None else case), split, outline)
 
 
 def _label(value: Any) -> Any:
@@ -163,7 +172,7 @@ def check_labels(path: Path, labels: Any, task: Task, all_ids: bool) -> list[str
     classes = {title.casefold(): label for label, title in enumerate(task.classes)}
     taken = []
     for name, number in (ids or {}).items():
-        known = classes.get(name.casefold())
+        known = classes.get(name.casefold().replace("_", " "))
         if known not in (None, number):
             raise DataError(
                 f"{path}: '{name}' is {number} in 'labels' and {known} in task {task.name}; map the values "
@@ -212,6 +221,21 @@ def other_count(path: Path, description: Mapping[str, Any], found: int) -> list[
         numbers.append(len(listed))
     there = f"{count(found, 'is', 'are')} there and read"
     return [f"{path} tells {told} training cases; {there}" for told in numbers if told != found]
+
+
+def validation_cases(path: Path, description: Mapping[str, Any], cases: Collection[str]) -> frozenset[str]:
+    """Return the cases that ``preset_validation`` of a description names, to validate by; none without it.
+
+    Raises:
+        DataError: it is no list of the set's cases.
+    """
+    named = description.get("preset_validation") or []
+    if not isinstance(named, list) or not set(map(str, named)) <= set(cases):
+        unknown = sorted(set(map(str, named)) - set(cases)) if isinstance(named, list) else [named]
+        raise DataError(
+            f"{path}: 'preset_validation' must name cases of imagesTr/, not {unknown[0]!r}", public=_PUBLIC
+        )
+    return frozenset(map(str, named))
 
 
 def check_own_files(path: Path, description: Mapping[str, Any]) -> None:

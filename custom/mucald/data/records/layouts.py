@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mucald.config.schema import closest
 from mucald.data.files import alike, count, reading, same_form, unused_in
 from mucald.data.images.pictures import RGB_CHANNELS
 from mucald.data.images.stored import IMAGE_ENDINGS
+from mucald.data.records.classes import class_of, classes_of_cases, with_classes
 from mucald.data.records.descriptions import (
     check_channels,
     check_ending,
@@ -20,7 +22,9 @@ from mucald.data.records.descriptions import (
     other_count,
     read_description,
     read_entries,
+    validation_cases,
 )
+from mucald.data.records.regions import has_regions, region_values
 from mucald.data.records.unused import folders_beside, unlisted, unused_folders
 from mucald.data.site_file import SiteFile
 from mucald.errors import DataError
@@ -38,11 +42,12 @@ class Record:
 
     Args:
         images: the image file, or one file per channel.
-        mask: the file of its mask.
+        mask: the file of its mask, or the one that tells its class.
         case: the patient or volume; the records of a case stay in one split.
         split: the split that the layout puts it into; ``train`` where the layout knows none.
         outline: the mask may be a closed line instead of an area.
         colour: the image file must hold colours.
+        label: its class, in tasks whose samples have one.
     """
 
     images: tuple[Path, ...]
@@ -51,6 +56,7 @@ class Record:
     split: str = "train"
     outline: bool = False
     colour: bool = False
+    label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,9 +103,10 @@ def find_set(site_file: SiteFile) -> ImageSet:
         records = [replace(record, case=_case(record.case, site_file.case_pattern)) for record in records]
     if site_file.case_pattern is not None or site_file.datalist is not None:
         check_cases(records)
-    more = sum(len(record.images) > RGB_CHANNELS for record in records)
-    words = count(more, "image has", "images have")
-    unused += [f"{words} more than three channels, of which the first three are read"] * (more > 0)
+    if get_task(site_file.task).input == "image":
+        more = sum(len(record.images) > RGB_CHANNELS for record in records)
+        words = count(more, "image has", "images have")
+        unused += [f"{words} more than three channels, of which the first three are read"] * (more > 0)
     return ImageSet(records, unused)
 
 
@@ -134,25 +141,45 @@ def _hc18(root: Path, _site_file: SiteFile) -> Found:
 def _nnunet(root: Path, site_file: SiteFile) -> Found:
     """nnU-Net raw: ``imagesTr/<case>_<channel>``, ``labelsTr/<case>``.
 
-    ``dataset.json`` tells the labels, the channels and the files' ending.
+    ``dataset.json`` tells the labels, the channels, the files' ending and cases to validate by; of a task of
+    classes it or a table tells each case's.
     """
-    path = root / "dataset.json"
+    path, task = root / "dataset.json", get_task(site_file.task)
     description = read_description(path)
     check_own_files(path, description)
-    ending, unused = re.escape(check_ending(path, description)), []
-    if not site_file.mask_values:
-        unused = check_labels(path, description.get("labels"), get_task(site_file.task), all_ids=True)
+    ending = re.escape(check_ending(path, description))
     files, other_images = _files(root / "imagesTr", rf"([^.].*_\d{{4}}){ending}")
-    masks, other_masks = _files(root / "labelsTr", rf"([^.].*){ending}")
     channels: dict[str, dict[str, Path]] = {}
     for name in sorted(files):
         channels.setdefault(name[: -len("_0000")], {})[name[-len("0000") :]] = files[name]
     colour = check_channels(path, description, channels)
-    records = _matched({case: tuple(found.values()) for case, found in channels.items()}, masks)
-    unused += unused_in(root / "imagesTr", other_images) + unused_in(root / "labelsTr", other_masks)
+    images = {case: tuple(found.values()) for case, found in channels.items()}
+    if task.target == "class":
+        classes, teller = classes_of_cases(root, description, site_file.classes, task)
+        unused = with_classes(list(images), classes, teller) + unused_in(root / "imagesTr", other_images)
+        records = [Record(own, teller, case, label=classes[case]) for case, own in sorted(images.items())]
+    else:
+        unused = _check_labels(path, description, site_file) + unused_in(root / "imagesTr", other_images)
+        masks, other_masks = _files(root / "labelsTr", rf"([^.].*){ending}")
+        records = _matched(images, masks)
+        unused += unused_in(root / "labelsTr", other_masks)
     unused += unused_folders(root, r"(?:images|labels)(?!Tr$).*")
     unused += other_count(path, description, len(records))
-    return [replace(record, colour=colour) for record in records], unused
+    chosen = validation_cases(path, description, images)
+    return [
+        replace(record, colour=colour, split="validation" if record.case in chosen else "train")
+        for record in records
+    ], unused
+
+
+def _check_labels(path: Path, description: Mapping[str, Any], site_file: SiteFile) -> list[str]:
+    task = get_task(site_file.task)
+    if site_file.mask_values:
+        return []
+    if task.input == "volume" and has_regions(description):
+        region_values(path, description, task)
+        return []
+    return check_labels(path, description.get("labels"), task, all_ids=True)
 
 
 LAYOUTS: dict[str, Callable[[Path, SiteFile], Found]] = {
@@ -171,25 +198,34 @@ def _datalist(path: Path, site_file: SiteFile) -> Found:
     """
     description = read_description(path)
     labels = []
-    if description.get("labels") is not None and not site_file.mask_values:
+    if description.get("labels") is not None and not site_file.mask_values and _masked(site_file):
         labels = check_labels(path, description["labels"], get_task(site_file.task), all_ids=False)
-    entries, unused = read_entries(path, description)
+    task = get_task(site_file.task)
+    entries, unused = read_entries(path, description, classes=task.target == "class")
     records = []
     for entry in entries:
-        images, mask = tuple(path.parent / name for name in entry.images), path.parent / entry.mask
+        # A class stands in the list itself.
+        label = class_of(entry.where, entry.label, task) if task.target == "class" else None
+        mask = path if label is not None else path.parent / str(entry.label)
+        images = tuple(path.parent / name for name in entry.images)
         for file in (*images, mask):
             with reading(file):
                 if not file.is_file():
                     what = "is no regular file" if file.exists() else "does not exist"
                     raise DataError(f"{entry.where}: {file} {what}", public=_PUBLIC)
-        records.append(Record(images, mask, entry.case, entry.split, entry.outline))
+        records.append(Record(images, mask, entry.case, entry.split, entry.outline, label=label))
     again = len(records) - len({record.mask for record in records})
+    again = 0 if task.target == "class" else again
     words = count(again, "image has", "images have")
     unused += [f"{words} the label of another image"] * (again > 0)
     training = sum(record.split == "train" for record in records)
     unused += other_count(path, description, training)
     files = [file for record in records for file in (*record.images, record.mask)]
     return records, labels + unused + unlisted(path, files)
+
+
+def _masked(site_file: SiteFile) -> bool:
+    return get_task(site_file.task).target == "mask"
 
 
 def _files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]]:
