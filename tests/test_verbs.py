@@ -39,7 +39,7 @@ def test_help_has_an_example_that_the_verb_takes(verb, capsys):
         name, of_line, *arguments = shlex.split(line.partition(" > ")[0])
         assert (name, of_line) == ("mucald", verb)
         # What must exist, does.
-        there = {"home/endoscopy/site.json": str(REPOSITORY / "README.md")}
+        there = {f"home/{site}/site.json": str(REPOSITORY / "README.md") for site in ("endoscopy", "cardiac")}
         parser_of(verb).parse_args([there.get(one, one) for one in arguments])
 
 

@@ -53,34 +53,42 @@ def cached_each(
     files into memory, and what is used of them is read then.
     """
     stem = f"{site_file.task}_each"
-    found = [
-        _kept(home, stem, _digest(site_file, [record], key), partial(prepare, record)) for record in records
-    ]
-    _remove_others(stem, [path for path, _ in found])
-    return [arrays for _, arrays in found]
+    paths, found = [], []
+    for record in records:
+        digest = _digest(site_file, [record], key)
+        path, arrays = _kept(home, stem, digest, partial(prepare, record))
+        paths.append(path)
+        # Where a run with another plan has just removed the file, there is what was prepared.
+        found.append(_read(path, digest) or arrays)
+    _remove_others(stem, paths)
+    return found
 
 
 def _kept(
     home: Path, stem: str, digest: str, prepare: Callable[[], dict[str, Tensor]]
 ) -> tuple[Path, dict[str, Tensor]]:
     path = home / FOLDER / f"{stem}_{digest}.safetensors"
-    if path.exists():
-        try:
-            arrays = load_file(path)
-            if arrays.pop(digest, None) is not None:
-                return path, arrays
-        except SafetensorError:
-            pass  # a damaged file is prepared anew, and so is one that holds something else
+    if (arrays := _read(path, digest)) is not None:
+        return path, arrays
     arrays = prepare()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_suffix(f".{os.getpid()}")
     kept = {name: torch.as_tensor(array).contiguous() for name, array in arrays.items()}
     save_file(kept | {digest: torch.empty(0)}, temporary)
     temporary.chmod(0o600)
-    mapped = load_file(temporary)
-    del mapped[digest]
     temporary.replace(path)
-    return path, mapped
+    return path, arrays
+
+
+def _read(path: Path, digest: str) -> dict[str, Tensor] | None:
+    """Return the arrays of a file; None if there is none, or it is damaged or holds something else."""
+    if not path.exists():
+        return None
+    try:
+        arrays = load_file(path)
+    except SafetensorError:
+        return None
+    return None if arrays.pop(digest, None) is None else arrays
 
 
 def _remove_others(stem: str, kept: list[Path]) -> None:
