@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from mucald.config.common import DataConfig, PhantomConfig
 from mucald.data.images.phantoms import PHANTOMS
-from mucald.data.loading import load_site_data
+from mucald.data.loading import LOADERS, load_site_data
 from mucald.data.site_data import SiteData
 from mucald.errors import ConfigError, DataError
 from mucald.methods.split.causal.graphs import measures_of
@@ -103,6 +103,7 @@ def test_a_task_that_nothing_loads_or_draws_is_named(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match=r"'chest' has no phantoms.*give site 'embryo' a site.json"):
         load_site_data("embryo", "chest", DATA, 7, None)
     monkeypatch.setitem(TASKS, "chest", Task("chest", "Chest", ("healthy", "ill"), "embedding", "class"))
+    monkeypatch.delitem(LOADERS, "embedding")
     with pytest.raises(ConfigError, match=r"'chest' has .* the kind embedding.*\(known: image, volume\)"):
         load_site_data("embryo", "chest", DATA, 7, None)
 
