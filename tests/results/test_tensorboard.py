@@ -71,7 +71,7 @@ def test_every_loss_has_one_chart_over_all_sites(server):
     charts = {chart.title: list(chart.multiline.tag) for part in layout.category for chart in part.chart}
     assert [part.title for part in layout.category] == ["validation", "losses", "gradient norms", "test"]
     of_losses = {tag.split("/")[0] for tag in server.Tags()["scalars"] if tag.startswith("loss_")}
-    assert of_losses <= charts.keys()
+    assert "loss_diffusion_1" in of_losses <= charts.keys(), "also of those that begin later"
     for name in of_losses:
         (pattern,) = charts[name]
         shown = {tag for tag in server.Tags()["scalars"] if re.match(pattern, tag)}

@@ -44,6 +44,8 @@ class ScalarWriter:
 
     def __init__(self, folder: Path, config: JobConfig, history: History):
         self._writer, self._config = _writer(folder), config
+        self._losses: dict[str, None] = {}
+        self._norms: dict[str, None] = {}
         self._has_layout = False
         for record in history.rounds:
             self.write_round(record)
@@ -51,10 +53,9 @@ class ScalarWriter:
     def write_round(self, record: dict[str, Any]) -> None:
         """Write one round: loss terms, gradient norms, the method's own numbers, learning rates."""
         step = record["round"] + 1
-        if not self._has_layout:
-            self._writer.add_custom_scalars(_layout(record, self._config))
-            self._has_layout = True
         for site, entry in record["sites"].items():
+            self._losses |= dict.fromkeys(entry["losses"])
+            self._norms |= dict.fromkeys(entry["gradients"])
             for name, value in entry["losses"].items():
                 self._writer.add_scalar(f"loss_{name}/{site}", value, step)
             for name, value in entry["gradients"].items():
@@ -66,7 +67,29 @@ class ScalarWriter:
         factor = self._config.rate(record["round"], 0, 1)
         for name, rate in self._config.learning_rates().items():
             self._writer.add_scalar(f"learning_rate/{name}", factor * rate, step)
+        # TensorBoard takes the first layout that it finds; some losses begin in the second round.
+        if step > 1:
+            self._write_layout()
         self._writer.flush()
+
+    def _write_layout(self) -> None:
+        """Write TensorBoard's custom page once: for each loss one chart with a curve for each site."""
+        if not self._has_layout:
+            names = [names_of(site.task) for site in self._config.sites.values()]
+            chapters = {
+                "validation": [f"{each.primary}_validation" for each in names],
+                "losses": [f"loss_{name}" for name in self._losses],
+                "gradient norms": [f"gradient_norm_{name}" for name in self._norms],
+                "test": [f"test_{name}" for each in names for name in each.metrics],
+            }
+            self._writer.add_custom_scalars(
+                {
+                    chapter: {name: ("Multiline", [f"^{name}/"]) for name in charts}
+                    for chapter, charts in chapters.items()
+                    if charts
+                }
+            )
+            self._has_layout = True
 
     def close(self, results: dict[str, Any]) -> None:
         """Write validation and test scores, the factors of aggregation, the settings, and end the file."""
@@ -82,6 +105,7 @@ class ScalarWriter:
             for metric in names.metrics:
                 if entry["test"] is not None and entry["test"][metric] is not None:
                     self._writer.add_scalar(f"test_{metric}/{site}", entry["test"][metric], 0)
+        self._write_layout()
         self._write_settings(results)
         self._writer.close()
 
@@ -96,24 +120,6 @@ class ScalarWriter:
         events = self._writer._get_file_writer()
         for summary in hparams(_settings(self._config.to_dict()), known):
             events.add_summary(summary)
-
-
-def _layout(record: dict[str, Any], config: JobConfig) -> dict[str, dict[str, tuple[str, list[str]]]]:
-    """Return TensorBoard's custom page: for each loss one chart with a curve for each site, and so on."""
-    entries = record["sites"].values()
-    primary = dict.fromkeys(names_of(site.task).primary for site in config.sites.values())
-    metrics = dict.fromkeys(name for site in config.sites.values() for name in names_of(site.task).metrics)
-    chapters = {
-        "validation": [f"{name}_validation" for name in primary],
-        "losses": [f"loss_{name}" for entry in entries for name in entry["losses"]],
-        "gradient norms": [f"gradient_norm_{name}" for entry in entries for name in entry["gradients"]],
-        "test": [f"test_{name}" for name in metrics],
-    }
-    return {
-        chapter: {name: ("Multiline", [f"^{name}/"]) for name in dict.fromkeys(names)}
-        for chapter, names in chapters.items()
-        if names
-    }
 
 
 def _settings(config: dict[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:

@@ -153,7 +153,7 @@ def _cell(cell: Cell | str, shown: Show) -> str:
     if isinstance(cell, str):
         return text
     small = f"<br>{shown(cell.small)}" if cell.small else ""
-    return (f"**{text}**" if cell.bold else text) + small
+    return (f"**{text}**" if cell.bold and text else text) + small
 
 
 def _figure(picture: Picture) -> str:

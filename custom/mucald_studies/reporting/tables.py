@@ -220,7 +220,7 @@ def disclosure_facts(disclosure: Mapping[str, Any]) -> str:
 def disclosure_bounds(disclosure: Mapping[str, Any]) -> str:
     """Return what is guaranteed of what leaves; empty if nothing is."""
     known = {split: bound["epsilon"] for split, bound in disclosure["bounds"].items()}
-    return ", ".join(f"ε {value:.2g} for {split}" for split, value in known.items() if value is not None)
+    return ", ".join(f"ε {value:.3g} for {split}" for split, value in known.items() if value is not None)
 
 
 def header(name: str) -> str:
