@@ -121,7 +121,7 @@ def test_the_wire_counts_every_byte(full, results):
 def test_the_times_add_up(results):
     timing = results["timing"]
     totals = {"wall_s", "tasks_s", "site_s", "server_s", "transport_s"}
-    assert set(timing) == totals | {"first_step_s", "round_ends_s"}
+    assert set(timing) == totals | {"first_step_s", "round_ends_s", "peak_memory_mb"}
     assert all(timing[name] > 0 for name in totals)
     times = [0, timing["first_step_s"], *timing["round_ends_s"], timing["wall_s"]]
     assert len(times) == 5

@@ -1,5 +1,6 @@
 """``results.json``: what a run leaves, made from its history."""
 
+import resource
 from collections.abc import Iterable
 from typing import Any
 
@@ -58,6 +59,8 @@ def build_results(
             "site_s": task - (requests - hidden),
             "server_s": server,
             "transport_s": requests - server,
+            # Of this process: the server's own, or in one process that of all participants.
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         },
         "privacy": privacy,
     }

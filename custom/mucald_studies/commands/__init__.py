@@ -7,6 +7,7 @@ GROUPS = (
         "Studies",
         __name__,
         {
+            "compare": "compare the families of methods: what each achieves, and what it discloses",
             "experiments": "run jobs with several seeds",
             "page": "write the results of one run as a page",
             "report": "make one report of many runs",

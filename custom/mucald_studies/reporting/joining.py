@@ -59,11 +59,11 @@ def joining_table(
         rows.append(
             [
                 method.label,
-                _leaves(method.first),
+                leaves(method.first),
                 gain(gains[method.label, MEAN]),
                 gain(of_site[worst], f"{worst} "),
                 _below(of_site),
-                _strongest(
+                strongest(
                     [one for run in method.runs.values() for one in attacks.get(run.content["run_id"], ())]
                 ),
             ]
@@ -71,7 +71,8 @@ def joining_table(
     return Table(COLUMNS, rows, words=2) if rows else None
 
 
-def _leaves(run: Run) -> str:
+def leaves(run: Run) -> str:
+    """Return what leaves a site beside losses and scores, in words."""
     if run.pooled:
         return "all images and labels"
     found = []
@@ -87,7 +88,7 @@ def _below(of_site: Mapping[str, Comparison]) -> str:
     return ", ".join(below) or "none"
 
 
-def _strongest(results: Sequence[AttackResult]) -> Cell | str:
+def strongest(results: Sequence[AttackResult]) -> Cell | str:
     """Return the strongest attack of the first kind that was tried."""
     for metric, meaning in _METRICS.items():
         known = [result for result in results if metric in result.metrics]

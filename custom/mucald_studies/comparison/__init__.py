@@ -1,0 +1,1 @@
+"""One comparison across families: what each achieves beside what it discloses, on the same sites."""
