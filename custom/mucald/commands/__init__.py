@@ -40,6 +40,7 @@ GROUPS = (
         {
             "check": "look at a site's images before it trains",
             "prepare": "write a data list in whose splits no patient occurs twice",
+            "phantoms": "write phantoms as pictures and masks, to try things",
             "site-files": "write the site files of known public sets",
         },
     ),
