@@ -46,7 +46,7 @@ def test_an_export_of_other_weights_is_refused(trained, tmp_path):
     export(trained.model("no noise"), tmp_path)
     other = trained.model("mucald").network()
     with pytest.raises(ModelError, match="differs from the model"):
-        check_export(other, tmp_path, 16)
+        check_export(other, tmp_path, (3, 16, 16))
 
 
 def bundle_workflow(folder):

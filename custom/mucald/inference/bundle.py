@@ -3,13 +3,16 @@
 from typing import Any
 
 import monai
+import nibabel
 import numpy as np
 import PIL
+import scipy
 import torch
 
 from mucald import __version__
 from mucald.data.images import pictures
 from mucald.federation.method import TrainedModel
+from mucald.inference.volume_bundle import data_format, volume_inference
 
 MODEL = "models/model.ts"
 METADATA = "configs/metadata.json"
@@ -21,46 +24,54 @@ INTENDED_USE = "research, not for diagnosis"
 
 def metadata(model: TrainedModel) -> dict[str, Any]:
     """Return the content of ``configs/metadata.json``."""
-    config, side, n_classes = model.config, model.config.data.image_size, model.task.n_classes
+    target = "segmentation" if model.task.target == "mask" else "classification"
+    volume = model.task.input == "volume"
+    readers = {"nibabel": nibabel.__version__, "scipy": scipy.__version__}
+    reader = readers if volume else {"pillow": PIL.__version__}
     return {
         "version": __version__,
         "changelog": {__version__: "exported from a run"},
         "monai_version": monai.__version__,
         "pytorch_version": torch.__version__,
         "numpy_version": np.__version__,
-        "required_packages_version": {"pillow": PIL.__version__},
-        "task": f"{model.task.title} segmentation",
-        "description": f"Site '{model.site}', job '{config.name}': {model.description}.",
-        "authors": f"run of the job '{config.name}'",
+        "required_packages_version": reader,
+        "task": f"{model.task.title} {target}",
+        "description": f"Site '{model.site}', job '{model.config.name}': {model.description}.",
+        "authors": f"run of the job '{model.config.name}'",
         "copyright": "of the participants of the run",
         "intended_use": INTENDED_USE,
-        "network_data_format": {
-            "inputs": {
-                "image": {
-                    "type": "image",
-                    "format": "RGB",
-                    "modality": model.task.title,
-                    "num_channels": 3,
-                    "spatial_shape": [side, side],
-                    "dtype": "float32",
-                    "value_range": [0, 1],
-                    "is_patch_data": False,
-                    "channel_def": {"0": "red", "1": "green", "2": "blue"},
-                }
-            },
-            "outputs": {
-                "pred": {
-                    "type": "image",
-                    "format": "segmentation",
-                    "num_channels": n_classes,
-                    "spatial_shape": [side, side],
-                    "dtype": "float32",
-                    # Logits: the largest decides.
-                    "value_range": [],
-                    "is_patch_data": False,
-                    "channel_def": {str(label): name for label, name in enumerate(model.task.classes)},
-                }
-            },
+        "network_data_format": data_format(model) if volume else _picture_format(model),
+    }
+
+
+def _picture_format(model: TrainedModel) -> dict[str, Any]:
+    side, n_classes = model.config.data.image_size, model.task.n_classes
+    return {
+        "inputs": {
+            "image": {
+                "type": "image",
+                "format": "RGB",
+                "modality": model.task.title,
+                "num_channels": 3,
+                "spatial_shape": [side, side],
+                "dtype": "float32",
+                "value_range": [0, 1],
+                "is_patch_data": False,
+                "channel_def": {"0": "red", "1": "green", "2": "blue"},
+            }
+        },
+        "outputs": {
+            "pred": {
+                "type": "image",
+                "format": "segmentation",
+                "num_channels": n_classes,
+                "spatial_shape": [side, side],
+                "dtype": "float32",
+                # Logits: the largest decides.
+                "value_range": [],
+                "is_patch_data": False,
+                "channel_def": {str(label): name for label, name in enumerate(model.task.classes)},
+            }
         },
     }
 
@@ -70,8 +81,10 @@ def inference_config(model: TrainedModel) -> dict[str, Any]:
 
     ``run`` segments the pictures of ``dataset_dir`` and writes masks of their size into ``output_dir``. It
     reads and resizes pictures as training does, names the files that it does not read, and stops at a picture
-    that training would refuse.
+    that training would refuse. Of volumes see :func:`mucald.inference.volume_bundle.volume_inference`.
     """
+    if model.task.input == "volume":
+        return volume_inference(model, MODEL)
     side = model.config.data.image_size
     resize = f"$lambda array: Image.fromarray(array).resize(({side}, {side}), Image.Resampling.BILINEAR)"
     is_picture = f"$lambda path: path.suffix.lower() in {pictures.ENDINGS}"

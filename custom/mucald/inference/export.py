@@ -13,6 +13,8 @@ from mucald.data.images import pictures
 from mucald.errors import ModelError
 from mucald.federation.method import TrainedModel
 from mucald.inference.bundle import INFERENCE, METADATA, MODEL, READER, inference_config, metadata
+from mucald.inference.volume_bundle import SCRIPTS
+from mucald.inference.volumes import plan_for
 from mucald.state.files import write_atomically
 
 TOLERANCE = 1e-4
@@ -37,32 +39,42 @@ def export(model: TrainedModel, folder: Path) -> dict[str, float]:
         ModelError: a difference is larger than :data:`TOLERANCE`.
     """
     joined = model.network()
-    traced = trace(joined, model.config.data.image_size)
+    shape = input_shape(model)
+    traced = trace(joined, shape)
     # By way of memory, since a full disk would end torch itself.
     archive = io.BytesIO()
     torch.jit.save(traced, archive)
     write_atomically(folder / MODEL, archive.getvalue())
-    write_atomically(folder / READER, Path(pictures.__file__).read_bytes())
+    copied = {READER: pictures} if model.task.input == "image" else SCRIPTS
+    for part, module in copied.items():
+        write_atomically(folder / part, Path(module.__file__ or "").read_bytes())
     for part, content in ((METADATA, metadata(model)), (INFERENCE, inference_config(model))):
         text = json.dumps(content, indent=2, ensure_ascii=False)
         write_atomically(folder / part, f"{text}\n".encode())
-    return check_export(joined, folder, model.config.data.image_size)
+    return check_export(joined, folder, shape)
 
 
-def trace(joined: nn.Module, image_size: int) -> torch.jit.ScriptModule:
-    """Trace a joined model; the result takes batches of any size of images (B, 3, S, S) in [0, 1]."""
+def input_shape(model: TrainedModel) -> tuple[int, ...]:
+    """Return the shape of a sample without its batch: (3, S, S), or channels and a patch of a volume."""
+    if model.task.input == "volume":
+        return (model.task.channels, *plan_for(model.config.data, model.task).patch_size)
+    return (3, model.config.data.image_size, model.config.data.image_size)
+
+
+def trace(joined: nn.Module, shape: tuple[int, ...]) -> torch.jit.ScriptModule:
+    """Trace a joined model; the result takes batches of any size of samples of that shape."""
     with warnings.catch_warnings():
         # Shapes and levels that are checked in Python become constants: S is fixed, and so is the level.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         # Its own check would compare the model with itself on the very same input.
-        traced = torch.jit.trace(joined, _examples(_EXAMPLES, image_size), check_trace=False)
+        traced = torch.jit.trace(joined, _examples(_EXAMPLES, shape), check_trace=False)
     assert isinstance(traced, torch.jit.ScriptModule)
     return traced
 
 
 @torch.no_grad()
-def check_export(joined: nn.Module, folder: Path, image_size: int) -> dict[str, float]:
-    """Compare what lies in ``folder`` with the joined model, on random images in batches of one and three.
+def check_export(joined: nn.Module, folder: Path, shape: tuple[int, ...]) -> dict[str, float]:
+    """Compare what lies in ``folder`` with the joined model, on random samples in batches of one and three.
 
     Returns:
         see :func:`export`.
@@ -83,7 +95,7 @@ def check_export(joined: nn.Module, folder: Path, image_size: int) -> dict[str, 
     for name, network in networks.items():
         found = []
         for count in (1, _EXAMPLES + 1):
-            images = _examples(count, image_size)
+            images = _examples(count, shape)
             try:
                 found.append(float((network(images) - joined(images)).abs().max()))
             except RuntimeError as error:
@@ -98,6 +110,6 @@ def check_export(joined: nn.Module, folder: Path, image_size: int) -> dict[str, 
     return differences
 
 
-def _examples(count: int, image_size: int) -> Tensor:
-    draws = randomness.generator("export", count).random((count, 3, image_size, image_size), dtype="float32")
+def _examples(count: int, shape: tuple[int, ...]) -> Tensor:
+    draws = randomness.generator("export", count).random((count, *shape), dtype="float32")
     return torch.from_numpy(draws)

@@ -49,7 +49,7 @@ def find_inputs(paths: Iterable[Path], channels: bool) -> list[Input]:
     Args:
         paths: files, and folders whose files with the ending of an image are taken.
         channels: files called ``<name>_0000``, ``<name>_0001``, … are the channels of one image, as in
-            nnU-Net; the first three count.
+            nnU-Net; of a picture the first three count.
 
     Raises:
         DataError: a path does not exist, is no image, or nothing was found.
@@ -133,16 +133,17 @@ def passed_over(paths: Iterable[Path]) -> list[str]:
     ]
 
 
-def write_mask(image: Input, labels: NDArray[np.uint8], folder: Path) -> Path:
+def write_mask(image: Input, labels: NDArray[np.uint8], folder: Path, keeps_integers: bool = False) -> Path:
     """Write a mask into ``folder`` in the geometry of its image; return its file.
 
     A picture's mask is a PNG of class ids. A NIfTI mask has the image's affine, shape and header, but for the
-    data's type and scaling.
+    scaling and the data's type, which is one byte.
 
     Args:
         image: the image.
         labels: class ids, slices x H x W, as :func:`mucald.data.images.readers.read_image` orders an image.
         folder: where to write.
+        keeps_integers: whether the mask of an image of integers has their type instead.
     """
     path = folder / image.mask_name
     if image.ending == ".png":
@@ -150,7 +151,8 @@ def write_mask(image: Input, labels: NDArray[np.uint8], folder: Path) -> Path:
         return path
     source = nibabel.load(image.files[0])
     header = source.header.copy()
-    header.set_data_dtype(np.uint8)
+    if not (keeps_integers and source.get_data_dtype().kind in "iu"):
+        header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)
     # The range to display was the image's.
     header["cal_min"] = header["cal_max"] = 0

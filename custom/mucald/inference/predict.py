@@ -104,11 +104,11 @@ def predict_images(inputs: Sequence[Input], segmenter: Segmenter, task: Task, ou
             if fault is not None:
                 faults.append(str(fault))
                 lines = [[image.files[0].name, "", "", *[""] * 2 * (task.n_classes - 1), str(fault)]]
-            writer.writerows([_text(cell) for cell in line] for line in lines)
+            writer.writerows([as_text(cell) for cell in line] for line in lines)
     return faults
 
 
-def _text(cell: str) -> str:
+def as_text(cell: str) -> str:
     r"""Return a cell as text; bytes of a file's name that are none are written as in ``a\xff.png``."""
     return cell.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

@@ -31,10 +31,11 @@ def remarks(paths: Sequence[Path], inputs: Sequence[Input], channels: bool, task
             f"{pair[0]} and {pair[1].name} are segmented each by itself; if they are channels of one image, "
             "give --channels"
         )
-    if dropped := sum(len(image.files) > RGB_CHANNELS for image in inputs):
+    volumes = task.slices or task.input == "volume"
+    if (dropped := sum(len(image.files) > RGB_CHANNELS for image in inputs)) and task.input != "volume":
         words.append(f"{dropped} images have more than three channels, of which the first three are read")
-    if others := [image.files[0] for image in inputs if is_nifti(image.files[0]) != task.slices]:
-        what, other = ("pictures", "NIfTI volumes") if task.slices else ("NIfTI volumes", "pictures")
+    if others := [image.files[0] for image in inputs if is_nifti(image.files[0]) != volumes]:
+        what, other = ("pictures", "NIfTI volumes") if volumes else ("NIfTI volumes", "pictures")
         words.append(
             f"{len(others)} of {len(inputs)} images are {what}, such as {others[0]}, but the task "
             f"{task.title} is one of {other}: the model may not know what it sees"

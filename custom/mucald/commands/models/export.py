@@ -4,7 +4,8 @@
 
 ``bundle/models/model.ts`` takes images (B, 3, S, S) in [0, 1] and returns logits (B, C, S, S); the release's
 noise is within it as one fixed draw. ``bundle/configs`` tells inputs, outputs and classes, and how to segment
-a folder of pictures. The file holds the server's part too. Research software; not for diagnosis.
+a folder of pictures. Of a task of volumes the network takes patches, and the bundle runs a folder of NIfTI
+files in a sliding window. The file holds the server's part too. Research software; not for diagnosis.
 """
 
 import argparse

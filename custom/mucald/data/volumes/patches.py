@@ -61,9 +61,11 @@ def cut_out(volume: Tensor, centre: NDArray[np.float64], size: Sequence[int]) ->
 
 
 def centred(volume: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.float32]:
-    """Return the middle of a volume (C x X x Y x Z), cut or padded with 0 to ``size``."""
-    centre = (np.array(volume.shape[1:]) - 1) / 2
-    # A middle between two voxels is the one before it.
-    half = (np.array(size) - 1) / 2
-    centre = np.floor(centre - half) + half
+    """Return the middle of a volume (C x X x Y x Z), cut or padded with 0 to ``size``.
+
+    Of an odd number of voxels that are cut or added, the one left over is the last: as MONAI's
+    ``ResizeWithPadOrCrop`` has it.
+    """
+    room = np.array(volume.shape[1:]) - np.array(size)
+    centre = np.where(room < 0, -(-room // 2), room // 2) + (np.array(size) - 1) / 2
     return cut_out(torch.from_numpy(np.ascontiguousarray(volume)), centre, size).contiguous().numpy()

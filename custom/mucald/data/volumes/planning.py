@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mucald.config.common import VolumePlan
-from mucald.data.volumes.preparing import CT
+from mucald.data.volumes.intensity import CT
 from mucald.data.volumes.resampling import resampled_shape
 from mucald.data.volumes.survey import VolumeSurvey
 from mucald.errors import DataError

@@ -9,14 +9,13 @@ from torch import Tensor
 from mucald.config.common import VolumePlan
 from mucald.data.checked import content_hash
 from mucald.data.records.layouts import Record
-from mucald.data.volumes.intensity import normalised
+from mucald.data.volumes.intensity import CT, normalised
 from mucald.data.volumes.patches import centred
 from mucald.data.volumes.reading import ReadVolume, VolumeReader
 from mucald.data.volumes.resampling import resampled, resampled_labels, resampled_shape
 from mucald.errors import ConfigError
 from mucald.tasks import Task
 
-CT = "CT"
 IMAGE, LABELS, HASHES = "image", "labels", "hashes"
 
 
@@ -36,8 +35,11 @@ def check_plan(task: Task, plan: VolumePlan) -> None:
 
 
 def fitted(volume: ReadVolume, task: Task, plan: VolumePlan) -> np.ndarray:
-    """Return a volume (float32, C x X x Y x Z) as networks take it; of a task of classes its middle."""
-    shape = resampled_shape(volume.values.shape[1:], volume.spacing, plan.spacing)
+    """Return a volume (float32, C x X x Y x Z) as networks take it; of a task of classes its middle.
+
+    Without a spacing in the plan it keeps its own.
+    """
+    shape = resampled_shape(volume.values.shape[1:], volume.spacing, plan.spacing or volume.spacing)
     image = normalised(resampled(volume.values, volume.spacing, shape), plan.intensity)
     return centred(image, plan.patch_size) if task.target == "class" else image
 

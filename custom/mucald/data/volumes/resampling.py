@@ -48,6 +48,11 @@ def resampled_labels(labels: NDArray[np.uint8], n_classes: int, shape: Sequence[
     return found
 
 
+def linear(volume: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
+    """Return values (X x Y x Z) with other numbers of voxels over the same extent, interpolated linearly."""
+    return _zoomed(volume, shape, 1)
+
+
 def _zoomed(volume: NDArray[np.float32], shape: Sequence[int], order: int) -> NDArray[np.float32]:
     if volume.shape == tuple(shape):
         return volume
