@@ -2,8 +2,8 @@
 
     mucald bench step --out bench
 
-and likewise ``wire``, ``run``, ``scale``, ``codec``, ``segments`` and ``plain``. Every one prints tables and
-writes ``<out>/<name>.json``. The status is 0 whether limits are kept or not, unless ``--strict`` is given.
+and likewise ``wire``, ``run``, ``scale``, ``codec``, ``segments``, ``plain`` and ``windows``. Each prints tables
+and writes ``<out>/<name>.json``. The status is 0 whether limits are kept or not, unless ``--strict`` is given.
 docs/performance.md says what each measures.
 """
 
@@ -113,6 +113,16 @@ def plain(arguments: argparse.Namespace) -> Result:
         return report(measure(job, changes, arguments.seeds, arguments.home, out, arguments.threads))
 
 
+def windows(arguments: argparse.Namespace) -> Result:
+    """Measure how long a volume is predicted, beside MONAI's sliding window called directly."""
+    from mucald_studies.benchmark.windows import WindowPlan, measure, report
+
+    size, patch, features = (
+        tuple(numbers) for numbers in (arguments.size, arguments.patch, arguments.features)
+    )
+    return report(measure(WindowPlan(size, patch, features, arguments.repeats, not arguments.unmirrored)))
+
+
 def _job(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Return the job folder and what ``--set`` changes in it."""
     from mucald_studies.commands.experiments import changes
@@ -194,6 +204,15 @@ def _plain_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=at_least(1), help="sites of the job that run at once")
 
 
+def _windows_options(parser: argparse.ArgumentParser) -> None:
+    count = at_least(1)
+    parser.add_argument("--size", type=count, nargs=3, default=[128, 128, 96], help="(128 128 96)")
+    parser.add_argument("--patch", type=count, nargs=3, default=[64, 64, 32], help="(64 64 32)")
+    parser.add_argument("--features", type=count, nargs="+", default=[8, 16, 32], help="(8 16 32)")
+    parser.add_argument("--repeats", type=count, default=3, help="the median of these counts (3)")
+    parser.add_argument("--unmirrored", action="store_true", help="leave out the mean over eight mirrorings")
+
+
 MEASURES: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] = {
     "wire": (wire, _wire_options),
     "step": (step, _step_options),
@@ -202,6 +221,7 @@ MEASURES: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] =
     "codec": (codec, _codec_options),
     "segments": (segments, _segments_options),
     "plain": (plain, _plain_options),
+    "windows": (windows, _windows_options),
 }
 
 
