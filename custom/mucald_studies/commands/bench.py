@@ -2,9 +2,9 @@
 
     mucald bench step --out bench
 
-and likewise ``wire``, ``run``, ``scale``, ``codec``, ``segments``, ``plain`` and ``windows``. Each prints tables
-and writes ``<out>/<name>.json``. The status is 0 whether limits are kept or not, unless ``--strict`` is given.
-docs/performance.md says what each measures.
+and likewise ``wire``, ``run``, ``scale``, ``codec``, ``segments``, ``plain`` and ``windows``. Each prints
+tables and writes ``<out>/<name>.json``. The status is 0 whether limits are kept or not, unless ``--strict``
+is given. docs/performance.md says what each measures.
 """
 
 import argparse
