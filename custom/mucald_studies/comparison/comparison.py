@@ -15,18 +15,18 @@ from mucald_studies.reporting.tables import MARK, NOTHING, Tables, amount, gain
 COLUMNS = (
     "family",
     "method",
-    "score",
-    "worst site",
-    "gain over alone",
     "leaves a site",
     "guarantee",
     "server sees weights",
     "strongest attack",
+    "score",
+    "worst site",
+    "gain over alone",
     "moved [MB]",
     "time [s]",
     "memory [MB]",
 )
-_WORDS = 2
+_WORDS = 6
 _AUC = "auc"
 
 
@@ -52,13 +52,13 @@ def comparison_page(preset: Preset, methods: Sequence[Method], attacks: Attacks)
             [
                 preset.rows[name].family,
                 name + MARK * (method.label in odd),
-                _score(method, sites),
-                _worst(method, sites),
-                NOTHING if found is None else gain(found),
                 leaves(method.first),
                 guarantee(method.first),
                 sees_weights(method.first),
                 strongest(attacks_on(method, attacks)),
+                _score(method, sites),
+                _worst(method, sites),
+                NOTHING if found is None else gain(found),
                 *_costs(method),
             ]
         )
