@@ -20,6 +20,7 @@ KNOWN_SETS = {
     "kvasir_seg": ("pairs", "kvasir"),
     "ham10000": ("isic", "ham10k"),
     "Dataset501_CovidCT": ("nnunet", "mosmed"),
+    "Dataset502_CardiacMR": ("nnunet", "heart"),
     "wbc": ("pairs", "wbc"),
     "hc18": ("hc18", "fetal_head"),
 }

@@ -32,6 +32,9 @@ class Phantom:
     intensity: tuple[float, ...] = ()
 
 
+SHAPE: Shape = (48, 48, 32)
+"""Of a volume, where nothing else is asked for."""
+
 _ABDOMEN = (-160.0, 240.0, 40.0, 90.0)
 _CHEST = (-1000.0, 300.0, -400.0, 420.0)
 
