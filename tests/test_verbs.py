@@ -17,7 +17,7 @@ from mucald.command_line import STATUSES, Found, Parser, WrongUseError, add_json
 from mucald.commands import groups, main_of, verbs
 from mucald.commands.completion import options_of
 
-ITSELF = {"reference", "cardiac", "consortium", "hold_out", "learning_curve"}
+ITSELF = {"reference", "cardiac"}
 """Tools that are no doors to a verb."""
 
 

@@ -1,0 +1,118 @@
+"""Deal public image sets out to eight sites of four tasks, with few images each: the real consortium.
+
+    mucald consortium sets --home home
+
+Three polyp sites, two of skin lesions, two of white blood cells from different laboratories, and one of CT
+slices get images of their own to train and validate on. Those of one set are tested on the same images, which
+no site trains on. Policies are open and noise secrets fixed: for public images only.
+"""
+
+import argparse
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mucald.command_line import FORCE, Parser, at_least, check_free, command
+from mucald.commands.data.site_files import KNOWN_SETS, public_secret, site_texts, write_texts
+from mucald.data.records.datalist import build_datalist
+from mucald.data.records.layouts import Record, find_records
+from mucald.data.records.splits import shuffled
+from mucald.data.site_file import SITE_FILE, SiteFile
+from mucald.errors import ConfigError
+from mucald.privacy.policy import POLICY_FILE
+from mucald.tasks import get_task
+
+# Site: folder of its set, and which of the set's cases it may have.
+SITES = {
+    "polyp_a": ("kvasir_seg", ""),
+    "polyp_b": ("kvasir_seg", ""),
+    "polyp_c": ("kvasir_seg", ""),
+    "skin_a": ("ham10000", ""),
+    "skin_b": ("ham10000", ""),
+    "cells_a": ("wbc", "^d1_"),
+    "cells_b": ("wbc", "^d2_"),
+    "ct": ("Dataset501_CovidCT", ""),
+}
+
+DATALIST = "datalist.json"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images of each site: to train, to validate, and at most to test."""
+
+    train: int
+    validation: int
+    test: int
+
+
+def dealt(records: list[Record], sites: list[str], counts: Counts) -> dict[str, dict[str, list[Record]]]:
+    """Return each site's records by split; the draw depends on the cases' names alone.
+
+    Raises:
+        ConfigError: there are too few.
+    """
+    order = {case: place for place, case in enumerate(shuffled({record.case for record in records}))}
+    ordered = sorted(records, key=lambda record: order[record.case])
+    own = counts.train + counts.validation
+    rest = ordered[own * len(sites) :][: counts.test]
+    if not rest:
+        raise ConfigError(
+            f"{', '.join(sites)}: {len(ordered)} images leave none to test on; lower --train or --validation"
+        )
+    found = {}
+    for place, site in enumerate(sites):
+        mine = ordered[own * place : own * (place + 1)]
+        found[site] = {"train": mine[: counts.train], "validation": mine[counts.train :], "test": rest}
+    return found
+
+
+def deal(sets: Path, home: Path, counts: Counts) -> None:
+    """Write every site's data list, site file and policy below ``home``.
+
+    Raises:
+        MucaldError: a set is missing or wrong, or has too few images.
+    """
+    for name, pattern in dict.fromkeys(SITES.values()):
+        if not (sets / name).is_dir():
+            raise ConfigError(
+                f"{sets} holds no {name}; it needs {', '.join(sorted({own for own, _ in SITES.values()}))}"
+            )
+        layout, task_name = KNOWN_SETS[name]
+        site_file = SiteFile(task=task_name, root=str((sets / name).resolve()), layout=layout)
+        records = [record for record in find_records(site_file) if re.search(pattern, record.case)]
+        names = [site for site, choice in SITES.items() if choice == (name, pattern)]
+        for site, splits in dealt(records, names, counts).items():
+            own = home / site
+            whole = {
+                split: [replace(record, split=split) for record in chosen] for split, chosen in splits.items()
+            }
+            content = {"task": task_name, "datalist": DATALIST, "noise_secret": public_secret(name)}
+            listed = json.dumps(build_datalist(whole, get_task(task_name), own), indent=2) + "\n"
+            write_texts(site_texts(own, content, open_policy=True) | {own / DATALIST: listed})
+            sizes = ", ".join(f"{len(chosen)} {split}" for split, chosen in splits.items())
+            print(f"{own}: task {task_name}, {sizes}")
+
+
+def describe() -> Parser:
+    """Return the parser of the command's arguments."""
+    parser = Parser(prog="mucald consortium", description=__doc__)
+    parser.add_argument("sets", type=Path, help="folder that holds the sets")
+    parser.add_argument("--home", type=Path, required=True, help="folder of the sites' folders")
+    parser.add_argument("--train", type=at_least(1), default=20, help="training images of each site")
+    parser.add_argument("--validation", type=at_least(1), default=8, help="validation images of each site")
+    parser.add_argument("--test", type=at_least(1), default=40, help="most test images of each set")
+    parser.add_argument("--force", **FORCE)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Deal the sets out and say what each site has."""
+    written = (SITE_FILE, DATALIST, POLICY_FILE)
+    check_free([arguments.home / site / name for site in SITES for name in written], arguments.force)
+    deal(arguments.sets, arguments.home, Counts(arguments.train, arguments.validation, arguments.test))
+    return 0
+
+
+main = command(describe, run)
