@@ -182,3 +182,13 @@ def test_unlike_volumes_come_one_by_one() -> None:
     assert split.batch([1]).inputs.shape == (1, 1, 5, 4, 4)
     with pytest.raises(RuntimeError):
         split.batch([0, 1])
+
+
+def test_what_is_kept_of_a_site_is_never_changed() -> None:
+    job = config(1.0)
+    data = load_site_data("north", "brain", job.data, 7, None)
+    before = [image.clone() for image in data.train.images], [labels.clone() for labels in data.train.labels]
+    for step in range(12):
+        training_batch(job, "north", data, 0, step, range(3))
+    assert all(map(torch.equal, before[0], data.train.images))
+    assert all(map(torch.equal, before[1], data.train.labels))

@@ -156,3 +156,28 @@ def test_a_picture_task_takes_no_job(
     with pytest.raises(SystemExit):
         prepare.main([str(home / SITE_FILE), "--job", "jobs/fedavg"])
     assert "are for volumes, and kvasir has images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_site_proposes_its_plan_and_another_compares(
+    whole: bool, tmp_path: Path, site: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = site(task="heart", root=str(write_set(tmp_path / "set", "heart")), layout="nnunet")
+    job = tmp_path / "job"
+    shutil.copytree(REPOSITORY / "jobs/fedavg", job)
+    path = job / "app/config/mucald.json"
+    if whole:
+        path.write_text(json.dumps(load_job(job)[0].to_dict()))
+    options = [str(home / SITE_FILE), "--job", str(job), "--divisible-by", "4"]
+    assert prepare.main(options) == 1
+    assert prepare.main([*options, "--propose"]) == 0
+    assert load_job(job)[0].data.volumes.plan("heart") == VolumePlan((2.0, 2.0, 2.0), (12, 12, 8))
+    other = write_set(tmp_path / "other", "liver", spacing=(5.0, 5.0, 5.0))
+    (home / SITE_FILE).write_text(json.dumps({"task": "liver", "root": str(other), "layout": "nnunet"}))
+    assert prepare.main([*options, "--propose"]) == 0
+    assert load_job(job)[0].data.volumes.plans.keys() == {"heart", "liver"}
+    coarse = write_set(tmp_path / "coarse", "heart", spacing=(6.0, 6.0, 6.0))
+    (home / SITE_FILE).write_text(json.dumps({"task": "heart", "root": str(coarse), "layout": "nnunet"}))
+    capsys.readouterr()
+    assert prepare.main(options) == 0
+    assert "along an axis one is 3 times the other" in capsys.readouterr().out

@@ -48,6 +48,11 @@ def describe() -> Parser:
     parser.add_argument("--out", type=Path, help="the data list to write; required, but of volumes")
     parser.add_argument("--job", type=Path, help="of volumes: the job that must fit them")
     parser.add_argument(
+        "--propose",
+        action="store_true",
+        help="with --job: write the plan into it, for others to compare",
+    )
+    parser.add_argument(
         "--divisible-by",
         type=int,
         metavar="K",
@@ -67,6 +72,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise WrongUseError("give either --cases or --case-pattern")
     if arguments.cases is None and (arguments.file_column or arguments.case_column):
         raise WrongUseError("--file-column and --case-column go with --cases")
+    if arguments.propose and arguments.job is None:
+        raise WrongUseError("--propose goes with --job")
     if arguments.out is None:
         return
     if arguments.out.resolve() in {path.resolve() for path in (arguments.site_file, arguments.cases) if path}:
@@ -113,7 +120,7 @@ def run(arguments: argparse.Namespace) -> Found:
     _check(arguments)
     site_file = read_site_file(arguments.site_file)
     if get_task(site_file.task).input == "volume":
-        planned = plan_volumes(site_file, arguments.job, arguments.divisible_by)
+        planned = plan_volumes(site_file, arguments.job, arguments.divisible_by, arguments.propose)
         if arguments.out is None or planned.status:
             return planned
     elif arguments.job is not None or arguments.divisible_by is not None:
