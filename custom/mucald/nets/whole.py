@@ -1,10 +1,16 @@
-"""Front end, middle network and back end as one network that one party holds."""
+"""Networks that one party holds whole, as plans of their parts, whatever the architecture."""
+
+from collections.abc import Mapping
+from typing import Protocol
 
 from torch import Tensor, nn
 
-from mucald.config.common import NetworkConfig
+from mucald.config.common import AdaptedConfig, DataConfig, NetworkConfig
+from mucald.errors import ConfigError
 from mucald.nets import back_end_of, backbone_of
+from mucald.nets.adapted import AdaptedNetwork, AdaptedPlan
 from mucald.nets.latent import bounded
+from mucald.tasks import Task
 
 PARTS = ("front_end", "middle", "back_end")
 
@@ -31,11 +37,88 @@ class WholeNetwork(nn.Module):
         return self.back_end(self.middle(bounded(latent, self._clip)), skips)
 
 
-def trained_network(
-    network: NetworkConfig, n_classes: int, clip: float, weights: dict[str, Tensor]
-) -> WholeNetwork:
-    """Return a network with ``weights``, in evaluation mode."""
-    backbone = backbone_of(network)
-    whole = WholeNetwork(backbone.front_end(), backbone.middle(), back_end_of(network, n_classes), clip)
+Network = WholeNetwork | AdaptedNetwork
+
+
+class WholePlan(Protocol):
+    """How a network is made of parts. It builds each on its own, since sites may share it with others.
+
+    Attributes:
+        parts: their names, in the order in which a sample passes them.
+        common: the part whose first weights are the same everywhere.
+        private: the part that a task has for itself.
+        bounded: parts whose gradients have one bound together.
+    """
+
+    parts: tuple[str, ...]
+    common: str
+    private: str
+    bounded: tuple[tuple[str, ...], ...]
+
+    def kind(self, part: str, task: Task) -> tuple[int | str, ...]:
+        """Return in what the part of one task differs from that of another; equal ones can be shared."""
+
+    def part(self, name: str, task: Task) -> nn.Module:
+        """Build a part for a task."""
+
+    def whole(self, parts: Mapping[str, nn.Module], task: Task) -> Network:
+        """Join parts, by name, to the network of a task."""
+
+    def check(self, data: DataConfig, task: Task) -> None:
+        """Raise :class:`ConfigError` unless the network can take the samples of a task."""
+
+
+class SplitInOne:
+    """The plan of a :class:`WholeNetwork`: a split network that one party holds, see :class:`WholePlan`.
+
+    Args:
+        config: what the job asks for.
+        clip: bound of the standardised latent.
+    """
+
+    parts = PARTS
+    common, private = "middle", "back_end"
+    # As in a split job: the site's networks have one bound, the server's has its own.
+    bounded = (("front_end", "back_end"), ("middle",))
+
+    def __init__(self, config: NetworkConfig, clip: float):
+        self._config, self._clip, self._backbone = config, clip, backbone_of(config)
+
+    def kind(self, part: str, task: Task) -> tuple[int | str, ...]:
+        """Return the number of classes of a back end; all else is alike."""
+        return (task.n_classes,) if part == self.private else ()
+
+    def part(self, name: str, task: Task) -> nn.Module:
+        """Build a part."""
+        if name == "back_end":
+            return back_end_of(self._config, task.n_classes)
+        return self._backbone.front_end() if name == "front_end" else self._backbone.middle()
+
+    def whole(self, parts: Mapping[str, nn.Module], task: Task) -> WholeNetwork:  # noqa: ARG002
+        """Join the parts."""
+        return WholeNetwork(**parts, clip=self._clip)
+
+    def check(self, data: DataConfig, task: Task) -> None:
+        """Check that the samples are images of a side that the backbone takes."""
+        if task.input != "image":
+            raise ConfigError(
+                f"the backbone '{self._config.backbone}' takes images, but a sample of the task '{task.name}' is "
+                f"{'an' if task.input == 'embedding' else 'a'} {task.input}; set 'network.backbone' to 'dynunet'"
+            )
+        self._backbone.check_image_size(data.image_size)
+
+
+def whole_plan(network: NetworkConfig | AdaptedConfig, clip: float) -> WholePlan:
+    """Return the plan of the network that a job asks for.
+
+    Raises:
+        ConfigError: see :func:`mucald.nets.build_backbone`.
+    """
+    return AdaptedPlan(network) if isinstance(network, AdaptedConfig) else SplitInOne(network, clip)
+
+
+def trained_network(plan: WholePlan, task: Task, weights: dict[str, Tensor]) -> Network:
+    """Return the network of a task with ``weights``, in evaluation mode."""
+    whole = plan.whole({name: plan.part(name, task) for name in plan.parts}, task)
     whole.load_state_dict(weights)
     return whole.eval().requires_grad_(False)

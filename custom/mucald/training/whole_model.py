@@ -13,8 +13,7 @@ from mucald.data.site_data import Batch, DataSplit, SiteData
 from mucald.errors import TrainingError
 from mucald.losses.segmentation import SegmentationLoss
 from mucald.metrics.scoring import Previews, scores_of_test, scores_of_validation
-from mucald.nets import back_end_of, backbone_of
-from mucald.nets.whole import PARTS, WholeNetwork
+from mucald.nets.whole import Network, WholePlan, whole_plan
 from mucald.state.averages import gradient_norm
 from mucald.state.checkpoint import (
     load_module_tensors,
@@ -32,10 +31,10 @@ Adjust = Callable[[], Mapping[str, float]]
 """Changes the gradients before they are bounded, and returns what it adds to the losses, by name."""
 
 Extra = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
-"""Returns further terms of the loss, weighted, by name, for images (B, 3, H, W) and logits (B, C, H, W)."""
+"""Returns further terms of the loss, weighted, by name, for inputs (B, channels, …) and the network's logits."""
 
 
-def no_terms(images: Tensor, logits: Tensor) -> dict[str, Tensor]:  # noqa: ARG001 - one signature
+def no_terms(inputs: Tensor, logits: Tensor) -> dict[str, Tensor]:  # noqa: ARG001 - one signature
     """Add nothing to the loss."""
     return {}
 
@@ -59,8 +58,9 @@ class Best:
 class WholeModel:
     """Networks of one or several sites, with one AdamW.
 
-    All sites have one front end and one middle network, and a back end each; or those of a group have one
-    whole network, which no other group has.
+    All sites have the same parts but for the last, which each has for itself: one front end and one middle
+    network and a back end each; or one adaptor of each kind, one encoder and a decoder each. Or those of a
+    group have one whole network, which no other group has.
 
     For each site it is the function that split-federated learning computes without noise. First weights,
     losses, learning rate, weight decay and bounds of the gradient are those of a split job too, so that
@@ -70,7 +70,7 @@ class WholeModel:
         config: the job.
         data: the sites' data by name; for a site that trains alone its own.
         device: where to compute.
-        groups: all sites by group; empty for one front end and middle network for all.
+        groups: all sites by group; empty for common parts of all and a last part of each.
     """
 
     def __init__(
@@ -81,11 +81,12 @@ class WholeModel:
         groups: Collection[Sequence[str]] = (),
     ):
         self._config, self._device = config, device
+        self._plan = whole_plan(config.network, config.clip)
         # Sorted, so that nothing depends on the order of the job's file.
         self.sites = sorted(data)
-        self.networks: dict[str, WholeNetwork] = {}
+        self.networks: dict[str, Network] = {}
         for sites in groups or (self.sites,):
-            self.networks |= _networks(config, data, sites, back_end_each=not groups)
+            self.networks |= _networks(self._plan, config, data, sites, own_each=not groups)
         self.losses: dict[str, SegmentationLoss] = {}
         for site in self.sites:
             self.networks[site].to(device)
@@ -104,67 +105,69 @@ class WholeModel:
             for part, module in self.networks[site].parts().items():
                 if all(module is not other for other in found.values()):
                     # Numbers rather than names, which may hold the dots that separate prefixes.
-                    found[part if number == 0 and part != "back_end" else f"{part}_{number}"] = module
+                    first = number == 0 and part != self._plan.private
+                    found[part if first else f"{part}_{number}"] = module
         return found
 
     def train_step(
         self,
         site: str,
-        images: Tensor,
-        labels: Tensor,
+        inputs: Tensor,
+        targets: Tensor,
         step: str,
         adjust: Adjust = dict,
         *,
         extra: Extra = no_terms,
-        trained: Collection[str] = PARTS,
+        trained: Collection[str] | None = None,
         rate: float = 1.0,
     ) -> StepResult:
-        """Train on a mini-batch of one site; the other sites' back ends stay as they are.
+        """Train on a mini-batch of one site; the other sites' own parts stay as they are.
 
         Args:
-            site: where the images come from.
-            images: (B, 3, H, W).
-            labels: class numbers (B, H, W).
+            site: where the samples come from.
+            inputs: (B, channels, …).
+            targets: class numbers (B, …), or (B,) where a sample has one class.
             step: names the step in errors.
             adjust: what a method does to the gradients.
             extra: what a method adds to the loss.
-            trained: names of the parts that learn; the others stay, as in evaluation.
+            trained: names of the parts that learn, None for all; the others stay, as in evaluation.
             rate: factor of the learning rate.
 
         Raises:
             TrainingError: the loss or a gradient is not finite.
         """
         network, loss, parts = self.networks[site], self.losses[site], self.networks[site].parts()
+        trained = self._plan.parts if trained is None else trained
         for name, module in parts.items():
             module.train(name in trained).requires_grad_(name in trained)
-        images = images.to(self._device)
-        logits = network(images)
-        terms = loss.terms(logits, labels.to(self._device))
-        segmentation, added = loss.combine(terms), extra(images, logits)
-        terms = {**terms, "segmentation": segmentation, **added}
+        inputs = inputs.to(self._device)
+        logits = network(inputs)
+        terms = loss.terms(logits, targets.to(self._device))
+        own, added = loss.combine(terms), extra(inputs, logits)
+        terms = {**terms, loss.name: own, **added}
         losses = {name: value.item() for name, value in terms.items()}
         _check_finite(losses, "loss", site, step)
         # Without a gradient AdamW passes a part over, weight decay included.
         self.optimiser.zero_grad(set_to_none=True)
-        sum(added.values(), segmentation).backward()
+        sum(added.values(), own).backward()
         losses |= adjust()
         gradients = {n: gradient_norm(part.parameters()) for n, part in parts.items() if n in trained}
         _check_finite(gradients, "gradient of", site, step)
-        # Two bounds, as in a split job: the site's networks have one, the server's has its own.
-        outer = [*network.front_end.parameters(), *network.back_end.parameters()]
-        for bounded in (outer, list(network.middle.parameters())):
-            torch.nn.utils.clip_grad_norm_(bounded, self._config.optimiser.clip_norm)
+        for names in self._plan.bounded:
+            parameters = [parameter for name in names for parameter in parts[name].parameters()]
+            torch.nn.utils.clip_grad_norm_(parameters, self._config.optimiser.clip_norm)
         optimisers.scale_rates(self.optimiser, rate)
         self.optimiser.step()
         return StepResult(losses, gradients)
 
     @torch.no_grad()
-    def predict(self, site: str, images: Tensor) -> Tensor:
-        """Return logits (B, C, H, W) for images (B, 3, H, W) of a site."""
-        return self.networks[site].eval()(images.to(self._device))
+    def predict(self, site: str, inputs: Tensor) -> Tensor:
+        """Return a site's logits for inputs (B, channels, …): (B, C, …), or (B, C) for one class per sample."""
+        network = self.networks[site].eval()
+        return predicted(network, inputs.to(self._device), self._patches.get(site))
 
     def weights(self, site: str) -> dict[str, Tensor]:
-        """Return the present weights that a site's images pass through: ``front_end.…``, ``middle.…``, …"""
+        """Return the present weights that a site's samples pass through, ``<part>.<name>``."""
         return module_tensors(self.networks[site].parts())
 
     def keep_if_best(self, site: str, dice: float | None) -> bool:
@@ -227,22 +230,27 @@ class WholeModel:
 
 
 def _networks(
-    config: WholeModelConfig, data: Mapping[str, SiteData], sites: Sequence[str], back_end_each: bool
-) -> dict[str, WholeNetwork]:
-    """Return the networks of sites that share front end and middle network, and perhaps the back end."""
-    backbone, first, seed = backbone_of(config.network), data[min(sites)], config.seed
-    backbone.check_image_size(config.data.image_size)
-    with randomness.seeded_initialisation(seed, first.noise_secret, "front_end"):
-        front_end = backbone.front_end()
-    with randomness.seeded_initialisation(seed, "middle"):
-        middle = backbone.middle()
-    networks: dict[str, WholeNetwork] = {}
+    plan: WholePlan,
+    config: WholeModelConfig,
+    data: Mapping[str, SiteData],
+    sites: Sequence[str],
+    own_each: bool,
+) -> dict[str, Network]:
+    """Return the networks of sites that have parts in common, all of them or all but the private one."""
+    built: dict[tuple[Any, ...], nn.Module] = {}
+    networks: dict[str, Network] = {}
     for site in sorted(sites):
-        if back_end_each or not networks:
-            n_classes = data[site].task.n_classes
-            with randomness.seeded_initialisation(seed, data[site].noise_secret, "back_end", n_classes):
-                back_end = back_end_of(config.network, n_classes)
-        networks[site] = WholeNetwork(front_end, middle, back_end, config.clip)
+        task, secret, parts = data[site].task, data[site].noise_secret, dict[str, nn.Module]()
+        plan.check(config.data, task)
+        for name in plan.parts:
+            own = () if name == plan.common else (secret,)
+            key = (*own, name, *plan.kind(name, task))
+            place = (site, name) if own_each and name == plan.private else (name, *plan.kind(name, task))
+            if place not in built:
+                with randomness.seeded_initialisation(config.seed, *key):
+                    built[place] = plan.part(name, task)
+            parts[name] = built[place]
+        networks[site] = plan.whole(parts, task)
     return networks
 
 
