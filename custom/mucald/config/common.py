@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from mucald.config.keys import Section, key, section
 
@@ -228,6 +228,33 @@ class NetworkConfig(Section):
     precision: Literal["float32", "bfloat16"] = key(
         "in what the segments multiply; weights and all that is sent stay float32", "float32"
     )
+
+    parts: ClassVar[tuple[str, ...]] = ("front_end", "middle", "back_end")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptedConfig(Section):
+    """The network where `network.backbone` is `dynunet`: an adaptor for the modality's channels, then MONAI's
+    DynUNet as encoder and decoder, for images and for volumes."""
+
+    backbone: Literal["dynunet"] = key("architecture")
+    features: tuple[int, ...] = key(
+        "channels per level, full resolution first", allowed="three or more widths"
+    )
+    adaptor_channels: int = key("channels that an adaptor makes of the modality's", 32, at_least=1)
+    head: Literal["average", "lse"] = key(
+        "how a site classifies whose samples have one class: by the encoder's deepest features, averaged, or "
+        "by a decoder's logits, pooled by log-sum-exp",
+        "average",
+    )
+    sharpness: float = key("r of log-sum-exp pooling; the larger, the nearer to a maximum", 5.0, above=0)
+
+    parts: ClassVar[tuple[str, ...]] = ("adaptor", "encoder", "decoder")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits = len(self.features) >= 3 and min(self.features) >= 1
+        require(fits, f"features must name three or more positive widths, not {self.features}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from mucald.errors import ConfigError
 OPEN = frozenset({"sites", "args", "plans"})
 """Mappings whose keys are the user's own or belong to a choice; a job that gives one gives all of it."""
 
-_CHOICES = ("rule", "name")
+_CHOICES = ("rule", "name", "backbone")
 
 
 def overridden(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,8 +19,8 @@ def overridden(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     Args:
         base: every section and key, with its value.
         changes: new values by dotted key, such as ``{"release.noised": false}``. A section may be given as an
-            object, whose keys are then changed one by one; but one that names a ``rule`` or a ``name`` is
-            replaced whole, for its other keys belong to that choice.
+            object, whose keys are then changed one by one; but one that names a ``rule``, a ``name`` or a
+            ``backbone`` is replaced whole, for its other keys belong to that choice.
 
     Raises:
         ConfigError: the base has no such key, the message names the nearest; or a key is given twice.

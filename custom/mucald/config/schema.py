@@ -2,7 +2,8 @@
 
 The dataclass is the schema: every field must be present, no other key may be, and the type annotation says
 what is allowed. Supported: ``bool``, ``int``, ``float``, ``str``, ``Literal`` choices, ``X | None``,
-``tuple[X, ...]``, ``dict[str, X]``, nested dataclasses. A field with a default may be left out.
+``tuple[X, ...]``, ``dict[str, X]``, nested dataclasses, or one of several. A field with a default may be left
+out.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import errno
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -139,7 +140,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, path)
+        return _convert(_kind_of([a for a in arguments if a is not type(None)], value), value, path)
     if origin is Literal:
         if value not in arguments:
             hint_text = closest(str(value), [str(a) for a in arguments])
@@ -156,6 +157,15 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if hint is Any:
         return value
     return _convert_scalar(hint, value, path)
+
+
+def _kind_of(kinds: Sequence[Any], value: Any) -> Any:
+    """Return that of several dataclasses of which a Literal field allows what ``value`` says, or the last."""
+    for kind in kinds[:-1]:
+        for name, hint in get_type_hints(kind).items():
+            if get_origin(hint) is Literal and isinstance(value, dict) and value.get(name) in get_args(hint):
+                return kind
+    return kinds[-1]
 
 
 def _convert_scalar(hint: Any, value: Any, path: str) -> Any:

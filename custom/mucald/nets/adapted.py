@@ -1,4 +1,4 @@
-"""A network for unlike modalities and tasks: an adaptor for the channels, a common encoder, a task's decoder."""
+"""A network for unlike modalities and tasks: a modality's adaptor, a common encoder, a task's decoder."""
 
 from collections.abc import Mapping
 
@@ -55,8 +55,8 @@ class AdaptedNetwork(nn.Module):
 
     Args:
         adaptor, encoder, decoder: the parts.
-        sharpness: of the pooling of a task with one class per sample (:func:`.log_mean_exp`); None for the mean.
-        classifies: whether the task is one.
+        classifies: whether a sample has one class.
+        sharpness: of the pooling that tells it (:func:`.log_mean_exp`); None for the mean.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class AdaptedNetwork(nn.Module):
         return {"adaptor": self.adaptor, "encoder": self.encoder, "decoder": self.decoder}
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits (B, C, …), or (B, C) of a task with one class per sample, for inputs (B, channels, …)."""
+        """Return logits (B, C, …), or (B, C) where a sample has one class, for inputs (B, channels, …)."""
         return self.pooled(self.dense(inputs))
 
     def dense(self, inputs: Tensor) -> Tensor:
@@ -97,9 +97,9 @@ class AdaptedPlan:
         config: what the job asks for.
     """
 
-    parts = ("adaptor", "encoder", "decoder")
+    parts = AdaptedConfig.parts
     common, private = "encoder", "decoder"
-    bounded = (parts,)
+    bounded: tuple[tuple[str, ...], ...] = (AdaptedConfig.parts,)
 
     def __init__(self, config: AdaptedConfig):
         self._config = config

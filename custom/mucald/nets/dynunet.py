@@ -1,8 +1,8 @@
 """The two halves of MONAI's DynUNet (nnU-Net's network), for images and for volumes.
 
-Blocks, names and numbers are MONAI's, so weights go either way by the prefixes of their names: ``input_block``,
-``downsamples`` and ``bottleneck`` are the encoder's, ``upsamples`` and ``output_block`` the decoder's. They are
-not imported from there: MONAI takes every process of a run longer to import than torch.
+Blocks, names and numbers are MONAI's, so weights go either way by the prefixes of their names:
+``input_block``, ``downsamples`` and ``bottleneck`` are the encoder's, ``upsamples`` and ``output_block`` the
+decoder's. They are not imported from there: MONAI takes every process of a run longer to import than torch.
 """
 
 from collections import OrderedDict
@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
-NORMS: dict[int, type[nn.InstanceNorm2d] | type[nn.InstanceNorm3d]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+NORMS: dict[int, type[nn.InstanceNorm2d] | type[nn.InstanceNorm3d]] = {
+    2: nn.InstanceNorm2d,
+    3: nn.InstanceNorm3d,
+}
 _TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
     2: nn.ConvTranspose2d,
     3: nn.ConvTranspose3d,
@@ -126,7 +129,7 @@ class Decoder(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    if isinstance(module, (*CONVOLUTIONS.values(), *_TRANSPOSED.values())):
+    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         nn.init.kaiming_normal_(module.weight, a=_SLOPE)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -12,8 +12,6 @@ from mucald.nets.adapted import AdaptedNetwork, AdaptedPlan
 from mucald.nets.latent import bounded
 from mucald.tasks import Task
 
-PARTS = ("front_end", "middle", "back_end")
-
 
 class WholeNetwork(nn.Module):
     """The function that a split network computes without noise: the latent is bounded in between.
@@ -29,7 +27,7 @@ class WholeNetwork(nn.Module):
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the parts by name."""
-        return {name: self.get_submodule(name) for name in PARTS}
+        return {name: self.get_submodule(name) for name in NetworkConfig.parts}
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, C, S, S) for images (B, 3, S, S) in [0, 1]."""
@@ -76,10 +74,10 @@ class SplitInOne:
         clip: bound of the standardised latent.
     """
 
-    parts = PARTS
+    parts = NetworkConfig.parts
     common, private = "middle", "back_end"
     # As in a split job: the site's networks have one bound, the server's has its own.
-    bounded = (("front_end", "back_end"), ("middle",))
+    bounded: tuple[tuple[str, ...], ...] = (("front_end", "back_end"), ("middle",))
 
     def __init__(self, config: NetworkConfig, clip: float):
         self._config, self._clip, self._backbone = config, clip, backbone_of(config)
@@ -102,8 +100,8 @@ class SplitInOne:
         """Check that the samples are images of a side that the backbone takes."""
         if task.input != "image":
             raise ConfigError(
-                f"the backbone '{self._config.backbone}' takes images, but a sample of the task '{task.name}' is "
-                f"{'an' if task.input == 'embedding' else 'a'} {task.input}; set 'network.backbone' to 'dynunet'"
+                f"the backbone '{self._config.backbone}' takes images, but task '{task.name}' has samples of "
+                f"the kind {task.input}; for volumes 'network.backbone' is 'dynunet'"
             )
         self._backbone.check_image_size(data.image_size)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mucald.config.common import AdamWConfig, NetworkConfig
+from mucald.config.common import AdamWConfig, AdaptedConfig, NetworkConfig
 from mucald.config.job import JobConfig
 from mucald.config.keys import key, section
 
@@ -11,9 +11,10 @@ from mucald.config.keys import key, section
 class WholeModelConfig(JobConfig):
     """A job whose participants train whole networks."""
 
-    network: NetworkConfig
+    network: AdaptedConfig | NetworkConfig
     clip: float = key(
-        "bound of the standardised latent between front end and middle network, as in a split job",
+        "bound of the standardised latent between front end and middle network, as in a split job; `dynunet` "
+        "has none",
         3.0,
         above=0,
     )

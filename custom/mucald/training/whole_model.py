@@ -1,4 +1,4 @@
-"""A whole segmentation network that one party holds and trains, for one site or for several with one body."""
+"""A whole network that one party holds and trains, for one site or for several with parts in common."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mucald import optimisers, randomness
-from mucald.data.site_data import Batch, DataSplit, SiteData
+from mucald.data.site_data import Batch, SiteData
 from mucald.errors import TrainingError
-from mucald.losses.segmentation import SegmentationLoss
+from mucald.losses import Loss, loss_of
+from mucald.metrics.names import names_of
 from mucald.metrics.scoring import Previews, scores_of_test, scores_of_validation
 from mucald.nets.whole import Network, WholePlan, whole_plan
 from mucald.state.averages import gradient_norm
@@ -24,14 +25,15 @@ from mucald.state.checkpoint import (
     without_prefix,
 )
 from mucald.training.config import WholeModelConfig
+from mucald.training.windows import predicted
 
-BEST_DICE = "best_dice"
+BEST_SCORE = "best_score"
 
 Adjust = Callable[[], Mapping[str, float]]
 """Changes the gradients before they are bounded, and returns what it adds to the losses, by name."""
 
 Extra = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
-"""Returns further terms of the loss, weighted, by name, for inputs (B, channels, …) and the network's logits."""
+"""Returns further terms of the loss, weighted, by name, for inputs (B, channels, …) and their logits."""
 
 
 def no_terms(inputs: Tensor, logits: Tensor) -> dict[str, Tensor]:  # noqa: ARG001 - one signature
@@ -49,10 +51,10 @@ class StepResult:
 
 @dataclass
 class Best:
-    """A site's best round so far: the weights of its network, and its Dice."""
+    """A site's best round so far: the weights of its network, and its score."""
 
     weights: dict[str, Tensor]
-    dice: float = -1.0
+    score: float = -1.0
 
 
 class WholeModel:
@@ -87,10 +89,14 @@ class WholeModel:
         self.networks: dict[str, Network] = {}
         for sites in groups or (self.sites,):
             self.networks |= _networks(self._plan, config, data, sites, own_each=not groups)
-        self.losses: dict[str, SegmentationLoss] = {}
+        self.losses: dict[str, Loss] = {}
+        self._patches: dict[str, tuple[int, ...]] = {}
         for site in self.sites:
             self.networks[site].to(device)
-            self.losses[site] = SegmentationLoss(data[site].task.n_classes, config.cross_entropy)
+            task = data[site].task
+            self.losses[site] = loss_of(task, config.cross_entropy)
+            if task.input == "volume":
+                self._patches[site] = config.data.volumes.plan(task.name).patch_size
         self.optimiser = optimisers.AdamW(
             [parameter for module in self._modules().values() for parameter in module.parameters()],
             lr=config.optimiser.learning_rate,
@@ -162,7 +168,7 @@ class WholeModel:
 
     @torch.no_grad()
     def predict(self, site: str, inputs: Tensor) -> Tensor:
-        """Return a site's logits for inputs (B, channels, …): (B, C, …), or (B, C) for one class per sample."""
+        """Return a site's logits for inputs (B, channels, …): (B, C, …), or (B, C) for one class each."""
         network = self.networks[site].eval()
         return predicted(network, inputs.to(self._device), self._patches.get(site))
 
@@ -170,13 +176,13 @@ class WholeModel:
         """Return the present weights that a site's samples pass through, ``<part>.<name>``."""
         return module_tensors(self.networks[site].parts())
 
-    def keep_if_best(self, site: str, dice: float | None) -> bool:
-        """Keep a site's weights if ``dice`` beats every earlier validation of it; return whether it did."""
+    def keep_if_best(self, site: str, score: float | None) -> bool:
+        """Keep a site's weights if ``score`` beats every earlier validation of it; return whether it did."""
         # A validation in which no class counts can never be the best.
-        if dice is None or dice <= self.best[site].dice:
+        if score is None or score <= self.best[site].score:
             return False
         kept = {name: tensor.detach().clone() for name, tensor in self.weights(site).items()}
-        self.best[site] = Best(kept, dice)
+        self.best[site] = Best(kept, score)
         return True
 
     def load_best(self, site: str) -> None:
@@ -184,31 +190,34 @@ class WholeModel:
         if self.best[site].weights:
             load_module_tensors(self.networks[site].parts(), self.best[site].weights)
 
-    def validate(self, site: str, split: DataSplit, round_number: int) -> dict[str, Any]:
-        """Score what a round begins with on a site's validation images, and keep it if it is the best so far.
+    def validate(self, site: str, data: SiteData, round_number: int) -> dict[str, Any]:
+        """Score what a round begins with on a site's validation samples; keep it if it is the best so far.
 
         Raises:
             TrainingError: a loss is not finite.
         """
+        score, loss = self._validated(site, data, round_number)
+        best, name = self.keep_if_best(site, score), names_of(data.task.name).primary
+        return {"round": round_number - 1, name: score, "loss": loss, "best": best}
 
+    def _validated(self, site: str, data: SiteData, round_number: int) -> tuple[float | None, float]:
         def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:  # noqa: ARG001 - one signature
             return (self.predict(site, batch.inputs),)
 
-        ((dice, loss),) = scores_of_validation(
-            site, split, self._config.training.batch_size, self.losses[site], round_number, predict
+        (found,) = scores_of_validation(
+            site, data.validation, self._config.training.batch_size, self.losses[site], round_number, predict
         )
-        best = self.keep_if_best(site, dice)
-        return {"round": round_number - 1, "dice": dice, "loss": loss, "best": best}
+        return found
 
     def test(self, site: str, data: SiteData) -> tuple[dict[str, Any], Previews | None]:
-        """Score a site's best round on its test images; return what it reports, and example predictions."""
+        """Score a site's best round on its test samples; return what it reports, and example predictions."""
         self.load_best(site)
 
         def predict(step: int, batch: Batch) -> Tensor:  # noqa: ARG001 - one signature for all methods
             return self.predict(site, batch.inputs)
 
-        summary, dice_per_image, previews = scores_of_test(data, self._config.training.batch_size, predict)
-        return {"test": summary, "dice_per_image": dice_per_image}, previews
+        summary, per_image, previews = scores_of_test(data, self._config.training.batch_size, predict)
+        return {"test": summary, names_of(data.task.name).per_image: per_image}, previews
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint holds."""
@@ -216,8 +225,8 @@ class WholeModel:
         tensors |= with_prefix("weights", module_tensors(self._modules()))
         for number, site in enumerate(self.sites):
             tensors |= with_prefix(f"best.{number}", self.best[site].weights)
-        dice = [self.best[site].dice for site in self.sites]
-        return tensors | {BEST_DICE: torch.tensor(dice, dtype=torch.float64)}
+        scores = [self.best[site].score for site in self.sites]
+        return tensors | {BEST_SCORE: torch.tensor(scores, dtype=torch.float64)}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what :meth:`state` returned."""
@@ -226,7 +235,7 @@ class WholeModel:
         for number, site in enumerate(self.sites):
             kept = without_prefix(f"best.{number}", tensors)
             weights = {name: tensor.to(self._device) for name, tensor in kept.items()}
-            self.best[site] = Best(weights, float(tensors[BEST_DICE][number]))
+            self.best[site] = Best(weights, float(tensors[BEST_SCORE][number]))
 
 
 def _networks(

@@ -7,9 +7,11 @@ from tiny_job import CPU, equal_models, equal_tensors, run_job, site_data
 from torch import nn
 
 from mucald.methods.weights.distillation import global_to_local
+from mucald.tasks import get_task
 from mucald.training.whole_model import WholeModel, no_terms
 
 CONFIG = config_of("weights distilled")
+TASK = get_task("kvasir")
 OFF = config_of("weights distilled", distillation={"weight": 0.0, "warm_up": 0.0, "ramp": 0.0})
 
 
@@ -19,7 +21,7 @@ def model():
 
 
 def teacher_of(model, round_number=1, config=CONFIG):
-    return global_to_local(config, round_number, 2, model.weights("north"), CPU)
+    return global_to_local(config, round_number, TASK, model.weights("north"), CPU)
 
 
 def test_it_is_the_divergence_of_the_pixels_classes(model):

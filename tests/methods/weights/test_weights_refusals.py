@@ -79,7 +79,11 @@ def test_a_site_refuses_wrong_weights_of_the_server_and_keeps_its_own(tmp_path, 
     ("changes", "message"),
     [
         ({"shared": ["middle", "middle"]}, "name a part twice"),
-        ({"shared": ["encoder"]}, r"'shared\[0\]' must be one of"),
+        ({"shared": ["encodr"]}, r"'shared\[0\]' must be one of"),
+        (
+            {"shared": ["encoder"]},
+            "the backbone 'unet' has no part 'encoder' to share; its parts are front_end, middle, back_end",
+        ),
         ({"algorithm": {"name": "fedavg", "arg": {}}}, "unknown key 'algorithm.arg'; did you mean 'args'"),
         ({"clip": 0.0}, "clip must be positive"),
         (

@@ -73,11 +73,12 @@ class PooledFamily:
 
     def network(self, model: TrainedModel) -> nn.Module:
         """Return front end, middle network and the site's back end as one."""
-        from mucald.nets.whole import trained_network
+        from mucald.nets.whole import trained_network, whole_plan
 
         config = model.config
         assert isinstance(config, PooledConfig)
-        return trained_network(config.network, model.task.n_classes, config.clip, model.site_weights)
+        plan = whole_plan(config.network, config.clip)
+        return trained_network(plan, model.task, model.site_weights)
 
     def description(self, config: PooledConfig) -> str:
         """Name the network."""

@@ -71,7 +71,7 @@ class PooledSite(Resumable):
         reports = {site: data_report(site, self._data[site], task.round) for site in self._model.sites}
         if task.round > 0:
             for site, report in reports.items():
-                report["validation"] = self._model.validate(site, self._data[site].validation, task.round)
+                report["validation"] = self._model.validate(site, self._data[site], task.round)
         if task.kind == "train":
             for site, trained in self._train(task.round).items():
                 reports[site] |= trained

@@ -88,10 +88,10 @@ class SplitFamily:
         config = model.config
         assert isinstance(config, SplitConfig)
         if config.handover.epochs:
-            from mucald.nets.whole import trained_network
+            from mucald.nets.whole import trained_network, whole_plan
 
-            clip = config.release.clip
-            return trained_network(config.network, model.task.n_classes, clip, model.site_weights)
+            plan = whole_plan(config.network, config.release.clip)
+            return trained_network(plan, model.task, model.site_weights)
         from mucald.methods.split.joined import JoinedModel
 
         return JoinedModel(model)

@@ -1,19 +1,24 @@
 """The keys of ``mucald.json`` that sharing weights adds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mucald.config.common import Ramp
 from mucald.config.keys import Section, key
+from mucald.tasks import get_task
 from mucald.training.config import WholeModelConfig
 
-Part = Literal["front_end", "middle", "back_end"]
+Part = Literal["front_end", "middle", "back_end", "adaptor", "encoder", "decoder"]
 
 _CALLED = {
     frozenset({"front_end"}): "front end",
     frozenset({"middle"}): "encoder",
     frozenset({"front_end", "middle"}): "encoder",
     frozenset({"front_end", "back_end"}): "front and back end",
+    frozenset({"adaptor"}): "encoder",
+    frozenset({"encoder"}): "encoder",
+    frozenset({"adaptor", "encoder"}): "encoder",
 }
 """What a policy calls the parts; all others are called a whole network."""
 
@@ -31,13 +36,19 @@ class WeightsConfig(WholeModelConfig):
     """Sharing weights: every site trains a whole network, and the server combines what is shared of it."""
 
     shared: tuple[Part, ...] = key(
-        "parts of the network that all sites share; a back end only between tasks of equally many classes, "
-        "unless the algorithm is `fedhca`. "
-        "Without any here or in `shared_in_group` every site trains alone",
+        "parts of the network that all sites share: of `front_end`, `middle`, `back_end`, or of `adaptor`, "
+        "`encoder`, `decoder` of a `dynunet`; a back end or decoder only between tasks of equally many "
+        "classes, unless the algorithm is `fedhca`. Without any here or in the two keys below every site "
+        "trains alone",
         ("front_end", "middle"),
     )
     shared_in_group: tuple[Part, ...] = key(
         "parts whose weights travel between the sites of one group alone; who is alone in it keeps its own",
+        (),
+    )
+    shared_in_modality: tuple[Part, ...] = key(
+        "parts that the sites of one modality share, by the mean of their changes whatever the algorithm; "
+        "who is alone in it shares them with sites that join later",
         (),
     )
     algorithm: AlgorithmConfig
@@ -48,16 +59,34 @@ class WeightsConfig(WholeModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        named = (*self.shared, *self.shared_in_group)
+        named = (*self.shared, *self.shared_in_group, *self.shared_in_modality)
         if len(set(named)) < len(named):
-            raise ValueError("shared and shared_in_group name a part twice")
+            raise ValueError("shared, shared_in_group and shared_in_modality name a part twice")
+        if unknown := [name for name in named if name not in self.parts]:
+            raise ValueError(
+                f"the backbone '{self.network.backbone}' has no part '{unknown[0]}' to share; its parts are "
+                f"{', '.join(self.parts)}"
+            )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of a site's network, in the order in which a sample passes them."""
+        return self.network.parts
 
     def parts_of(self, site: str) -> tuple[Part, ...]:
-        """Return the parts that a site shares, with all or within its group."""
-        return (*self.shared, *(self.shared_in_group if self.group(site) else ()))
+        """Return the parts that a site shares, with all or within its group or its modality."""
+        in_group = self.shared_in_group if self.group(site) else ()
+        return (*self.shared, *in_group, *self.shared_in_modality)
+
+    def modalities(self, sites: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return the sites of each modality, in order of name; images without one are one modality."""
+        found: dict[str, list[str]] = {}
+        for site in sorted(sites):
+            found.setdefault(get_task(self.site(site).task).modality or "image", []).append(site)
+        return {name: tuple(found[name]) for name in sorted(found)}
 
     @property
     def disclosed(self) -> str | None:
         """What a policy calls the shared weights; None where every site trains alone."""
-        shared = frozenset({*self.shared, *self.shared_in_group})
+        shared = frozenset({*self.shared, *self.shared_in_group, *self.shared_in_modality})
         return _CALLED.get(shared, "whole network") if shared else None

@@ -74,15 +74,16 @@ class WeightsFamily:
 
     def network(self, model: "TrainedModel") -> nn.Module:
         """Return the site's network."""
-        from mucald.nets.whole import trained_network
+        from mucald.nets.whole import trained_network, whole_plan
 
         config = model.config
         assert isinstance(config, WeightsConfig)
-        return trained_network(config.network, model.task.n_classes, config.clip, model.site_weights)
+        plan = whole_plan(config.network, config.clip)
+        return trained_network(plan, model.task, model.site_weights)
 
     def description(self, config: WeightsConfig) -> str:
         """Name the network and what of it was learnt together."""
-        shared = ", ".join((*config.shared, *config.shared_in_group))
+        shared = ", ".join((*config.shared, *config.shared_in_group, *config.shared_in_modality))
         learnt = f"{shared} by {config.algorithm.name}" if shared else "trained alone"
         return f"{config.network.backbone} of one site; {learnt}"
 

@@ -9,8 +9,8 @@ from mucald.federation.method import State
 from mucald.methods.weights.algorithms.base import Algorithm
 from mucald.state.checkpoint import module_tensors
 
-_HEAD = "classify"
-"""What every back end calls the layer whose outputs are the classes."""
+_HEADS = ("classify", "output_block")
+"""What back ends and decoders call the layer whose outputs are the classes."""
 
 
 def shared_tensors(modules: Mapping[str, nn.Module], parts: Collection[str], algorithm: Algorithm) -> State:
@@ -25,7 +25,7 @@ def shared_tensors(modules: Mapping[str, nn.Module], parts: Collection[str], alg
     state = {name: tensor for name, tensor in module_tensors(found).items() if tensor.is_floating_point()}
 
     def private(path: str, inner: nn.Module) -> bool:
-        is_head = path.rpartition(".")[2] == _HEAD
+        is_head = path.rpartition(".")[2] in _HEADS
         return not algorithm.shares(inner) or (is_head and not algorithm.shares_heads)
 
     return outside(state, nn.ModuleDict(found), private)

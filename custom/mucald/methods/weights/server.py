@@ -5,7 +5,6 @@ from typing import Any
 
 from mucald.federation.method import Contributor, Notes, Saved, ServerContext, ServerMethod, State
 from mucald.federation.task import SiteTask
-from mucald.methods.weights.algorithms import make_algorithm
 from mucald.methods.weights.algorithms.base import Update
 from mucald.methods.weights.config import WeightsConfig
 from mucald.methods.weights.outliers import too_large
@@ -27,7 +26,7 @@ class WeightsServer(ServerMethod):
     """
 
     def __init__(self, config: WeightsConfig, sites: Sequence[str], context: ServerContext):
-        self._config, self._algorithm = config, make_algorithm(config.algorithm)
+        self._config = config
         self._shared = [shared.to(context.device) for shared in shared_between(config, sites)]
         self._changes: dict[str, State] = {}
         self._trains = True
@@ -66,7 +65,7 @@ class WeightsServer(ServerMethod):
                 if site in shared.weights
             ]
             if updates:
-                moved[shared.name] = shared.combine(self._algorithm, updates)
+                moved[shared.name] = shared.combine(updates)
         self._changes = {}
         clusters = {shared.name: len(shared.clusters()) for shared in self._shared}
         told = {name: number for name, number in clusters.items() if number > 1}

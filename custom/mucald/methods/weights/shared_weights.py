@@ -1,20 +1,21 @@
-"""Weights that some sites share: all of a job, or those of one group."""
+"""Weights that some sites share: all of a job, or those of one group or modality."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
 
 from mucald import randomness
+from mucald.errors import ConfigError
 from mucald.federation.method import State
 from mucald.methods.weights.algorithms import make_algorithm
 from mucald.methods.weights.algorithms.base import Algorithm, Update
+from mucald.methods.weights.algorithms.fedavg import FedAvg
 from mucald.methods.weights.config import Part, WeightsConfig
 from mucald.methods.weights.parts import shared_tensors
-from mucald.nets import back_end_of, backbone_of
+from mucald.nets.whole import WholePlan, whole_plan
 from mucald.state.averages import total_norm
 from mucald.state.checkpoint import with_prefix, without_prefix
-from mucald.tasks import shared_classes
+from mucald.tasks import Task, get_task, shared_classes
 
 ALL = "shared"
 """Name of what all sites share."""
@@ -27,14 +28,16 @@ class SharedWeights:
         name: what it is called in progress and among the model files.
         sites: those that share it.
         weights: what the first round begins with, by name.
+        algorithm: combines what they have changed.
 
     Attributes:
         weights: what each site begins the next round with; sites that share all have the same object.
     """
 
-    def __init__(self, name: str, sites: Sequence[str], weights: State):
+    def __init__(self, name: str, sites: Sequence[str], weights: State, algorithm: Algorithm):
         # Sorted, so that nothing depends on the order of the job's file.
         self.name, self.weights = name, dict.fromkeys(sorted(sites), weights)
+        self._algorithm = algorithm
         self._memory: State = {}
 
     def to(self, device: torch.device) -> "SharedWeights":
@@ -43,9 +46,9 @@ class SharedWeights:
         self.weights = dict.fromkeys(self.weights, first)
         return self
 
-    def combine(self, algorithm: Algorithm, updates: Sequence[Update]) -> float:
+    def combine(self, updates: Sequence[Update]) -> float:
         """Move the weights by what the sites have changed; return how far, the mean over clusters."""
-        combined = algorithm.combine(self.weights, updates, self._memory)
+        combined = self._algorithm.combine(self.weights, updates, self._memory)
         moved = [
             total_norm(state[name] - tensor for name, tensor in self.weights[members[0]].items())
             for members, state in _clusters(combined)
@@ -88,18 +91,23 @@ def _clusters(states: Mapping[str, State]) -> list[tuple[tuple[str, ...], State]
 
 
 def shared_between(config: WeightsConfig, sites: Sequence[str]) -> list[SharedWeights]:
-    """Return what the sites of a job share: what all do, and what each group does.
+    """Return what the sites of a job share: what all do, what each group does, and what each modality does.
 
     Raises:
-        ConfigError: sites cannot share a back end.
+        ConfigError: sites cannot share a part, for it differs with their tasks.
     """
-    found = [(ALL, tuple(sites), config.shared)] if config.shared else []
+    algorithm = make_algorithm(config.algorithm)
+    found = [(ALL, tuple(sites), config.shared, algorithm)] if config.shared else []
     for members in sorted({config.group(site) for site in sites} - {()}):
         first = config.site(members[0])
         if config.shared_in_group:
-            found.append((f"group-{first.group or first.task}", members, config.shared_in_group))
+            name = f"group-{first.group or first.task}"
+            found.append((name, members, config.shared_in_group, algorithm))
+    for name, members in config.modalities(sites).items() if config.shared_in_modality else ():
+        found.append((f"modality-{name}", members, config.shared_in_modality, FedAvg()))
     return [
-        SharedWeights(name, sharing, first_weights(config, parts, sharing)) for name, sharing, parts in found
+        SharedWeights(name, sharing, first_weights(config, parts, sharing), by)
+        for name, sharing, parts, by in found
     ]
 
 
@@ -107,18 +115,31 @@ def first_weights(config: WeightsConfig, parts: Sequence[Part], sites: Sequence[
     """Return what travels of ``parts`` as the first round begins with it; the job's seed decides it.
 
     Raises:
-        ConfigError: a back end is among them, and the sites' tasks have not equally many classes.
+        ConfigError: a part differs with the sites' tasks.
     """
-    backbone, modules = backbone_of(config.network), dict[str, nn.Module]()
-    algorithm = make_algorithm(config.algorithm)
+    plan, algorithm = whole_plan(config.network, config.clip), make_algorithm(config.algorithm)
+    tasks, tensors = {site: get_task(config.site(site).task) for site in sites}, State()
     for part in parts:
-        with randomness.seeded_initialisation(config.seed, part):
-            if part == "back_end":
-                tasks = {site: config.site(site).task for site in sites}
-                # Without heads back ends are the same, whatever the number of classes.
-                n_classes = shared_classes(tasks) if algorithm.shares_heads else 2
-                modules[part] = back_end_of(config.network, n_classes)
-            else:
-                modules[part] = backbone.front_end() if part == "front_end" else backbone.middle()
-    tensors = shared_tensors(modules, parts, algorithm)
+        if part == plan.private and algorithm.shares_heads:
+            shared_classes({site: task.name for site, task in tasks.items()})
+        first, *others = {plan.kind(part, task): site for site, task in reversed(tasks.items())}.values()
+        tensors |= (own := _travelling(config, plan, part, tasks[first]))
+        for site in others:
+            if _shapes(_travelling(config, plan, part, tasks[site])) != _shapes(own):
+                raise ConfigError(
+                    f"the {part.replace('_', ' ')} of site '{site}' ({tasks[site].name}) is unlike that of "
+                    f"'{first}' ({tasks[first].name}), so they cannot share it; take it out of what the job "
+                    "shares between them"
+                )
+    return tensors
+
+
+def _travelling(config: WeightsConfig, plan: WholePlan, part: Part, task: Task) -> State:
+    with randomness.seeded_initialisation(config.seed, part):
+        module = plan.part(part, task)
+    tensors = shared_tensors({part: module}, [part], make_algorithm(config.algorithm))
     return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def _shapes(tensors: State) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

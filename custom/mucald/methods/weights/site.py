@@ -79,7 +79,7 @@ class WeightsSite(Resumable):
         report = data_report(self.name, self._data, task.round)
         shared, tested = self._take(received, task.is_new(self.name)), self._models.tested
         if task.round > 0:
-            report["validation"] = tested.validate(self.name, self._data.validation, task.round)
+            report["validation"] = tested.validate(self.name, self._data, task.round)
         change: State = {}
         if task.kind == "train":
             begun = {name: tensor.detach().clone() for name, tensor in shared.items()}
@@ -116,11 +116,11 @@ class WeightsSite(Resumable):
         personal, algorithm = self._models.personal, self._algorithm
         adjust = self._adjust(self._model, begun, algorithm.adjust_gradients)
         adjust_personal = self._adjust(personal, begun, algorithm.adjust_personal) if personal else dict
-        teacher = global_to_local(
-            config, round_number, self._data.task.n_classes, self._model.weights(self.name), self._device
-        )
+        weights = self._model.weights(self.name)
+        teacher = global_to_local(config, round_number, self._data.task, weights, self._device)
+        parts = tuple(self._model.networks[self.name].parts())
         plan = [
-            (algorithm.trained(epoch, config.parts_of(self.name)), rows)
+            (algorithm.trained(epoch, config.parts_of(self.name), parts), rows)
             for epoch in range(config.training.local_epochs)
             for rows in epoch_batches(config, self.name, round_number, epoch, len(self._data.train))
         ]

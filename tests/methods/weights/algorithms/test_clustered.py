@@ -110,15 +110,15 @@ def test_a_run_tells_who_parted_and_keeps_their_models(tmp_path):
 
 
 def test_a_checkpoint_holds_who_shares_with_whom():
-    shared = SharedWeights("shared", ["west", "north", "east"], START)
     algorithm = Clustered(conflict=0.2, memory=0.0)
+    shared = SharedWeights("shared", ["west", "north", "east"], START, algorithm)
     updates = [update("east", ONE, ONE), update("north", AGAINST, ONE), update("west", ONE, ONE)]
-    shared.combine(algorithm, updates)
-    other = SharedWeights("shared", ["north", "east", "west"], START)
+    shared.combine(updates)
+    other = SharedWeights("shared", ["north", "east", "west"], START, algorithm)
     other.load_state({name: tensor.clone() for name, tensor in shared.state().items()})
     assert [members for members, _ in other.clusters()] == [("east", "west"), ("north",)]
     for each in (shared, other):
-        each.combine(algorithm, updates)
+        each.combine(updates)
     for site in STATES:
         assert all(torch.equal(shared.weights[site][n], other.weights[site][n]) for n in START)
 

@@ -5,6 +5,7 @@ import torch
 from families import METHODS, config_of
 from tiny_job import Federation, run_job
 
+from mucald.config.common import NetworkConfig
 from mucald.errors import ConfigError
 from mucald.methods.weights.algorithms import make_algorithm
 from mucald.methods.weights.algorithms.base import Update
@@ -13,7 +14,6 @@ from mucald.methods.weights.config import AlgorithmConfig
 from mucald.methods.weights.parts import shared_tensors
 from mucald.methods.weights.shared_weights import first_weights
 from mucald.nets import BACKBONES, build_backbone
-from mucald.nets.whole import PARTS
 
 SITES = ("east", "north", "west")
 ENCODER, DECODER, LAYER = "middle.a.weight", "back_end.b.weight", "back_end.b"
@@ -140,12 +140,12 @@ def test_what_stays_of_a_back_end_is_what_the_number_of_classes_decides(backbone
         for name, tensor in two["back_end"].state_dict().items()
         if tensor.shape != three["back_end"].state_dict()[name].shape
     }
-    shared = shared_tensors(two, PARTS, FedHCA())
+    shared = shared_tensors(two, NetworkConfig.parts, FedHCA())
     assert private
     assert shared.keys() == {f"back_end.{n}" for n in two["back_end"].state_dict()} - private
     network = METHODS["weights fedhca"]["network"] | {"task_adaptation": task_adaptation}
     if backbone == network["backbone"]:
-        first = first_weights(config_of("weights fedhca", network=network), PARTS, SITES[1:2])
+        first = first_weights(config_of("weights fedhca", network=network), NetworkConfig.parts, SITES[1:2])
         assert not any("classify" in name for name in first)
         assert any("adaptation" in name for name in first) is task_adaptation
 

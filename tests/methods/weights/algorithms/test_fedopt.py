@@ -132,15 +132,15 @@ def test_the_rate_falls_as_torch_s_does_and_then_stays():
 @pytest.mark.parametrize("name", ["sgd", "adam", "yogi"])
 def test_a_checkpoint_holds_the_optimiser(name):
     algorithm = fedopt(name, 0.5, 0.6, rounds=3)
-    shared, other = (SharedWeights("shared", ["north"], START) for _ in range(2))
-    shared.combine(algorithm, [update()])
+    shared, other = (SharedWeights("shared", ["north"], START, algorithm) for _ in range(2))
+    shared.combine([update()])
     other.load_state({key: tensor.clone() for key, tensor in shared.state().items()})
     for each in (shared, other):
-        each.combine(algorithm, [update(a=(0.0, 1.0))])
+        each.combine([update(a=(0.0, 1.0))])
     ends = [each.weights["north"]["middle.a"] for each in (shared, other)]
     assert torch.equal(*ends)
-    fresh = SharedWeights("shared", ["north"], {**START, "middle.a": ends[0]})
-    fresh.combine(algorithm, [update()])
+    fresh = SharedWeights("shared", ["north"], {**START, "middle.a": ends[0]}, algorithm)
+    fresh.combine([update()])
     assert not torch.allclose(fresh.weights["north"]["middle.a"] - ends[0], ends[0] - START["middle.a"])
 
 

@@ -5,6 +5,7 @@ import torch
 from families import config_of
 from tiny_job import CPU, Federation, equal_models, run_job, site_data
 
+from mucald.config.common import NetworkConfig
 from mucald.errors import ConfigError
 from mucald.methods.weights.algorithms.fedrep import FedRep
 from mucald.training.whole_model import WholeModel
@@ -18,12 +19,12 @@ def changed_parts(model, before):
 
 def test_head_epochs_come_first():
     rule = FedRep(head_epochs=2)
-    assert [list(rule.trained(epoch, ENCODER)) for epoch in range(3)] == [
+    assert [list(rule.trained(epoch, ENCODER, NetworkConfig.parts)) for epoch in range(3)] == [
         ["back_end"],
         ["back_end"],
         ["front_end", "middle"],
     ]
-    assert list(rule.trained(0, ("middle",))) == ["front_end", "back_end"]
+    assert list(rule.trained(0, ("middle",), NetworkConfig.parts)) == ["front_end", "back_end"]
 
 
 @pytest.mark.parametrize("trained", [("back_end",), ENCODER])

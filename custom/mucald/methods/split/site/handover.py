@@ -46,14 +46,14 @@ def take_over(
     """
     device = next(iter(ends.values())).device
     model = WholeModel(_whole(config), {site: data}, device)
-    network, epochs = model.networks[site], config.handover.epochs
-    load_module_tensors({name: part for name, part in network.parts().items() if name != "middle"}, ends)
-    from_vector(network.middle, exchange.fetch_middle(network.middle), statistics=True)
-    joined = model.validate(site, data.validation, exchange.round)
+    parts, epochs = model.networks[site].parts(), config.handover.epochs
+    load_module_tensors({name: part for name, part in parts.items() if name != "middle"}, ends)
+    from_vector(parts["middle"], exchange.fetch_middle(parts["middle"]), statistics=True)
+    joined = model.validate(site, data, exchange.round)
     for epoch in range(epochs):
         loss = _train(model, config, site, data, epoch)
         log.info("site '%s': epoch %d of %d at home, loss %.3f", site, epoch + 1, epochs, loss)
-    tuned = model.validate(site, data.validation, exchange.round)
+    tuned = model.validate(site, data, exchange.round)
     chosen, epoch = (tuned, epochs) if tuned["best"] else (joined, 0)
     told = {"epoch": epoch, "validation_before": joined["dice"], "validation": chosen["dice"]}
     return model, {name: value for name, value in told.items() if value is not None}

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from mucald.federation.method import State
 from mucald.methods.weights.config import WeightsConfig
-from mucald.nets.whole import PARTS
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,15 @@ class Algorithm(ABC):
         """Return whether what a module holds travels, if the job shares the part that it is in."""
         return True
 
-    def trained(self, epoch: int, shared: Collection[str]) -> Collection[str]:
+    def trained(self, epoch: int, shared: Collection[str], parts: Collection[str]) -> Collection[str]:
         """Return which parts of a site's network learn in an epoch of a round.
 
         Args:
             epoch: its number, from 0.
             shared: the parts that the site shares.
+            parts: all parts of the network.
         """
-        return PARTS
+        return parts
 
     def adjust_gradients(
         self,

@@ -23,7 +23,8 @@ _DIRECTION, _ATTENDED, _HYPER, _OPTIMISER = "direction", "attended", "hyper", "o
 class FedHCA(Algorithm):
     """FedHCA² (Lu et al., CVPR 2024): hyper conflict-averse and hyper cross-attention aggregation.
 
-    With Δ_i what site i's round has changed, front end and middle network of a site, and its back end, become
+    With Δ_i what site i's round has changed, a site's front end and middle network (or adaptor and encoder),
+    and its back end (or decoder), become
 
         θ_i ← θ_i + Δ_i + α_i U,    δ_i ← δ_i + Δ_i + β_il softmax(Δ_i Kᵀ / √d) K,
 
@@ -112,7 +113,7 @@ class FedHCA(Algorithm):
 
 
 def _in_decoder(name: str) -> bool:
-    return name.startswith("back_end.")
+    return name.startswith(("back_end.", "decoder."))
 
 
 def _layer(name: str) -> str:

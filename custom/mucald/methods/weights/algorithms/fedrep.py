@@ -7,7 +7,6 @@ from mucald.config.common import require_at_least
 from mucald.errors import ConfigError
 from mucald.methods.weights.algorithms.fedavg import FedAvg
 from mucald.methods.weights.config import WeightsConfig
-from mucald.nets.whole import PARTS
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,14 @@ class FedRep(FedAvg):
                 f"shared; it must be below 'training.local_epochs', {config.training.local_epochs}"
             )
         for site in config.sites:
-            if self.head_epochs and len(config.parts_of(site)) in (0, len(PARTS)):
+            if self.head_epochs and len(config.parts_of(site)) in (0, len(config.parts)):
                 raise ConfigError(
                     f"fedrep trains what is shared and what is not in turn, but site '{site}' shares "
                     f"{'all' if config.parts_of(site) else 'none'} of its network; change 'shared'"
                 )
 
-    def trained(self, epoch: int, shared: Collection[str]) -> Collection[str]:
+    def trained(self, epoch: int, shared: Collection[str], parts: Collection[str]) -> Collection[str]:
         """Return the head's parts in the first epochs, then those of the representation."""
         if not self.head_epochs:
-            return PARTS
-        return [part for part in PARTS if (part in shared) == (epoch >= self.head_epochs)]
+            return parts
+        return [part for part in parts if (part in shared) == (epoch >= self.head_epochs)]
