@@ -165,10 +165,17 @@ def family_tables(cls: Any, shipped: Mapping[str, Any]) -> Iterator[tuple[str, s
     if plain := [field for field in own if key_of(field) is not None]:
         yield "", table(HEADER, list(rows_of(plain, hints, shipped)))
     for field in own:
-        if key_of(field) is None:
-            part, name = hints[field.name], field.name
-            rows = list(rows_in(part, shipped[name], f"{name}."))
+        # Of several kinds of a section the last is the one that the shipped values are of.
+        for part in reversed(kinds_of(hints[field.name])) if key_of(field) is None else ():
+            name = field.name
+            values = shipped[name] if part is kinds_of(hints[name])[-1] else {}
+            rows = list(rows_in(part, values, f"{name}."))
             yield f"#### `{name}`\n\n", f"{summary(part)}\n{table(HEADER, rows)}{tables_of_values(part)}"
+
+
+def kinds_of(hint: Any) -> Sequence[Any]:
+    """Return the dataclasses that a section may be."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
 def tables_of_values(cls: Any) -> str:

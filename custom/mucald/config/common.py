@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from mucald.config.keys import Section, key, section
+from mucald.tasks import Task
 
 
 def require(condition: bool, message: str) -> None:
@@ -109,6 +110,11 @@ class VolumeConfig(Section):
         """Return the plan of a task, with its patch size; what the job does not say is empty."""
         plan = self.plans.get(task, VolumePlan())
         return replace(plan, patch_size=plan.patch_size or self.patch_size)
+
+    def sample_size(self, task: Task) -> tuple[int, ...]:
+        """Return the size of what a network takes at a time; a volume that has one class is taken whole."""
+        whole = self.plan(task.name).patch_size if task.name in self.plans else self.phantom_size
+        return whole if task.target == "class" else self.plan(task.name).patch_size
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,8 @@ class WholeModel:
             self.networks[site].to(device)
             task = data[site].task
             self.losses[site] = loss_of(task, config.cross_entropy)
-            if task.input == "volume":
+            # A volume that has one class is taken whole, in training too.
+            if task.input == "volume" and task.target == "mask":
                 self._patches[site] = config.data.volumes.plan(task.name).patch_size
         self.optimiser = optimisers.AdamW(
             [parameter for module in self._modules().values() for parameter in module.parameters()],
