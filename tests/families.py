@@ -20,6 +20,17 @@ _AS_PRACTISED = CONTENT["training"] | {"augmentation": 1.0, "schedule": "cosine"
 _GROUPS = {"name": "groups", "args": {"rule": "by_size"}}
 _YOGI = {"name": "yogi", "learning_rate": 0.01, "rounds": 2}
 _WEIGHTS = _WHOLE | {"method": "weights", "shared": ["front_end", "middle"]}
+_SITES = {"north": {"task": "liver"}, "south": {"task": "brain"}, "west": {"task": "liver_lesion"}}
+_DYNUNET = {"backbone": "dynunet", "features": [4, 6, 8], "adaptor_channels": 4}
+_VOLUMES = _WHOLE | {
+    "method": "weights",
+    "sites": _SITES,
+    "data": CONTENT["data"] | {"volumes": {"patch_size": [16, 16, 16], "phantom_size": [16, 16, 16]}},
+    "network": _DYNUNET,
+    "shared": ["encoder"],
+    "shared_in_modality": ["adaptor"],
+    "algorithm": {"name": "fedcmt", "args": {"c": 0.4, "optimiser": _YOGI}},
+}
 
 
 def whole_content(*changes: dict[str, Any]) -> dict[str, Any]:
@@ -68,6 +79,15 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "weights clustered": _WEIGHTS
     | {"algorithm": {"name": "clustered", "args": {"conflict": 1e-9, "memory": 0.0}}},
+    "weights volumes": _VOLUMES,
+    "weights dynunet 2-D": _WHOLE
+    | {
+        "method": "weights",
+        "network": _DYNUNET,
+        "shared": ["encoder"],
+        "shared_in_modality": ["adaptor"],
+        "algorithm": {"name": "fedavg"},
+    },
     "weights augmented": _WEIGHTS | {"algorithm": {"name": "fedavg"}, "training": _AS_PRACTISED},
     "pooled augmented": _WHOLE
     | {"method": "pooled", "participant": "hospital", "min_sites": 1, "training": _AS_PRACTISED},

@@ -35,7 +35,7 @@ def train(round_number: int, dice: float | None = None) -> dict:
 
 
 def test_a_line_names_site_round_loss_dice_and_times(time):
-    lines = Progress(rounds=3, sites=2, completed=0)
+    lines = Progress(rounds=3, tasks=8)
     time.now += 10
     line = lines.line(train(0))
     assert line.startswith("round 1/3 north")
@@ -52,7 +52,7 @@ def test_a_line_names_site_round_loss_dice_and_times(time):
 
 
 def test_the_last_line_tells_the_test_dice_and_that_nothing_is_left(time):
-    lines = Progress(rounds=2, sites=1, completed=2)
+    lines = Progress(rounds=2, tasks=1)
     time.now += 65
     line = lines.line({"site": "north", "task": "kvasir", "round": 2, "test": {"dice": 0.75}})
     assert line.startswith("test      north")
@@ -61,7 +61,7 @@ def test_the_last_line_tells_the_test_dice_and_that_nothing_is_left(time):
 
 
 def test_a_resumed_run_counts_only_what_is_left(time):
-    lines = Progress(rounds=4, sites=1, completed=2)
+    lines = Progress(rounds=4, tasks=3)
     time.now += 10
     assert lines.line(train(2, 0.1)).endswith("about 0:20 left")
 
@@ -69,7 +69,7 @@ def test_a_resumed_run_counts_only_what_is_left(time):
 def test_a_site_that_classifies_tells_its_own_loss_and_score(time, monkeypatch):
     task = Task("ward", "Ward", ("ill", "well"), target="class")
     monkeypatch.setitem(TASKS, task.name, task)
-    lines = Progress(rounds=2, sites=1, completed=0)
+    lines = Progress(rounds=2, tasks=3)
     time.now += 1
     report = {"site": "north", "task": "ward", "round": 1, "losses": {"classification": 0.5}}
     line = lines.line(report | {"validation": {"balanced_accuracy": 0.75}})

@@ -12,8 +12,8 @@ from mucald.methods.jobs import load_job, parse_config
 ROOT = REPOSITORY / "jobs"
 JOBS = sorted(path.parent for path in ROOT.glob("*/meta.json"))
 
-SITES = ("embryo", "skin", "polyp", "polyp_a", "polyp_b", "skin_a")
-"""Those that a shrunk job keeps; in a consortium two have the same task."""
+SITES = ("embryo", "skin", "polyp", "polyp_a", "polyp_b", "skin_a", "liver", "brain", "lesion")
+"""Those that a shrunk job keeps; in a consortium two have the same task, of volumes two the same modality."""
 
 # A Swin stage halves the side; with three widths it has as many as the others.
 _FEATURES = {"swin_unet": [8, 16, 32]}
@@ -33,10 +33,20 @@ def shrunk(job: Path | str) -> JobConfig:
     """Return a job of three sites and two rounds, which takes less than a second."""
     content = resolved(job)
     content["sites"] = {site: content["sites"][site] for site in SITES if site in content["sites"]}
-    content["data"] = {"image_size": 16, "phantoms": {"train": 4, "validation": 2, "test": 2}}
+    volumes = {"patch_size": [16, 16, 16], "phantom_size": [16, 16, 16]}
+    content["data"] = {
+        "image_size": 16,
+        "phantoms": {"train": 4, "validation": 2, "test": 2},
+        "volumes": volumes,
+    }
     epochs = 1 + content.get("algorithm", {}).get("args", {}).get("head_epochs", 0)
     content["training"] |= {"rounds": 2, "local_epochs": epochs, "batch_size": 2}
+    for site in content["sites"].values():
+        site["joins_at_round"] = min(site["joins_at_round"], 1)
     network = content["network"]
+    if network["backbone"] == "dynunet":
+        network |= {"features": [4, 6, 8], "adaptor_channels": 4}
+        return parse_config(content)
     without_server = network["cut"] == len(network["features"])
     network |= {"features": _FEATURES.get(network["backbone"], [8, 16, 16]), "latent_channels": 4}
     network["cut"] = min(network["cut"], 1)

@@ -18,9 +18,10 @@ from mucald.methods import family_of
 from mucald.methods.jobs import base_of, load_job
 from mucald.methods.split import algorithms as split
 from mucald.methods.weights import algorithms as weights
-from mucald.nets import backbone_of
+from mucald.nets.whole import whole_plan
 from mucald.privacy.disclosure import KINDS
 from mucald.state.checkpoint import CheckpointStore
+from mucald.tasks import get_task
 
 CONSORTIUM = "consortium_groups"
 """The jobs whose names begin alike have sites, data and schedule of their own."""
@@ -30,6 +31,9 @@ LONGER = {"mucald", "baseline_shallow"}
 
 FULL = [path.name for path in JOBS if base_of_file(path) == "split/consortium"]
 """The full method on the consortium's sites, which trains alone, with the server, and at home in turn."""
+
+VOLUMES = "weights/fedcmt"
+"""The base of the jobs on volumes."""
 
 POOLED = {"baseline_centralized": "pooled", "consortium_centralized": "pooled"}
 """Jobs in which one participant holds the data of all sites, and its name."""
@@ -52,7 +56,10 @@ def test_the_configuration_is_whole_and_can_be_built(job, tmp_path):
     attendance = Attendance(0, Clock())
     context = ServerContext("run", CheckpointStore(tmp_path / "run"), tmp_path, CPU, attendance)
     family.server(config, sites, context).begin_round(0)
-    backbone_of(config.network).check_image_size(config.data.image_size)
+    plan = whole_plan(config.network, 3.0)
+    for site in sites:
+        for member in family.members(config, site):
+            plan.check(config.data, get_task(config.site(member).task))
     assert {disclosure.kind for disclosure in family.disclosures(config)} <= set(KINDS)
 
 
@@ -103,7 +110,7 @@ def test_the_other_files_are_those_of_the_main_job(job):
     assert own.keys() == main.keys()
     assert {name for name in own if own[name] != main[name]} <= {"meta.json", "app/config/mucald.json"}
     expected = json.loads(main["meta.json"]) | {"name": job.name}
-    if job.name.startswith("consortium_"):
+    if job.name.startswith("consortium_") or base_of_file(job) == VOLUMES:
         expected |= {"deploy_map": {"app": ["server", *resolved(job)["sites"]]}}
     if job.name in POOLED:
         expected |= {"min_clients": 1, "deploy_map": {"app": ["server", POOLED[job.name]]}}
@@ -122,9 +129,16 @@ def test_a_job_says_what_it_is(job):
 
 def test_all_jobs_that_are_compared_have_the_same_sites_data_schedule_and_seed(job):
     other = CONSORTIUM if job.name.startswith("consortium_") else "mucald_strict"
+    if base_of_file(job) == VOLUMES:
+        other = "fedcmt"
     keys = {"sites", "data", "seed"} | (set() if job.name in {*LONGER, *FULL} else {"training"})
     for key in keys:
-        assert resolved(job)[key] == resolved(other)[key]
+        assert _from_the_first_round(resolved(job))[key] == resolved(other)[key]
+
+
+def _from_the_first_round(content: dict[str, Any]) -> dict[str, Any]:
+    sites = {name: site | {"joins_at_round": 0} for name, site in content["sites"].items()}
+    return content | {"sites": sites}
 
 
 @pytest.mark.parametrize("name", FULL)

@@ -38,6 +38,12 @@ class SiteConfig(Section):
         None,
         allowed="any name",
     )
+    joins_at_round: int = key(
+        "how many rounds are over when the site joins; the method `weights` alone takes sites in later",
+        0,
+        at_least=0,
+        allowed="below `training.rounds`",
+    )
 
 
 @dataclass(frozen=True)

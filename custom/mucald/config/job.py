@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,11 @@ class JobConfig(Section):
         )
         for site in self.sites:
             check_site_name(site)
+            require(
+                self.sites[site].joins_at_round < self.training.rounds,
+                f"sites.{site}.joins_at_round is {self.sites[site].joins_at_round}, but the run has "
+                f"{self.training.rounds} rounds",
+            )
 
     def site(self, name: str) -> SiteConfig:
         """Return what the job says of site ``name``.
@@ -74,6 +80,10 @@ class JobConfig(Section):
         groups = {name: of_site.group or of_site.task for name, of_site in self.sites.items()}
         members = sorted(name for name, group in groups.items() if group == groups.get(site))
         return tuple(members) if len(members) > 1 else ()
+
+    def joined(self, sites: Iterable[str], round_number: int) -> list[str]:
+        """Return those of ``sites`` that take part when so many rounds are over."""
+        return [site for site in sites if self.site(site).joins_at_round <= round_number]
 
     def rate(self, round_number: int, step: int, steps: int) -> float:
         """Return the factor of the learning rates in a round's ``step`` of ``steps``, counted from 0."""

@@ -10,7 +10,8 @@ from mucald.errors import ConfigError
 OPEN = frozenset({"sites", "args", "plans"})
 """Mappings whose keys are the user's own or belong to a choice; a job that gives one gives all of it."""
 
-_CHOICES = ("rule", "name", "backbone")
+_CHOICES = ("rule", "name")
+_KIND = "backbone"
 
 
 def overridden(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,8 +20,8 @@ def overridden(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     Args:
         base: every section and key, with its value.
         changes: new values by dotted key, such as ``{"release.noised": false}``. A section may be given as an
-            object, whose keys are then changed one by one; but one that names a ``rule``, a ``name`` or a
-            ``backbone`` is replaced whole, for its other keys belong to that choice.
+            object, whose keys are then changed one by one; but one that names a ``rule`` or a ``name``, or a
+            ``backbone`` with other keys, is replaced whole, for its other keys belong to that choice.
 
     Raises:
         ConfigError: the base has no such key, the message names the nearest; or a key is given twice.
@@ -103,4 +104,6 @@ def replaced_whole(name: str, value: Any) -> bool:
 
 
 def _is_merged(name: str, present: Any, value: Any) -> bool:
-    return isinstance(present, dict) and not replaced_whole(name, value)
+    if not isinstance(present, dict) or replaced_whole(name, value):
+        return False
+    return _KIND not in value or value.keys() <= present.keys()

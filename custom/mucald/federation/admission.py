@@ -17,5 +17,12 @@ def check_participants(family: Family, config: JobConfig, participants: list[str
     for site in config.sites.values():
         get_task(site.task)
     family.check(config, participants)
-    if len(participants) < config.min_sites:
-        raise ConfigError(f"{len(participants)} sites take part, but min_sites is {config.min_sites}")
+    late = [site for site, of_site in config.sites.items() if of_site.joins_at_round]
+    if late and not family.takes_sites_in:
+        raise ConfigError(
+            f"sites.{late[0]}.joins_at_round: the method '{config.method}' takes no sites in later; leave "
+            "it out"
+        )
+    first = len(participants) - len(set(late) & set(participants))
+    if first < config.min_sites:
+        raise ConfigError(f"{first} sites take part, but min_sites is {config.min_sites}")

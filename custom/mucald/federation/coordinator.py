@@ -86,8 +86,9 @@ class Coordinator:
         if config.resume_from is not None:
             self._resume()
         self._session_start = time.monotonic() - self._history.wall_s
-        n_sites = sum(len(self._members(name)) for name in sites)
-        self._progress = Progress(config.training.rounds, n_sites, self._completed)
+        rounds = config.training.rounds
+        left = [len(self._taking_part(number)) for number in range(self._completed, rounds + 1)]
+        self._progress = Progress(rounds, sum(left))
         self._writer = ScalarWriter(run_folder / "tb_events", config, self._history)
         if self._completed == 0:
             self._save()
@@ -107,6 +108,10 @@ class Coordinator:
 
     def _members(self, participant: str) -> tuple[str, ...]:
         return self._family.members(self._config, participant)
+
+    def _taking_part(self, round_number: int) -> list[str]:
+        """Return the sites that have joined when so many rounds are over."""
+        return self._config.joined([m for name in self._sites for m in self._members(name)], round_number)
 
     def tasks(self) -> Iterator[SiteTask]:
         """Yield what is left to do, in order; each task must be closed before the next is asked for."""
@@ -129,7 +134,9 @@ class Coordinator:
     def turns(self) -> Iterator[list[str]]:
         """Yield who may do the open task at once; all answer or fail before the next are asked for."""
         number = self._round["round"]
-        for sites in self.method.schedule.turns(number, self._sites):
+        joined = set(self._taking_part(number))
+        present = [name for name in self._sites if joined & set(self._members(name))]
+        for sites in self.method.schedule.turns(number, present):
             self._attendance.begin(sites)
             self.method.begin_turn(number, sites)
             yield sites

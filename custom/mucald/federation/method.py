@@ -259,6 +259,10 @@ class Family(Protocol):
     def config(self) -> type[JobConfig]:
         """The family's configuration."""
 
+    @property
+    def takes_sites_in(self) -> bool:
+        """Whether sites may join when rounds are over."""
+
     def participants(self, config: Any) -> list[str]:
         """Return who takes part in a job; in most the sites themselves."""
 

@@ -15,13 +15,11 @@ class Progress:
 
     Args:
         rounds: rounds of the run; a test follows them.
-        sites: number of sites.
-        completed: rounds that were complete before this session.
+        tasks: that sites have to do in this session.
     """
 
-    def __init__(self, rounds: int, sites: int, completed: int):
-        self._rounds = rounds
-        self._left = (rounds - completed + 1) * sites
+    def __init__(self, rounds: int, tasks: int):
+        self._rounds, self._left = rounds, tasks
         self._done = 0
         self._start = time.monotonic()
 

@@ -4,7 +4,7 @@ import re
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from mucald.config.job import CONFIG_FILE, SERVER, JobConfig, check_site_names
 from mucald.config.merge import overridden
@@ -15,6 +15,7 @@ from mucald.methods import FAMILIES, family_of
 META_FILE = "meta.json"
 
 _OF_DIFFERENCES = ("base", "comparison", "name", "description", "set")
+_FIELDS = "__dataclass_fields__"
 _BESIDE = ("method", "name", "description")
 
 
@@ -92,11 +93,13 @@ def _check_family(key: str, method: str) -> None:
 
 
 def _has_key(method: str, key: str) -> bool:
-    cls: Any = family_of(method).config
+    kinds: list[Any] = [family_of(method).config]
     for name in key.split("."):
-        if name not in getattr(cls, "__dataclass_fields__", ()):
+        hints = [get_type_hints(kind)[name] for kind in kinds if name in getattr(kind, _FIELDS, ())]
+        # A section may be one of several.
+        kinds = [kind for hint in hints for kind in (get_args(hint) or (hint,))]
+        if not kinds:
             return False
-        cls = get_type_hints(cls)[name]
     return True
 
 

@@ -45,6 +45,7 @@ def build_results(
             "server_contribution": _mean(site["server_contribution"] for site in sites.values()),
         },
         "rounds": history.rounds,
+        "joining": _joining(config, history),
         "failures": history.failures,
         "wire": {
             "bytes_up": up,
@@ -64,6 +65,22 @@ def build_results(
         },
         "privacy": privacy,
     }
+
+
+def _joining(config: JobConfig, history: History) -> list[dict[str, Any]]:
+    """Return, for every site that joined later, the others' validation scores before and at the run's end."""
+    found = []
+    for site, of_site in config.sites.items():
+        if not of_site.joins_at_round or site not in history.reports:
+            continue
+        others = {}
+        for other in config.joined(sorted(history.validation), of_site.joins_at_round - 1):
+            name = names_of(config.site(other).task).primary
+            scores = {entry["round"]: entry[name] for entry in history.validation[other]}
+            before = scores.get(of_site.joins_at_round - 1)
+            others[other] = {"before": before, "after": scores[max(scores)]} if scores else {}
+        found.append({"site": site, "round": of_site.joins_at_round, "others": others})
+    return found
 
 
 def _metrics(config: JobConfig) -> list[str]:

@@ -21,6 +21,7 @@ class PooledFamily:
     """See :class:`mucald.federation.method.Family`."""
 
     config = PooledConfig
+    takes_sites_in = False
 
     def participants(self, config: PooledConfig) -> list[str]:
         """Return the one participant."""

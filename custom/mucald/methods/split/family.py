@@ -21,6 +21,7 @@ class SplitFamily:
     """See :class:`mucald.federation.method.Family`."""
 
     config = SplitConfig
+    takes_sites_in = False
 
     def participants(self, config: SplitConfig) -> list[str]:
         """Return the job's sites."""

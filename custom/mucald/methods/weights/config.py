@@ -1,6 +1,6 @@
 """The keys of ``mucald.json`` that sharing weights adds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,6 +77,23 @@ class WeightsConfig(WholeModelConfig):
         """Return the parts that a site shares, with all or within its group or its modality."""
         in_group = self.shared_in_group if self.group(site) else ()
         return (*self.shared, *in_group, *self.shared_in_modality)
+
+    def held(self, site: str) -> tuple[Part, ...]:
+        """Return the parts that a site which joins later leaves as they are in its first round.
+
+        Others have learnt them before it, and its own part, which has learnt nothing, would only undo that.
+        """
+        begins = self.site(site).joins_at_round
+
+        def has_earlier(sites: Iterable[str]) -> bool:
+            return any(self.site(other).joins_at_round < begins for other in sites)
+
+        modality = next(members for members in self.modalities(list(self.sites)).values() if site in members)
+        return (
+            *(self.shared if has_earlier(self.sites) else ()),
+            *(self.shared_in_group if has_earlier(self.group(site)) else ()),
+            *(self.shared_in_modality if has_earlier(modality) else ()),
+        )
 
     def modalities(self, sites: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the sites of each modality, in order of name; images without one are one modality."""

@@ -21,6 +21,7 @@ class WeightsFamily:
     """See :class:`mucald.federation.method.Family`."""
 
     config = WeightsConfig
+    takes_sites_in = True
 
     def participants(self, config: WeightsConfig) -> list[str]:
         """Return the job's sites."""

@@ -13,6 +13,11 @@ _HEADS = ("classify", "output_block")
 """What back ends and decoders call the layer whose outputs are the classes."""
 
 
+def without_parts(tensors: State, parts: Collection[str]) -> State:
+    """Return the tensors ``<part>.<name>`` of all other parts."""
+    return {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] not in parts}
+
+
 def shared_tensors(modules: Mapping[str, nn.Module], parts: Collection[str], algorithm: Algorithm) -> State:
     """Return the modules' own tensors ``<part>.<name>`` that are averaged: floating-point ones of ``parts``.
 

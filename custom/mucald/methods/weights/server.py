@@ -1,13 +1,15 @@
 """The server's half of sharing weights: it holds what is shared, checks what comes, and combines it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from mucald.federation.method import Contributor, Notes, Saved, ServerContext, ServerMethod, State
 from mucald.federation.task import SiteTask
 from mucald.methods.weights.algorithms.base import Update
 from mucald.methods.weights.config import WeightsConfig
+from mucald.methods.weights.joining import take_in
 from mucald.methods.weights.outliers import too_large
+from mucald.methods.weights.parts import without_parts
 from mucald.methods.weights.shared_weights import shared_between
 from mucald.state.checkpoint import with_prefix, without_prefix
 from mucald.wire.tensors import check_tensors
@@ -29,21 +31,26 @@ class WeightsServer(ServerMethod):
         self._config = config
         self._shared = [shared.to(context.device) for shared in shared_between(config, sites)]
         self._changes: dict[str, State] = {}
+        self._held: dict[str, Collection[str]] = {}
         self._trains = True
 
     def begin_round(self, round_number: int) -> None:
-        """Forget what came for the task before."""
+        """Forget what came for the task before, and make ready what sites begin with that join now."""
         self._changes, self._trains = {}, round_number < self._config.training.rounds
+        if round_number > 0:
+            take_in(self._shared, self._config, round_number)
 
-    def payload(self, site: str, task: SiteTask) -> State:  # noqa: ARG002 - a test gets the same
-        """Return the weights that a site shares."""
+    def payload(self, site: str, task: SiteTask) -> State:
+        """Return the weights that a site shares; a test gets the same."""
+        self._held[site] = self._config.held(site) if task.is_new(site) else ()
         return {name: tensor.cpu() for name, tensor in self._weights_of(site).items()}
 
     def receive(self, site: str, reports: Mapping[str, dict[str, Any]], payload: State) -> Notes:
         """Take the change of the shared weights, which a test does not bring."""
         if not self._trains:
             return super().receive(site, reports, payload)
-        check_tensors(payload, self._weights_of(site), f"site '{site}'")
+        expected = without_parts(self._weights_of(site), self._held.get(site, ()))
+        check_tensors(payload, expected, f"site '{site}'")
         self._changes[site] = payload
         return Notes()
 

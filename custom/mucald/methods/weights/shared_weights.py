@@ -29,15 +29,18 @@ class SharedWeights:
         sites: those that share it.
         weights: what the first round begins with, by name.
         algorithm: combines what they have changed.
+        of_modality: whether these are the sites of a modality, which later ones may begin with.
 
     Attributes:
         weights: what each site begins the next round with; sites that share all have the same object.
     """
 
-    def __init__(self, name: str, sites: Sequence[str], weights: State, algorithm: Algorithm):
+    def __init__(
+        self, name: str, sites: Sequence[str], weights: State, algorithm: Algorithm, of_modality: bool = False
+    ):
         # Sorted, so that nothing depends on the order of the job's file.
         self.name, self.weights = name, dict.fromkeys(sorted(sites), weights)
-        self._algorithm = algorithm
+        self._algorithm, self.of_modality = algorithm, of_modality
         self._memory: State = {}
 
     def to(self, device: torch.device) -> "SharedWeights":
@@ -97,17 +100,17 @@ def shared_between(config: WeightsConfig, sites: Sequence[str]) -> list[SharedWe
         ConfigError: sites cannot share a part, for it differs with their tasks.
     """
     algorithm = make_algorithm(config.algorithm)
-    found = [(ALL, tuple(sites), config.shared, algorithm)] if config.shared else []
+    found = [(ALL, tuple(sites), config.shared, algorithm, False)] if config.shared else []
     for members in sorted({config.group(site) for site in sites} - {()}):
         first = config.site(members[0])
         if config.shared_in_group:
             name = f"group-{first.group or first.task}"
-            found.append((name, members, config.shared_in_group, algorithm))
+            found.append((name, members, config.shared_in_group, algorithm, False))
     for name, members in config.modalities(sites).items() if config.shared_in_modality else ():
-        found.append((f"modality-{name}", members, config.shared_in_modality, FedAvg()))
+        found.append((f"modality-{name}", members, config.shared_in_modality, FedAvg(), True))
     return [
-        SharedWeights(name, sharing, first_weights(config, parts, sharing), by)
-        for name, sharing, parts, by in found
+        SharedWeights(name, sharing, first_weights(config, parts, sharing), by, of_modality)
+        for name, sharing, parts, by, of_modality in found
     ]
 
 

@@ -1,7 +1,7 @@
 """A site that trains a whole network and shares the weights of some of its parts."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,7 @@ from mucald.federation.task import SiteTask
 from mucald.methods.weights.algorithms import make_algorithm
 from mucald.methods.weights.config import WeightsConfig
 from mucald.methods.weights.distillation import global_to_local
-from mucald.methods.weights.parts import shared_tensors
+from mucald.methods.weights.parts import shared_tensors, without_parts
 from mucald.methods.weights.site_models import SiteModels
 from mucald.metrics.scoring import Previews, data_report
 from mucald.privacy.disclosure import Disclosure, account
@@ -82,8 +82,10 @@ class WeightsSite(Resumable):
             report["validation"] = tested.validate(self.name, self._data, task.round)
         change: State = {}
         if task.kind == "train":
+            held = self._config.held(self.name) if task.is_new(self.name) else ()
+            shared = without_parts(shared, held)
             begun = {name: tensor.detach().clone() for name, tensor in shared.items()}
-            report |= self._train(task.round, begun)
+            report |= self._train(task.round, begun, held)
             change = {name: (tensor.detach() - begun[name]).cpu() for name, tensor in shared.items()}
             self._save(task.round + 1)
         else:
@@ -111,7 +113,7 @@ class WeightsSite(Resumable):
         parts = model.networks[self.name].parts()
         return shared_tensors(parts, self._config.parts_of(self.name), self._algorithm)
 
-    def _train(self, round_number: int, begun: State) -> dict[str, Any]:
+    def _train(self, round_number: int, begun: State, held: Collection[str]) -> dict[str, Any]:
         losses, gradients, config = Averages(), Averages(), self._config
         personal, algorithm = self._models.personal, self._algorithm
         adjust = self._adjust(self._model, begun, algorithm.adjust_gradients)
@@ -124,7 +126,8 @@ class WeightsSite(Resumable):
             for epoch in range(config.training.local_epochs)
             for rows in epoch_batches(config, self.name, round_number, epoch, len(self._data.train))
         ]
-        for step, (trained, rows) in enumerate(plan):
+        for step, (of_epoch, rows) in enumerate(plan):
+            trained = [part for part in of_epoch if part not in held]
             batch = training_batch(config, self.name, self._data, round_number, step, rows)
             of_step = (self.name, batch.inputs, batch.targets, f"{round_number}/{step}")
             rate = config.rate(round_number, step, len(plan))

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from mucald.config.common import require
+from mucald.errors import ConfigError
 from mucald.federation.method import State
 from mucald.methods.weights.algorithms.base import Update
 from mucald.methods.weights.algorithms.fedavg import FedAvg, moved
 from mucald.methods.weights.algorithms.products import cosines, products
+from mucald.methods.weights.config import WeightsConfig
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,13 @@ class Clustered(FedAvg):
     def __post_init__(self) -> None:
         require(0 < self.conflict <= 1, f"conflict must lie in (0, 1], not {self.conflict}")
         require(0 <= self.memory < 1, f"memory must lie in [0, 1), not {self.memory}")
+
+    def check(self, config: WeightsConfig) -> None:
+        """Check that all sites begin at once: one that has not begun would join others that have parted."""
+        if late := [name for name, site in config.sites.items() if site.joins_at_round]:
+            raise ConfigError(
+                f"the algorithm 'clustered' takes no sites in later; leave sites.{late[0]}.joins_at_round out"
+            )
 
     def combine(
         self, states: Mapping[str, State], updates: Sequence[Update], memory: State
