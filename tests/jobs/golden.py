@@ -52,15 +52,15 @@ def facts(results: Mapping[str, Any], weights: Mapping[str, Mapping[str, Any]]) 
     for entry in results["rounds"]:
         sites = [flat(numbers) for numbers in entry["sites"].values()]
         number = entry["round"]
-        found |= {f"round {number}/{name}": mean(sites, name) for name in sites[0]}
+        found |= {f"round {number}/{name}": mean(sites, name) for site in sites for name in site}
         losses = {k: v for k, v in entry.get("discriminators", {}).items() if k.startswith("loss")}
         found |= flat(losses, f"round {number}/discriminators/")
     return found | norms(weights)
 
 
 def mean(sites: Sequence[Facts], name: str) -> float | None:
-    """Return the mean of a number over the sites; None where one has none."""
-    values = [site[name] for site in sites]
+    """Return the mean of a number over the sites that have it; None where one does not know it."""
+    values = [site[name] for site in sites if name in site]
     return None if None in values else sum(values) / len(values)
 
 

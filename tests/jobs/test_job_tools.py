@@ -71,7 +71,7 @@ def test_new_job_has_the_sites_of_the_folder_and_all_else_of_the_original(
     site(home, "derma", "ham10k")
     assert "derma, endo" in run("new_job", ROOT / original, "--home", home, "--out", out)
     config, sites = load_job(out)
-    rest = {"group": None, "scanner": "standard"}
+    rest = {"group": None, "scanner": "standard", "joins_at_round": 0}
     tasks = {"derma": {"task": "ham10k"} | rest, "endo": {"task": "kvasir"} | rest}
     assert sites == participants
     assert config.to_dict() == resolved(original) | {"sites": tasks}
