@@ -4,7 +4,8 @@ from typing import Any
 
 from mucald.data.volumes import intensity, resampling
 from mucald.federation.method import TrainedModel
-from mucald.inference.volumes import OVERLAP, plan_for
+from mucald.inference.volumes import plan_for
+from mucald.training.windows import OVERLAP
 
 SCRIPTS = {"scripts/resampling.py": resampling, "scripts/intensity.py": intensity}
 """Copies of two modules, so that the bundle makes volumes fit as training does."""

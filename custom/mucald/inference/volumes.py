@@ -20,9 +20,8 @@ from mucald.errors import DataError, explained
 from mucald.inference.images import Input, write_mask
 from mucald.inference.predict import SUMMARY, as_text, check_apart
 from mucald.tasks import Task
+from mucald.training.windows import predicted
 
-OVERLAP = 0.5
-"""Of neighbouring windows, in their sides."""
 _MM3_PER_ML = 1000.0
 _OF_MASKS = ("file", "mask", "class", "voxels", "ml")
 _OF_CLASSES = ("file", "predicted", "class", "probability")
@@ -79,19 +78,11 @@ class VolumePredictor:
     def logits(self, image: NDArray[np.float32]) -> Tensor:
         """Return logits (C, X, Y, Z), on the CPU, of a volume (channels, X, Y, Z) that was made to fit.
 
-        By MONAI's sliding window: windows of the patch's size that overlap by half, blended with a Gaussian
-        weight, 0 beyond the volume as in training. Of a task of classes the logits are (C,).
+        By the sliding window of validation, see :func:`.predicted`. Of a task of classes the logits are (C,).
         """
         inputs = torch.from_numpy(image)[None].to(self.device)
-        if self.task.target == "class":
-            return self.network(inputs)[0].cpu()
-        from monai.inferers.utils import sliding_window_inference
-
-        logits = sliding_window_inference(
-            inputs, tuple(self.plan.patch_size), 1, self.network, overlap=OVERLAP, mode="gaussian"
-        )
-        assert isinstance(logits, Tensor)
-        return logits[0].cpu()
+        patch = self.plan.patch_size if self.task.target == "mask" else None
+        return predicted(self.network, inputs, patch)[0].cpu()
 
     def mask(self, volume: ReadVolume) -> NDArray[np.uint8]:
         """Return class ids on the grid and along the axes of the volume's file.

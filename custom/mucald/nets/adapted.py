@@ -32,8 +32,7 @@ class Adaptor(nn.Sequential):
 class AverageHead(nn.Module):
     """Classifies by the encoder's deepest features: global average pooling and a linear layer.
 
-    The layer comes before the pooling, which gives the same. So the logits of a volume in several windows are
-    the mean of their map too.
+    The layer comes before the pooling, which gives the same.
 
     Args:
         dims: spatial axes, 2 or 3.
@@ -77,14 +76,7 @@ class AdaptedNetwork(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits (B, C, …), or (B, C) where a sample has one class, for inputs (B, channels, …)."""
-        return self.pooled(self.dense(inputs))
-
-    def dense(self, inputs: Tensor) -> Tensor:
-        """Return a map of logits, which :meth:`pooled` makes the network's own of."""
-        return self.decoder(self.encoder(self.adaptor(inputs)))
-
-    def pooled(self, logits: Tensor) -> Tensor:
-        """Return a map of logits as it is, or what a sample's class is told by."""
+        logits = self.decoder(self.encoder(self.adaptor(inputs)))
         if not self._classifies:
             return logits
         return average(logits) if self._sharpness is None else log_mean_exp(logits, self._sharpness)
