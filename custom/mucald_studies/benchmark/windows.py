@@ -19,8 +19,9 @@ from mucald.data.images.geometry import Geometry
 from mucald.data.images.stored import Stored
 from mucald.data.volumes.intensity import normalised
 from mucald.data.volumes.reading import ReadVolume, Turn
-from mucald.inference.volumes import OVERLAP, Mirrored, VolumePredictor
+from mucald.inference.volumes import Mirrored, VolumePredictor
 from mucald.tasks import get_task
+from mucald.training.windows import OVERLAP
 from mucald_studies.benchmark.result import Check, Result, ratio
 from mucald_studies.reporting.page import Table
 
