@@ -17,7 +17,7 @@ from mucald.command_line import STATUSES, Found, Parser, WrongUseError, add_json
 from mucald.commands import groups, main_of, verbs
 from mucald.commands.completion import options_of
 
-ITSELF = {"reference", "cardiac"}
+ITSELF = {"reference"}
 """Tools that are no doors to a verb."""
 
 

@@ -15,6 +15,7 @@ GROUPS = (
             "frontier": "draw what a job is good for against what it gives away",
             "learning-curve": "draw what joining brings against the number of images",
             "consortium": "deal public image sets out to eight sites",
+            "cardiac": "deal the cardiac MR set out to four sites",
             "hold-out": "halve a public image set, for a site and its attacker",
             "discover-graph": "learn a causal graph of a task",
         },
