@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mucald import optimisers, randomness
-from mucald.data.site_data import Batch, SiteData
+from mucald.data.site_data import Batch, DataSplit, SiteData
 from mucald.errors import TrainingError
 from mucald.losses import Loss, loss_of
 from mucald.metrics.names import names_of
@@ -197,18 +197,36 @@ class WholeModel:
         Raises:
             TrainingError: a loss is not finite.
         """
-        score, loss = self._validated(site, data, round_number)
+        score, loss = self.score(site, data.validation, round_number)
         best, name = self.keep_if_best(site, score), names_of(data.task.name).primary
         return {"round": round_number - 1, name: score, "loss": loss, "best": best}
 
-    def _validated(self, site: str, data: SiteData, round_number: int) -> tuple[float | None, float]:
+    def score(self, site: str, split: DataSplit, round_number: int) -> tuple[float | None, float]:
+        """Return primary score, None where no class counts, and loss of a site's present weights on a split.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+
         def predict(step: int, rows: Tensor, batch: Batch) -> tuple[Tensor]:  # noqa: ARG001 - one signature
             return (self.predict(site, batch.inputs),)
 
         (found,) = scores_of_validation(
-            site, data.validation, self._config.training.batch_size, self.losses[site], round_number, predict
+            site, split, self._config.training.batch_size, self.losses[site], round_number, predict
         )
         return found
+
+    def score_of(
+        self, site: str, split: DataSplit, round_number: int, weights: dict[str, Tensor]
+    ) -> float | None:
+        """Return the primary score of other weights of a site's network; its own stay in place."""
+        own = {name: tensor.detach().clone() for name, tensor in self.weights(site).items()}
+        parts = self.networks[site].parts()
+        try:
+            load_module_tensors(parts, own | weights)
+            return self.score(site, split, round_number)[0]
+        finally:
+            load_module_tensors(parts, own)
 
     def test(self, site: str, data: SiteData) -> tuple[dict[str, Any], Previews | None]:
         """Score a site's best round on its test samples; return what it reports, and example predictions."""

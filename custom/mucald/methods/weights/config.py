@@ -52,6 +52,10 @@ class WeightsConfig(WholeModelConfig):
         (),
     )
     algorithm: AlgorithmConfig
+    cross_site: bool = key(
+        "sites of one task test each other's networks after the last round; then whole networks leave",
+        False,
+    )
     distillation: Ramp = key(
         "what a site's network predicted at the round's start against what it predicts now; 0 leaves it out",
         Ramp(0.0, 0.0, 0.0),
@@ -77,6 +81,12 @@ class WeightsConfig(WholeModelConfig):
         """Return the parts that a site shares, with all or within its group or its modality."""
         in_group = self.shared_in_group if self.group(site) else ()
         return (*self.shared, *in_group, *self.shared_in_modality)
+
+    def peers(self, site: str) -> tuple[str, ...]:
+        """Return the other sites that test a site's network: those of its task, if the job wants it."""
+        task = self.site(site).task
+        others = [name for name, other in self.sites.items() if other.task == task and name != site]
+        return tuple(sorted(others)) if self.cross_site else ()
 
     def held(self, site: str) -> tuple[Part, ...]:
         """Return the parts that a site which joins later leaves as they are in its first round.
@@ -105,5 +115,7 @@ class WeightsConfig(WholeModelConfig):
     @property
     def disclosed(self) -> str | None:
         """What a policy calls the shared weights; None where every site trains alone."""
-        shared = frozenset({*self.shared, *self.shared_in_group, *self.shared_in_modality})
+        shared = frozenset[Part]({*self.shared, *self.shared_in_group, *self.shared_in_modality})
+        if any(map(self.peers, self.sites)):
+            return "whole network"
         return _CALLED.get(shared, "whole network") if shared else None

@@ -1,12 +1,14 @@
 """The server's half of sharing weights: it holds what is shared, checks what comes, and combines it."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from mucald.federation.method import Contributor, Notes, Saved, ServerContext, ServerMethod, State
+from mucald.federation.report import ReportField
 from mucald.federation.task import SiteTask
 from mucald.methods.weights.algorithms.base import Update
 from mucald.methods.weights.config import WeightsConfig
+from mucald.methods.weights.cross_site import SiteNetworks, split_off
 from mucald.methods.weights.joining import take_in
 from mucald.methods.weights.outliers import too_large
 from mucald.methods.weights.parts import without_parts
@@ -27,11 +29,17 @@ class WeightsServer(ServerMethod):
         ConfigError: sites cannot share what the job shares, or the network does not exist.
     """
 
+    report_fields: ClassVar[Mapping[str, ReportField]] = {
+        "after_training": ReportField("train"),
+        "cross_site": ReportField("test", needed=False),
+    }
+
     def __init__(self, config: WeightsConfig, sites: Sequence[str], context: ServerContext):
         self._config = config
         self._shared = [shared.to(context.device) for shared in shared_between(config, sites)]
         self._changes: dict[str, State] = {}
         self._held: dict[str, Collection[str]] = {}
+        self._networks = SiteNetworks(config)
         self._trains = True
 
     def begin_round(self, round_number: int) -> None:
@@ -41,14 +49,21 @@ class WeightsServer(ServerMethod):
             take_in(self._shared, self._config, round_number)
 
     def payload(self, site: str, task: SiteTask) -> State:
-        """Return the weights that a site shares; a test gets the same."""
+        """Return the weights that a site shares; a test gets the same, and the networks that it tests."""
         self._held[site] = self._config.held(site) if task.is_new(site) else ()
-        return {name: tensor.cpu() for name, tensor in self._weights_of(site).items()}
+        weights = {name: tensor.cpu() for name, tensor in self._weights_of(site).items()}
+        return weights if task.kind == "train" else weights | self._networks.for_site(site)
 
     def receive(self, site: str, reports: Mapping[str, dict[str, Any]], payload: State) -> Notes:
-        """Take the change of the shared weights, which a test does not bring."""
+        """Take the change of the shared weights, and in the last round perhaps the whole network.
+
+        A test brings neither.
+        """
         if not self._trains:
             return super().receive(site, reports, payload)
+        payload, network = split_off(payload)
+        if network:
+            self._networks.take(site, network)
         expected = without_parts(self._weights_of(site), self._held.get(site, ()))
         check_tensors(payload, expected, f"site '{site}'")
         self._changes[site] = payload
@@ -61,6 +76,7 @@ class WeightsServer(ServerMethod):
     def rewind(self, site: str, saved: Saved | None) -> None:  # noqa: ARG002 - nothing is kept per site
         """Forget what came of a site."""
         self._changes.pop(site, None)
+        self._networks.forget(site)
 
     def end_round(self, round_number: int, present: Mapping[str, Contributor]) -> dict[str, Any]:  # noqa: ARG002
         """Combine the changes; return how far each of the shared weights have moved, and who has parted."""
@@ -80,7 +96,7 @@ class WeightsServer(ServerMethod):
 
     def state(self) -> State:
         """Return the shared weights and the algorithm's memory."""
-        tensors = State()
+        tensors = with_prefix("networks", self._networks.state())
         # Numbers rather than names, which may hold the dots that separate prefixes.
         for number, shared in enumerate(self._shared):
             tensors |= with_prefix(f"{number}", shared.state())
@@ -88,6 +104,7 @@ class WeightsServer(ServerMethod):
 
     def load_state(self, tensors: State, site_parts: Mapping[str, Callable[[], Saved]]) -> None:  # noqa: ARG002
         """Restore what :meth:`state` returned."""
+        self._networks.load_state(without_prefix("networks", tensors))
         for number, shared in enumerate(self._shared):
             shared.load_state(without_prefix(f"{number}", tensors))
 

@@ -14,13 +14,15 @@ from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.weights.algorithms import make_algorithm
 from mucald.methods.weights.config import WeightsConfig
+from mucald.methods.weights.cross_site import MODEL, split_off
 from mucald.methods.weights.distillation import global_to_local
 from mucald.methods.weights.parts import shared_tensors, without_parts
 from mucald.methods.weights.site_models import SiteModels
+from mucald.metrics.names import names_of
 from mucald.metrics.scoring import Previews, data_report
 from mucald.privacy.disclosure import Disclosure, account
 from mucald.state.averages import Averages
-from mucald.state.checkpoint import CheckpointStore
+from mucald.state.checkpoint import CheckpointStore, with_prefix, without_prefix
 from mucald.state.resumable import Resumable
 from mucald.training.whole_model import Adjust, WholeModel
 from mucald.wire.tensors import byte_count, check_tensors
@@ -77,6 +79,8 @@ class WeightsSite(Resumable):
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
         report = data_report(self.name, self._data, task.round)
+        down = byte_count(received)
+        received, peers = split_off(received)
         shared, tested = self._take(received, task.is_new(self.name)), self._models.tested
         if task.round > 0:
             report["validation"] = tested.validate(self.name, self._data, task.round)
@@ -87,14 +91,32 @@ class WeightsSite(Resumable):
             begun = {name: tensor.detach().clone() for name, tensor in shared.items()}
             report |= self._train(task.round, begun, held)
             change = {name: (tensor.detach() - begun[name]).cpu() for name, tensor in shared.items()}
+            report["after_training"] = self._score(tested, task.round)
+            if self._config.peers(self.name) and task.round == self._config.training.rounds - 1:
+                change |= with_prefix(MODEL, _floating(tested.weights(self.name)))
             self._save(task.round + 1)
         else:
             scores, self._previews = tested.test(self.name, self._data)
-            report |= scores
-        up, down = byte_count(change), byte_count(received)
+            report |= scores | self._cross_site(tested, peers, task.round)
+        up = byte_count(change)
         report["wire"] = asdict(Traffic(up, down, up + down if task.kind == "train" else 0))
         report["seconds"] = time.perf_counter() - start
         return Outcome({self.name: report}, change)
+
+    def _score(self, tested: WholeModel, round_number: int) -> dict[str, float]:
+        """Return what local training has led to, before the server combines it, on the validation samples."""
+        score, loss = tested.score(self.name, self._data.validation, round_number)
+        return {"loss": loss} | ({} if score is None else {names_of(self._data.task.name).primary: score})
+
+    def _cross_site(self, tested: WholeModel, peers: State, round_number: int) -> dict[str, Any]:
+        """Return the test scores of the networks of other sites, after their last round, by site."""
+        known, scores = tested.weights(self.name), dict[str, float]()
+        for site in self._config.peers(self.name):
+            if weights := without_prefix(site, peers):
+                check_tensors(weights, known, f"the network of site '{site}'")
+                score = tested.score_of(self.name, self._data.test, round_number, weights)
+                scores |= {} if score is None else {site: score}
+        return {"cross_site": scores} if scores else {}
 
     @torch.no_grad()
     def _take(self, received: State, is_new: bool) -> State:
@@ -144,3 +166,8 @@ class WeightsSite(Resumable):
         parameters = dict(model.networks[self.name].named_parameters())
         shared = {name: parameters[name] for name in begun if name in parameters}
         return lambda: by(shared, begun)
+
+
+def _floating(tensors: State) -> State:
+    """Return copies of a network's floating-point tensors, on the CPU; in one process it trains on."""
+    return {name: t.detach().clone().cpu() for name, t in tensors.items() if t.is_floating_point()}
