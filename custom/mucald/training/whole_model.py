@@ -247,10 +247,14 @@ class WholeModel:
         scores = [self.best[site].score for site in self.sites]
         return tensors | {BEST_SCORE: torch.tensor(scores, dtype=torch.float64)}
 
+    def load_weights(self, tensors: dict[str, Tensor]) -> None:
+        """Put weights in place that :meth:`state` has under ``weights``."""
+        load_module_tensors(self._modules(), tensors)
+
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what :meth:`state` returned."""
         load_optimiser_tensors(self.optimiser, without_prefix("optimiser", tensors))
-        load_module_tensors(self._modules(), without_prefix("weights", tensors))
+        self.load_weights(without_prefix("weights", tensors))
         for number, site in enumerate(self.sites):
             kept = without_prefix(f"best.{number}", tensors)
             weights = {name: tensor.to(self._device) for name, tensor in kept.items()}

@@ -107,7 +107,6 @@ def test_in_its_first_round_it_learns_what_is_its_own_and_holds_what_others_have
 
 
 def test_it_begins_with_its_modalitys_adaptor_or_with_the_mean_of_others_of_equal_shapes():
-    config = joined()
     ct, four, mr = (
         SharedWeights(name, sites, {"adaptor.0.weight": weight}, FedAvg(), of_modality=True)
         for name, sites, weight in (
@@ -116,27 +115,24 @@ def test_it_begins_with_its_modalitys_adaptor_or_with_the_mean_of_others_of_equa
             ("modality-MR", ["west"], torch.tensor([7.0, 7.0])),
         )
     )
-    take_in([ct, four, mr], config, 1)
+    take_in([ct, four, mr], ["east", "west"], ["north", "south"])
     assert torch.equal(ct.weights["east"]["adaptor.0.weight"], torch.tensor([1.0, 3.0]))
     assert torch.equal(mr.weights["west"]["adaptor.0.weight"], torch.tensor([1.0, 3.0]))
     assert four.weights["south"]["adaptor.0.weight"].shape == (3,)
 
 
 def test_a_first_of_a_modality_of_other_channels_begins_anew():
-    sites = SITES | {"south": {"task": "brain", "joins_at_round": 1}, "west": {"task": "heart"}}
-    config = joined(sites=sites)
     first = torch.tensor([9.0, 9.0, 9.0])
     ct = SharedWeights("modality-CT", ["north", "east"], {"a": torch.ones(2)}, FedAvg(), of_modality=True)
     four = SharedWeights("modality-MR4", ["south"], {"a": first}, FedAvg(), of_modality=True)
-    take_in([ct, four], config, 1)
+    take_in([ct, four], ["east", "south"], ["north", "west"])
     assert torch.equal(four.weights["south"]["a"], first)
 
 
 def test_where_every_site_has_weights_of_its_own_it_begins_with_their_mean():
-    config = joined()
     shared = SharedWeights("shared", list(SITES), {"a": torch.zeros(2)}, FedAvg())
     shared.weights |= {"north": {"a": torch.tensor([1.0, 0.0])}, "south": {"a": torch.tensor([3.0, 0.0])}}
-    take_in([shared], config, 1)
+    take_in([shared], ["east", "west"], ["north", "south"])
     assert torch.equal(shared.weights["east"]["a"], torch.tensor([2.0, 0.0]))
     assert torch.equal(shared.weights["north"]["a"], torch.tensor([1.0, 0.0]))
 

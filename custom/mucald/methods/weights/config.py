@@ -1,5 +1,6 @@
 """The keys of ``mucald.json`` that sharing weights adds."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -52,6 +53,12 @@ class WeightsConfig(WholeModelConfig):
         (),
     )
     algorithm: AlgorithmConfig
+    begin_with: str | None = key(
+        "an earlier run, whose shared weights this one begins with, and each of its sites with the network "
+        "that it had; other sites may have been added",
+        None,
+        allowed="a run's name",
+    )
     cross_site: bool = key(
         "sites of one task test each other's networks after the last round; then whole networks leave",
         False,
@@ -66,6 +73,8 @@ class WeightsConfig(WholeModelConfig):
         named = (*self.shared, *self.shared_in_group, *self.shared_in_modality)
         if len(set(named)) < len(named):
             raise ValueError("shared, shared_in_group and shared_in_modality name a part twice")
+        if self.begin_with is not None and not re.fullmatch(r"\w[\w.-]*", self.begin_with):
+            raise ValueError("begin_with must be the name of a run, as printed when it began")
         if unknown := [name for name in named if name not in self.parts]:
             raise ValueError(
                 f"the backbone '{self.network.backbone}' has no part '{unknown[0]}' to share; its parts are "

@@ -9,7 +9,7 @@ from mucald.federation.task import SiteTask
 from mucald.methods.weights.algorithms.base import Update
 from mucald.methods.weights.config import WeightsConfig
 from mucald.methods.weights.cross_site import SiteNetworks, split_off
-from mucald.methods.weights.joining import take_in
+from mucald.methods.weights.joining import begin_with, take_in
 from mucald.methods.weights.outliers import too_large
 from mucald.methods.weights.parts import without_parts
 from mucald.methods.weights.shared_weights import shared_between
@@ -40,17 +40,25 @@ class WeightsServer(ServerMethod):
         self._changes: dict[str, State] = {}
         self._held: dict[str, Collection[str]] = {}
         self._networks = SiteNetworks(config)
+        self._known: set[str] = set()
+        if config.begin_with is not None:
+            self._known = begin_with(self._shared, config, context.store.folder.parent / config.begin_with)
         self._trains = True
 
     def begin_round(self, round_number: int) -> None:
         """Forget what came for the task before, and make ready what sites begin with that join now."""
         self._changes, self._trains = {}, round_number < self._config.training.rounds
         if round_number > 0:
-            take_in(self._shared, self._config, round_number)
+            config = self._config
+            late = [name for name, site in config.sites.items() if site.joins_at_round == round_number]
+            take_in(self._shared, late, config.joined(config.sites, round_number - 1))
 
     def payload(self, site: str, task: SiteTask) -> State:
         """Return the weights that a site shares; a test gets the same, and the networks that it tests."""
-        self._held[site] = self._config.held(site) if task.is_new(site) else ()
+        self._held[site] = ()
+        if task.is_new(site):
+            added = self._known and site not in self._known
+            self._held[site] = self._config.parts_of(site) if added else self._config.held(site)
         weights = {name: tensor.cpu() for name, tensor in self._weights_of(site).items()}
         return weights if task.kind == "train" else weights | self._networks.for_site(site)
 

@@ -16,6 +16,7 @@ from mucald.methods.weights.algorithms import make_algorithm
 from mucald.methods.weights.config import WeightsConfig
 from mucald.methods.weights.cross_site import MODEL, split_off
 from mucald.methods.weights.distillation import global_to_local
+from mucald.methods.weights.joining import latest_of
 from mucald.methods.weights.parts import shared_tensors, without_parts
 from mucald.methods.weights.site_models import SiteModels
 from mucald.metrics.names import names_of
@@ -76,6 +77,7 @@ class WeightsSite(Resumable):
         """
         start = time.perf_counter()
         self._restore(task.counted(self.name), task.is_new(self.name))
+        added = task.is_new(self.name) and self._begin_as_before(task.round)
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
         report = data_report(self.name, self._data, task.round)
@@ -86,7 +88,9 @@ class WeightsSite(Resumable):
             report["validation"] = tested.validate(self.name, self._data, task.round)
         change: State = {}
         if task.kind == "train":
-            held = self._config.held(self.name) if task.is_new(self.name) else ()
+            held: Collection[str] = self._config.held(self.name) if task.is_new(self.name) else ()
+            if added:
+                held = self._config.parts_of(self.name)
             shared = without_parts(shared, held)
             begun = {name: tensor.detach().clone() for name, tensor in shared.items()}
             report |= self._train(task.round, begun, held)
@@ -117,6 +121,16 @@ class WeightsSite(Resumable):
                 score = tested.score_of(self.name, self._data.test, round_number, weights)
                 scores |= {} if score is None else {site: score}
         return {"cross_site": scores} if scores else {}
+
+    def _begin_as_before(self, round_number: int) -> bool:
+        """Take the network of an earlier run, if the job begins with one; return whether there is none."""
+        earlier = self._config.begin_with
+        if earlier is None:
+            return False
+        saved = latest_of(self._store.folder.parent / earlier, "site")
+        if saved is not None and round_number == 0:
+            self._models.begin_as(saved[0])
+        return saved is None
 
     @torch.no_grad()
     def _take(self, received: State, is_new: bool) -> State:

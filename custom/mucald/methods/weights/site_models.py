@@ -44,3 +44,9 @@ class SiteModels:
         self.common.load_state(tensors)
         if self.personal:
             self.personal.load_state(without_prefix(_PERSONAL, tensors))
+
+    def begin_as(self, tensors: dict[str, Tensor]) -> None:
+        """Take the networks of a checkpoint of another run; optimisers and best rounds begin anew."""
+        self.common.load_weights(without_prefix("weights", tensors))
+        if self.personal:
+            self.personal.load_weights(without_prefix(f"{_PERSONAL}.weights", tensors))
