@@ -3,14 +3,10 @@
 import json
 import logging
 import re
-import shlex
-import subprocess
 from pathlib import Path
 
-import pytest
+from shell import blocks, run
 from tiny_job import REPOSITORY
-
-from mucald import __main__
 
 SMALL = {
     "data.image_size": 32,
@@ -22,32 +18,6 @@ SMALL = {
     "daca": {"width": 8, "steps": 2, "batch_per_site": 2},
 }
 """What makes the job as small as it gets; the commands are those of the tutorial."""
-
-
-def blocks() -> list[tuple[str, str]]:
-    """Return the commands of each block, and what the tutorial says that they print."""
-    text = (REPOSITORY / "docs/tutorial.md").read_text(encoding="utf-8")
-    found = re.findall(r"```(bash|text)\n(.*?)```", text, flags=re.DOTALL)
-    # The first block installs.
-    assert found[0][0] == "text"
-    pairs = []
-    for place, (kind, content) in enumerate(found):
-        if kind == "bash":
-            after = found[place + 1] if place + 1 < len(found) else ("bash", "")
-            pairs.append((content, after[1] if after[0] == "text" else ""))
-    return pairs
-
-
-def run(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if line.startswith("export "):
-        name, _, value = line.removeprefix("export ").partition("=")
-        monkeypatch.setenv(name, value.replace("$PWD", str(folder)))
-    elif line.startswith("mucald "):
-        if line.startswith("mucald run "):
-            shrink(folder / "home/job/app/config/mucald.json")
-        assert __main__.main(shlex.split(line)[1:]) == 0, line
-    else:
-        subprocess.run(["bash", "-c", line], cwd=folder, check=True)
 
 
 def shrink(path: Path) -> None:
@@ -69,10 +39,11 @@ def test_every_command_prints_what_the_tutorial_says(tmp_path, monkeypatch, caps
     caplog.set_level(logging.INFO)
     (tmp_path / "jobs").symlink_to(REPOSITORY / "jobs")
     commands = 0
-    for block, told in blocks():
+    for block, told in blocks("docs/tutorial.md"):
         for line in block.splitlines():
-            run(line, tmp_path, monkeypatch)
-            commands += line.startswith("mucald ")
+            if line.startswith("mucald run "):
+                shrink(tmp_path / "home/job/app/config/mucald.json")
+            commands += run(line, tmp_path, monkeypatch)
         output = "\n".join([capsys.readouterr().out, *caplog.messages])
         caplog.clear()
         printed = [re.sub(r"[-+](?=\d)", "", " ".join(line.split())) for line in output.splitlines()]
