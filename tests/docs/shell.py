@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,12 @@ from mucald import __main__
 
 
 def blocks(document: str) -> list[tuple[str, str]]:
-    """Return the commands of each block of a document, and the text block after it, which shows what they print."""
+    """Return the commands of each block of a document, and the text after it, which shows what they print."""
     text = (REPOSITORY / document).read_text(encoding="utf-8")
     found = [*re.findall(r"```(bash|text)\n(.*?)```", text, flags=re.DOTALL), ("bash", "")]
     return [
         (content, after if other == "text" else "")
-        for (kind, content), (other, after) in zip(found, found[1:], strict=False)
+        for (kind, content), (other, after) in pairwise(found)
         if kind == "bash"
     ]
 

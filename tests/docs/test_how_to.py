@@ -1,4 +1,4 @@
-"""Every command of the how-to runs, on small jobs and a few phantoms; those for real sites run in tests/deploy."""
+"""Every command of the how-to runs, on small jobs and a few phantoms; those for kits in tests/deploy."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def place(tmp_path, monkeypatch) -> Path:
     plain = {"method": "weights", "shared": ["middle"], "algorithm": {"name": "fedavg"}, "name": "fedavg"}
     write_job(tmp_path / "jobs/fedavg", whole_content(plain))
     for number, site in enumerate(("north", "south")):
-        drawn = ["phantoms", "--task", "kvasir", "--out", f"data/{site}", "--count", "12", "--size", "24"]
+        drawn = ["phantoms", "--task", "kvasir", "--out", f"data/{site}", "--count", "9", "--size", "16"]
         assert __main__.main([*drawn, "--seed", str(number)]) == 0
         for path in (tmp_path / "data" / site).glob("*/*.png"):
             path.rename(path.with_name(path.name.replace("phantom_", "p")))
@@ -74,11 +74,11 @@ def test_every_command_of_the_how_to_runs(place, monkeypatch, capsys):
             commands += run(line, place, monkeypatch)
     assert commands == 10
     assert "Gain" in (place / "report/report.md").read_text()
-    assert len(list((place / "masks").glob("*.png"))) == 12
+    assert len(list((place / "masks").glob("*.png"))) == 9
     capsys.readouterr()
     text = (REPOSITORY / "docs/how-to.md").read_text(encoding="utf-8")
     inline = re.findall(r"`(mucald (?:show-job|account|page|completion) [\w/ -]+)`", text)
-    assert len(inline) == 4
+    assert len(inline) == 5
     for line in inline:
         run(line.replace("JOB", "jobs/mucald"), place, monkeypatch)
         assert capsys.readouterr().out

@@ -6,15 +6,26 @@ from typing import Any
 from mucald.errors import ReportError
 from mucald_studies.reporting.runs import Method, Run
 
-BUDGET = (
-    "data.image_size",
-    "training.rounds",
-    "training.local_epochs",
-    "training.batch_size",
-    "release.pretraining_epochs",
-    "handover.epochs",
-)
+PASSES = "passes over the images"
+BUDGET = ("data.image_size", "training.batch_size")
+"""Settings that methods must have alike, beside :data:`PASSES`."""
 DATA = ("task", "source", "n_train", "n_validation", "n_test")
+
+
+def budget(run: Run) -> dict[str, Any]:
+    """Return what a run may spend: how often a site goes over its images, however it does, and on what."""
+    settings = run.settings
+    # A method without a key spends nothing of that kind.
+    rounds, epochs, alone, at_home = (
+        settings.get(key, 0)
+        for key in (
+            "training.rounds",
+            "training.local_epochs",
+            "release.pretraining_epochs",
+            "handover.epochs",
+        )
+    )
+    return {key: settings.get(key) for key in BUDGET} | {PASSES: rounds * epochs + alone + at_home}
 
 
 def choose_reference(methods: Sequence[Method], wanted: str | None, default: str = "mucald") -> Method:
@@ -77,9 +88,8 @@ def require_comparable(methods: Sequence[Method], reference: Method) -> None:
 
 
 def _differences(run: Run, reference: Run) -> Iterator[str]:
-    # A method without a key of the budget spends nothing of that kind.
-    own, other = (dict.fromkeys(BUDGET, 0) | each.settings for each in (run, reference))
-    yield from (f"{what.split('.')[1]} {reason}" for what, reason in _unequal(own, other, BUDGET))
+    own, other = budget(run), budget(reference)
+    yield from (f"{what.rpartition('.')[2]} {reason}" for what, reason in _unequal(own, other, list(own)))
     for site in sorted(run.sites.keys() | reference.sites.keys()):
         if site not in run.sites or site not in reference.sites:
             yield f"site '{site}' tested in one of them only"

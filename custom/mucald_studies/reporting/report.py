@@ -5,7 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from mucald.metrics.names import names_of
-from mucald_studies.reporting.comparability import BUDGET, differences, find_alone, require_comparable
+from mucald_studies.reporting.comparability import (
+    PASSES,
+    budget,
+    differences,
+    find_alone,
+    require_comparable,
+)
 from mucald_studies.reporting.figures import BarRow, Curves, Interval, bar_chart, curve_panels, svg
 from mucald_studies.reporting.joining import Attacks, joining_table
 from mucald_studies.reporting.page import Page, Picture
@@ -46,7 +52,8 @@ def report(
         "runs": runs,
         "seeds": sorted({run.seed for run in runs}),
         "reference": reference,
-        "budget": {key: reference.first.settings.get(key) for key in BUDGET},
+        "budget": budget(reference.first),
+        "passes": budget(reference.first)[PASSES],
         "warnings": list(_warnings(methods, odd)),
         "tables": tables,
         "compared": compared,

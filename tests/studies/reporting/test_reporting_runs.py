@@ -104,10 +104,10 @@ def test_two_runs_of_one_seed_are_refused(tmp_path, like):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"config__training__rounds": 3}, "rounds 3 instead of 2"),
-        ({"config__training__local_epochs": 4}, "local_epochs 4 instead of 1"),
+        ({"config__training__rounds": 3}, "passes over the images 3 instead of 2"),
+        ({"config__training__local_epochs": 4}, "passes over the images 8 instead of 2"),
         ({"config__training__batch_size": 1}, "batch_size 1 instead of 2"),
-        ({"config__release__pretraining_epochs": 9}, "pretraining_epochs 9 instead of 0"),
+        ({"config__release__pretraining_epochs": 9}, "passes over the images 11 instead of 2"),
         ({"config__data__image_size": 32}, "image_size 32 instead of 16"),
         ({"sites__north__source": "own images (pairs)"}, "source of site 'north' own images"),
         ({"sites__north__n_train": 99}, "n_train of site 'north' 99 instead of 4"),
