@@ -66,10 +66,10 @@ def test_what_a_job_lacks_and_where_it_fits_badly(tmp_path: Path) -> None:
         "data.volumes.plans.liver.intensity",
     ]
     assert words[2] == "the job's patch size 8 x 8 x 6 has the side 6, no multiple of 4"
-    spacing, intensity, size = unlike(found, VolumePlan((5.0, 2.0, 2.0), (8, 8, 8), (0.0, 150.0, 0.0, 1.0)))
+    spacing, intensity, size = unlike(found, VolumePlan((5.0, 2.0, 2.0), (12, 8, 8), (0.0, 150.0, 0.0, 1.0)))
     assert "spacing is 5 x 2 x 2 mm, the median here 2 x 2 x 2 mm: along an axis one is 2.5 times" in spacing
     assert "50% of the foreground lies outside the job's intensities, 0 to 150" in intensity
-    assert "5 of 5 volumes are smaller than the patch 8 x 8 x 8" in size
+    assert "5 of 5 volumes are less than half the patch 12 x 8 x 8 along an axis" in size
 
 
 def test_a_class_that_never_occurs_is_remarked(tmp_path: Path) -> None:

@@ -100,11 +100,11 @@ def unlike(found: VolumeSurvey, job: VolumePlan) -> list[str]:
             )
     if job.spacing:
         shapes = [resampled_shape(case.shape, case.spacing, job.spacing) for case in found.images]
-        small = sum((np.array(shape) < job.patch_size).any() for shape in shapes)
+        small = sum((2 * np.array(shape) < job.patch_size).any() for shape in shapes)
         if small:
             words.append(
-                f"{small} of {len(shapes)} volumes are smaller than the patch {_by(job.patch_size)} along an "
-                "axis and are padded"
+                f"{small} of {len(shapes)} volumes are less than half the patch {_by(job.patch_size)} along "
+                "an axis: most of a patch is padding"
             )
     return words
 
