@@ -220,7 +220,7 @@ def _datalist(path: Path, site_file: SiteFile) -> Found:
     unused += [f"{words} the label of another image"] * (again > 0)
     training = sum(record.split == "train" for record in records)
     unused += other_count(path, description, training)
-    files = [file for record in records for file in (*record.images, record.mask)]
+    files = [file for record in records for file in (*record.images, record.mask) if file != path]
     return records, labels + unused + unlisted(path, files)
 
 
