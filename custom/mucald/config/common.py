@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from mucald.config.keys import Section, key, section
-from mucald.tasks import Task
 
 
 def require(condition: bool, message: str) -> None:
@@ -117,10 +116,10 @@ class VolumeConfig(Section):
         plan = self.plans.get(task, VolumePlan())
         return replace(plan, patch_size=plan.patch_size or self.patch_size)
 
-    def sample_size(self, task: Task) -> tuple[int, ...]:
-        """Return the size of what a network takes at a time; a volume that has one class is taken whole."""
-        whole = self.plan(task.name).patch_size if task.name in self.plans else self.phantom_size
-        return whole if task.target == "class" else self.plan(task.name).patch_size
+    def sample_size(self, task: str, whole: bool) -> tuple[int, ...]:
+        """Return the size of what a network takes at a time: a patch, or a volume that is taken whole."""
+        patch = self.plan(task).patch_size
+        return patch if task in self.plans or not whole else self.phantom_size
 
 
 @dataclass(frozen=True)

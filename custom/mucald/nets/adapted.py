@@ -126,7 +126,7 @@ class AdaptedPlan:
         """
         step = STRIDE ** (len(self._config.features) - 1)
         volume = task.input == "volume"
-        sides = data.volumes.sample_size(task) if volume else (data.image_size,)
+        sides = data.volumes.sample_size(task.name, task.target == "class") if volume else (data.image_size,)
         # A deepest level of a single voxel would be normalised to nothing.
         if any(side % step for side in sides) or max(sides) < 2 * step:
             what = "'data.volumes.patch_size'" if volume else "'data.image_size'"
