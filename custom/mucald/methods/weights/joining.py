@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mucald.aggregation.base import weighted_mean
+from mucald.config.schema import parse
 from mucald.errors import CheckpointError, ConfigError
 from mucald.federation.method import Saved, State
 from mucald.methods.weights.config import WeightsConfig
@@ -64,15 +65,13 @@ def begin_with(shared: Sequence[SharedWeights], config: WeightsConfig, run: Path
         CheckpointError: there is no such run.
         ConfigError: it is of another method, or its sites shared something else.
     """
-    # Imported here: it imports the families, of which this is one.
-    from mucald.methods.jobs import parse_config
-
     saved = latest_of(run, "server")
     if saved is None:
         raise CheckpointError(f"begin_with: {run} holds no complete round")
-    earlier = parse_config(saved[1]["config"])
-    if not isinstance(earlier, WeightsConfig):
-        raise ConfigError(f"begin_with: run {run.name} is one of the method '{earlier.method}'")
+    content = saved[1]["config"]
+    if content["method"] != config.method:
+        raise ConfigError(f"begin_with: run {run.name} is one of the method '{content['method']}'")
+    earlier = parse(WeightsConfig, content)
     left, known = shared_between(earlier, saved[1]["sites"]), set(saved[1]["sites"])
     for number, weights in enumerate(left):
         weights.load_state(without_prefix(f"method.{number}", saved[0]))
