@@ -19,6 +19,16 @@ _ONCE = {"release": {"mode": "once", "pretraining_epochs": 1}}
 _AS_PRACTISED = CONTENT["training"] | {"augmentation": 1.0, "schedule": "cosine", "warm_up": 0.1}
 _GROUPS = {"name": "groups", "args": {"rule": "by_size"}}
 _YOGI = {"name": "yogi", "learning_rate": 0.01, "rounds": 2}
+_GENERATIVE: dict[str, Any] = {
+    **{key: CONTENT[key] for key in _COMMON},
+    "method": "generative",
+    "sites": {site: {"task": "phantom_kind"} for site in CONTENT["sites"]},
+    "data": {"image_size": 16, "phantoms": {"train": 14, "validation": 7, "test": 7}},
+    "training": CONTENT["training"] | {"local_epochs": 2},
+    "features": {"dimension": 8},
+    "privacy": {"epsilon": 4.0},
+    "downstream": {"epochs": 3, "per_class": 2},
+}
 _WEIGHTS = _WHOLE | {"method": "weights", "shared": ["front_end", "middle"]}
 _SITES = {"north": {"task": "liver"}, "south": {"task": "brain"}, "west": {"task": "liver_lesion"}}
 _DYNUNET = {"backbone": "dynunet", "features": [4, 6, 8], "adaptor_channels": 4}
@@ -89,6 +99,16 @@ METHODS: dict[str, dict[str, Any]] = {
         "algorithm": {"name": "fedavg"},
     },
     "weights augmented": _WEIGHTS | {"algorithm": {"name": "fedavg"}, "training": _AS_PRACTISED},
+    "generative cvae": _GENERATIVE | {"algorithm": {"name": "cvae"}},
+    "generative cvae without noise": _GENERATIVE
+    | {
+        "algorithm": {"name": "cvae", "args": {"hidden": [6, 5], "latent": 2}},
+        "privacy": {"epsilon": None},
+    },
+    "generative cgan": _GENERATIVE
+    | {"algorithm": {"name": "cgan", "args": {"hidden": [6], "latent": 2}}, "optimiser": {"name": "sgd"}},
+    "generative classifier": _GENERATIVE | {"algorithm": {"name": "fedlambda"}},
+    "generative fedprox": _GENERATIVE | {"algorithm": {"name": "fedprox"}, "privacy": {"epsilon": None}},
     "pooled augmented": _WHOLE
     | {"method": "pooled", "participant": "hospital", "min_sites": 1, "training": _AS_PRACTISED},
     "pooled": _WHOLE | {"method": "pooled", "participant": "hospital", "min_sites": 1},

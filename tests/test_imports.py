@@ -46,7 +46,7 @@ ORDER = (
 )
 """The rooms from bottom to top; a module is in the one whose name fits longest."""
 
-FAMILY = ("config", "algorithms", "causal", "nets", "model", "disclosures", "wire", "server", "site", "")
+FAMILY = ("config", "nets", "algorithms", "causal", "model", "disclosures", "wire", "server", "site", "")
 """The folders of a family from bottom to top; the last stands for the files in its own, but for ``_LOW``."""
 
 _LOW = ("config", "disclosures")
@@ -195,6 +195,11 @@ def test_nothing_is_unpickled(path):
     assert not imported(path) & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
     calls = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
     names = {ast.unparse(call.func) for call in calls}
-    assert not names & {"torch.load", "pickle.loads", "eval", "exec"}
+    # With weights_only torch reads tensors and refuses everything else.
+    unsafe = [
+        call for call in calls if not any(ast.unparse(word) == "weights_only=True" for word in call.keywords)
+    ]
+    assert "torch.load" not in {ast.unparse(call.func) for call in unsafe}
+    assert not names & {"pickle.loads", "eval", "exec"}
     assert not {name.split(".")[-1] for name in names} & {"read_pickle", "Unpickler"}
     assert not {word.arg for call in calls for word in call.keywords} & {"allow_pickle"}

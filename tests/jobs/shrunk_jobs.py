@@ -12,7 +12,10 @@ from mucald.methods.jobs import load_job, parse_config
 ROOT = REPOSITORY / "jobs"
 JOBS = sorted(path.parent for path in ROOT.glob("*/meta.json"))
 
-SITES = ("embryo", "skin", "polyp", "polyp_a", "polyp_b", "skin_a", "liver", "brain", "lesion")
+SITES = (
+    *("embryo", "skin", "polyp", "polyp_a", "polyp_b", "skin_a", "liver", "brain", "lesion"),
+    *("site_01", "site_02", "site_03"),
+)
 """Those that a shrunk job keeps; in a consortium two have the same task, of volumes two the same modality."""
 
 # A Swin stage halves the side; with three widths it has as many as the others.
@@ -43,6 +46,8 @@ def shrunk(job: Path | str) -> JobConfig:
     content["training"] |= {"rounds": 2, "local_epochs": epochs, "batch_size": 2}
     for site in content["sites"].values():
         site["joins_at_round"] = min(site["joins_at_round"], 1)
+    if content["method"] == "generative":
+        return parse_config(content)
     network = content["network"]
     if network["backbone"] == "dynunet":
         network |= {"features": [4, 6, 8], "adaptor_channels": 4}

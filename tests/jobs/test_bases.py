@@ -100,7 +100,7 @@ def test_the_differences_from_any_base_of_the_method_make_the_job_again(path):
     ("content", "message"),
     [
         (job("split/mucald_frsh"), r"unknown base 'split/mucald_frsh'; did you mean 'split/mucald_fresh'\?"),
-        (job("mucald"), r"unknown base 'mucald'.*\(known: pooled/centralized, "),
+        (job("mucald"), r"unknown base 'mucald'.*\(known: generative/dpcvae, pooled/centralized, "),
         (job("../split/mucald"), "unknown base '../split/mucald'"),
         (job("split/../split/mucald"), "unknown base 'split/../split/mucald'"),
         (job("/etc/passwd"), "unknown base '/etc/passwd'"),

@@ -15,6 +15,7 @@ from mucald.federation.admission import check_participants
 from mucald.federation.attendance import Attendance
 from mucald.federation.method import ServerContext
 from mucald.methods import family_of
+from mucald.methods.generative import algorithms as generative
 from mucald.methods.jobs import base_of, load_job
 from mucald.methods.split import algorithms as split
 from mucald.methods.weights import algorithms as weights
@@ -26,6 +27,9 @@ from mucald.tasks import get_task
 CONSORTIUM = "consortium_groups"
 """The jobs whose names begin alike have sites, data and schedule of their own."""
 
+EMBEDDINGS = "dpcvae"
+"""The jobs whose names begin so share synthetic embeddings, and have sites and data of their own."""
+
 LONGER = {"mucald", "baseline_shallow"}
 """Trained as practitioners do, and for longer than the jobs that are compared with each other."""
 
@@ -35,7 +39,7 @@ FULL = [path.name for path in JOBS if base_of_file(path) == "split/consortium"]
 VOLUMES = "weights/fedcmt"
 """The base of the jobs on volumes."""
 
-POOLED = {"baseline_centralized": "pooled", "consortium_centralized": "pooled"}
+POOLED = dict.fromkeys(("baseline_centralized", "consortium_centralized", "dpcvae_centralised"), "pooled")
 """Jobs in which one participant holds the data of all sites, and its name."""
 
 
@@ -56,10 +60,11 @@ def test_the_configuration_is_whole_and_can_be_built(job, tmp_path):
     attendance = Attendance(0, Clock())
     context = ServerContext("run", CheckpointStore(tmp_path / "run"), tmp_path, CPU, attendance)
     family.server(config, sites, context).begin_round(0)
-    plan = whole_plan(config.network, 3.0)
-    for site in sites:
-        for member in family.members(config, site):
-            plan.check(config.data, get_task(config.site(member).task))
+    if hasattr(config, "network"):
+        plan = whole_plan(config.network, 3.0)
+        for site in sites:
+            for member in family.members(config, site):
+                plan.check(config.data, get_task(config.site(member).task))
     assert {disclosure.kind for disclosure in family.disclosures(config)} <= set(KINDS)
 
 
@@ -110,7 +115,7 @@ def test_the_other_files_are_those_of_the_main_job(job):
     assert own.keys() == main.keys()
     assert {name for name in own if own[name] != main[name]} <= {"meta.json", "app/config/mucald.json"}
     expected = json.loads(main["meta.json"]) | {"name": job.name}
-    if job.name.startswith("consortium_") or base_of_file(job) == VOLUMES:
+    if job.name.startswith(("consortium_", EMBEDDINGS)) or base_of_file(job) == VOLUMES:
         expected |= {"deploy_map": {"app": ["server", *resolved(job)["sites"]]}}
     if job.name in POOLED:
         expected |= {"min_clients": 1, "deploy_map": {"app": ["server", POOLED[job.name]]}}
@@ -128,10 +133,12 @@ def test_a_job_says_what_it_is(job):
 
 
 def test_all_jobs_that_are_compared_have_the_same_sites_data_schedule_and_seed(job):
-    other = CONSORTIUM if job.name.startswith("consortium_") else "mucald_strict"
+    starts = {"consortium_": CONSORTIUM, EMBEDDINGS: EMBEDDINGS}
+    other = next((one for start, one in starts.items() if job.name.startswith(start)), "mucald_strict")
     if base_of_file(job) == VOLUMES:
         other = "fedcmt"
-    keys = {"sites", "data", "seed"} | (set() if job.name in {*LONGER, *FULL} else {"training"})
+    free = {*LONGER, *FULL, *(path.name for path in JOBS if path.name.startswith(EMBEDDINGS))}
+    keys = {"sites", "data", "seed"} | (set() if job.name in free else {"training"})
     for key in keys:
         assert _from_the_first_round(resolved(job))[key] == resolved(other)[key]
 
@@ -177,6 +184,7 @@ def test_a_consortium_has_sites_of_one_task_with_other_devices():
 
 def test_every_algorithm_is_used_by_a_job():
     contents = [content for content in map(resolved, JOBS) if "algorithm" in content]
-    for method, algorithms in (("split", split.ALGORITHMS), ("weights", weights.ALGORITHMS)):
+    families = {"split": split, "weights": weights, "generative": generative}
+    for method, family in families.items():
         used = {content["algorithm"]["name"] for content in contents if content["method"] == method}
-        assert used == set(algorithms)
+        assert used == set(family.ALGORITHMS)

@@ -16,6 +16,7 @@ from mucald.federation.method import Outcome, Send
 from mucald.federation.task import SiteTask
 from mucald.methods import FAMILIES, family_of
 from mucald.metrics.names import names_of
+from mucald.optimisers import SGD, Adam
 from mucald.privacy.disclosure import KINDS
 from mucald.privacy.policy import POLICY_FILE
 from mucald.training.whole_model import WholeModel
@@ -120,13 +121,16 @@ def test_a_site_that_is_killed_and_comes_back_changes_no_number(
     method, completed, unbroken, tmp_path, monkeypatch
 ):
     federation = Federation(config_of(method), tmp_path)
-    coordinator, train_step, steps = federation.coordinator, WholeModel.train_step, iter(range(1))
+    coordinator, steps = federation.coordinator, iter(range(1))
     victim = coordinator.participants[0]
 
-    def dying_step(self: WholeModel, *arguments: Any, **named: Any) -> Any:
-        if next(steps, None) is None:
-            raise KilledError
-        return train_step(self, *arguments, **named)
+    def dying_step(step: Callable[..., Any]) -> Callable[..., Any]:
+        def first_alone(self: Any, *arguments: Any, **named: Any) -> Any:
+            if next(steps, None) is None:
+                raise KilledError
+            return step(self, *arguments, **named)
+
+        return first_alone
 
     for task in coordinator.tasks():
         coordinator.open(task)
@@ -135,7 +139,8 @@ def test_a_site_that_is_killed_and_comes_back_changes_no_number(
                 coordinator.begin(name)
                 if name == victim and task.round == completed:
                     with monkeypatch.context() as patch:
-                        patch.setattr(WholeModel, "train_step", dying_step)
+                        for cls, name_of_step in (WholeModel, "train_step"), (Adam, "step"), (SGD, "step"):
+                            patch.setattr(cls, name_of_step, dying_step(getattr(cls, name_of_step)))
                         federation.carrier = lambda _, send: dying(send, 3)
                         with pytest.raises(KilledError):
                             federation.work(name, task)

@@ -42,6 +42,8 @@ GROUPS = (
             "prepare": "write a data list in whose splits no patient occurs twice",
             "phantoms": "write phantoms as pictures and masks, to try things",
             "site-files": "write the site files of known public sets",
+            "embed": "turn images into a set of embeddings",
+            "share-out": "share one set of embeddings out to several sites",
         },
     ),
     Group(

@@ -163,7 +163,9 @@ class Coordinator:
         reports = check_reports(reports, site, self._members(site))
         for name, report in reports.items():
             task = self._config.site(name).task
-            check_report(report, name, self._round["round"], task, self.method.report_fields)
+            check_report(
+                report, name, self._round["round"], task, self.method.report_fields, self.method.loss
+            )
         with self._lock:
             if site not in self._attendance.awaited:
                 log.warning("the report of site '%s' comes too late and is ignored", site)

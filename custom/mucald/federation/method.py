@@ -56,12 +56,14 @@ class Tested:
         task: its task.
         weights: of the networks that the participant holds, in the site's best round.
         previews: example predictions, where the site allows pictures.
+        files: what else the participant keeps in its run folder, by file name.
     """
 
     site: str
     task: Task
     weights: State
     previews: Previews | None
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass
@@ -124,6 +126,9 @@ class ServerMethod:
     schedule: Schedule = AtOnce()
     report_fields: ClassVar[Mapping[str, ReportField]] = {}
     """What the sites' reports hold beside what those of every method do."""
+
+    loss: str | None = None
+    """The loss that the sites' reports must have: None for that of their task, empty for none."""
 
     def begin_round(self, round_number: int) -> None:
         """Begin a task; no site may work on it yet."""

@@ -19,6 +19,8 @@ from mucald.state.files import write_atomically
 log = logging.getLogger(__name__)
 
 ACCOUNT_FILE = "privacy_account.json"
+FILES = "files"
+"""Folder of what a method keeps beside models."""
 
 
 def data_lines(family: Family, name: str, config: JobConfig, home: Path) -> Iterator[str]:
@@ -80,6 +82,8 @@ def save_site_outputs(site: SiteMethod, config: JobConfig, folder: Path) -> None
     for tested in site.tested():
         state = {"site": tested.site, "task": tested.task.name, "config": config.to_dict()}
         save_checkpoint(folder / "models" / f"{tested.site}.safetensors", tested.weights, state)
+        for name, content in tested.files.items():
+            write_atomically(folder / FILES / tested.site / name, content)
         if tested.previews is not None:
             # Below a folder of the site's name if the participant has another: reports look for it there.
             place = folder if tested.site == site.name else folder / tested.site

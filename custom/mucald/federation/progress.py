@@ -37,12 +37,21 @@ class Progress:
             score = _number(report["test"][names.primary])
             what = f"test      {report['site']:<12} {'':<11} test {title} {score}"
         else:
-            number, score = f"round {report['round'] + 1}/{self._rounds}", "first round"
+            number, score = (
+                f"round {report['round'] + 1}/{self._rounds}",
+                "" if report["round"] else "first round",
+            )
             if validation := report.get("validation"):
                 score = f"validation {title} {_number(validation[names.primary])}"
-            what = f"{number:<9} {report['site']:<12} loss {report['losses'][names.loss]:.3f}  {score}"
+            what = f"{number:<9} {report['site']:<12} {_loss(report['losses'], names.loss)}  {score}"
         left = elapsed / self._done * self._left
         return f"{what:<58} | {clock(elapsed)} passed, about {clock(left)} left"
+
+
+def _loss(losses: dict[str, float], wanted: str) -> str:
+    """Return the loss that a task is known by, or else the first that there is."""
+    value = losses.get(wanted, next(iter(losses.values()), None))
+    return "" if value is None else f"loss {value:.3f}"
 
 
 def _number(value: float | None) -> str:

@@ -40,7 +40,12 @@ def check_reports(reports: Any, participant: str, sites: Collection[str]) -> dic
 
 
 def check_report(
-    report: Any, site: str, round_number: int, task: str, own: Mapping[str, ReportField]
+    report: Any,
+    site: str,
+    round_number: int,
+    task: str,
+    own: Mapping[str, ReportField],
+    loss: str | None = None,
 ) -> None:
     """Check that a report is complete, of this site and round, and holds nothing but numbers and short names.
 
@@ -50,6 +55,7 @@ def check_report(
         round_number: of which round.
         task: name of the site's task.
         own: the fields that the job's method adds.
+        loss: the training loss that must be there; that of the task by default, empty for none.
 
     Raises:
         WireError: naming what is wrong.
@@ -73,7 +79,7 @@ def check_report(
         raise WireError(f"'seconds' in the report of site '{site}' is not a number")
     _check_part(report, site, "wire", {"up", "down", "training", "seconds", "hidden"})
     if kind == "train":
-        _check_part(report, site, "losses", {names.loss})
+        _check_part(report, site, "losses", {names.loss if loss is None else loss} - {""})
         _check_part(report, site, "gradients", set())
     else:
         _check_part(report, site, "test", set(names.metrics), unknown=names.metrics)

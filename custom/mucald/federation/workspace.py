@@ -10,7 +10,15 @@ from pathlib import Path
 from mucald.errors import WorkspaceError
 from mucald.state.files import write_atomically
 
-OUTPUTS = ("results.json", "results.html", "privacy_account.json", "models", "tb_events", "recording")
+OUTPUTS = (
+    "results.json",
+    "results.html",
+    "privacy_account.json",
+    "models",
+    "tb_events",
+    "recording",
+    "files",
+)
 """What a participant writes into its folder of a workspace."""
 
 _LOCK = ".lock"

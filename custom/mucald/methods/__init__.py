@@ -16,7 +16,7 @@ from mucald.data.measures import Measures, no_measures
 from mucald.errors import ConfigError
 from mucald.federation.method import Family, TrainedModel
 
-FAMILIES = ("split", "weights", "pooled")
+FAMILIES = ("split", "weights", "generative", "pooled")
 """Names of the packages beside this file; a job's ``method`` is one of them."""
 
 

@@ -47,6 +47,7 @@ class Header:
             bounds it.
         delta: δ to it.
         synthetic: whether no sample is anybody's.
+        space: name of the space that the numbers lie in; empty for what the backbone gives.
         format: of the file.
     """
 
@@ -59,6 +60,7 @@ class Header:
     epsilon: float | None = None
     delta: float | None = None
     synthetic: bool = False
+    space: str = ""
     format: int = FORMAT
 
 
@@ -108,14 +110,18 @@ class EmbeddingSet:
 
 def write_set(path: Path, content: EmbeddingSet) -> None:
     """Write a set; the file's ending, of :data:`ENDINGS`, says in which form."""
-    header = json.dumps(asdict(content.header))
     if path.suffix == ".npz":
         stream = io.BytesIO()
         arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in content.tensors().items()}
-        np.savez(stream, **arrays | {_HEADER: np.array(header)})
+        np.savez(stream, **arrays | {_HEADER: np.array(json.dumps(asdict(content.header)))})
         write_atomically(path, stream.getvalue())
     else:
-        write_atomically(path, safetensors.torch.save(content.tensors(), {_HEADER: header}))
+        write_atomically(path, set_bytes(content))
+
+
+def set_bytes(content: EmbeddingSet) -> bytes:
+    """Return the content of a set's safetensors file."""
+    return safetensors.torch.save(content.tensors(), {_HEADER: json.dumps(asdict(content.header))})
 
 
 def read_set(path: Path) -> EmbeddingSet:

@@ -1,0 +1,52 @@
+"""A classifier of embeddings that sites train together; with noise it is DP-FedAvg."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mucald import randomness
+from mucald.methods.generative.algorithms.base import Algorithm, Learner, Samples
+from mucald.methods.generative.config import OptimiserConfig
+from mucald.methods.generative.nets.layers import chain
+
+
+class ClassifierLearner(Learner):
+    """Trains a classifier by cross-entropy."""
+
+    def losses(self, samples: Samples, key: randomness.Key) -> Tensor:
+        """Return the cross-entropy of every sample."""
+        return F.cross_entropy(self.logits(samples.x), samples.labels, reduction="none")
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logits (B, K)."""
+        assert isinstance(self.module, nn.ModuleDict)
+        return self.module["classifier"](x)
+
+
+@dataclass(frozen=True)
+class FedAvg(Algorithm):
+    """FedAvg of the classifier (McMahan et al., AISTATS 2017), tested alone."""
+
+    part: ClassVar[str] = "classifier"
+    loss: ClassVar[str] = "classification"
+    serves: ClassVar[Literal["classifier"]] = "classifier"
+    mixes: ClassVar[bool] = False
+
+    def learner(
+        self, dimension: int, n_classes: int, hidden: Sequence[int], config: OptimiserConfig
+    ) -> Learner:
+        """Build the classifier."""
+        return ClassifierLearner(classifier_module(dimension, n_classes, hidden), ("classifier",), config)
+
+    def logits(self, learner: Learner, x: Tensor) -> Tensor:
+        """Return the shared classifier's logits."""
+        assert isinstance(learner, ClassifierLearner)
+        return learner.logits(x)
+
+
+def classifier_module(dimension: int, n_classes: int, hidden: Sequence[int]) -> nn.ModuleDict:
+    """Return a classifier of features as what a learner trains."""
+    return nn.ModuleDict({"classifier": chain(dimension, hidden, n_classes)})

@@ -1,0 +1,1 @@
+"""Networks of linear layers on embeddings, whose per-sample gradients have norms in closed form."""

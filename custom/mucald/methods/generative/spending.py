@@ -1,0 +1,53 @@
+"""Noise of a site's own, and the ledger that is asked before any of it is drawn."""
+
+import hashlib
+from dataclasses import dataclass
+
+from mucald.privacy.dp.ledger import Ledger, Plan
+from mucald.privacy.dp.steps import PrivateStep
+from mucald.randomness import Key
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a site may give away in a run, and with what noise.
+
+    Args:
+        ledger: of the site.
+        plan: of the run, which the ledger has entered.
+        step: bounds and noise of every step.
+        secret: what the noise is drawn from; the job's seed is known to the server.
+        digest: of the job's configuration.
+        phantoms: whether the images are nobody's. Their noise then depends on no weights, so that machines
+            whose sums differ in their last digits draw the same.
+    """
+
+    ledger: Ledger
+    plan: Plan
+    step: PrivateStep
+    secret: str
+    digest: str
+    phantoms: bool
+
+    def noise_key(self, site: str, round_number: int, inputs: str) -> Key:
+        """Return what names the noise of a round.
+
+        Equal inputs give equal noise, hence equal numbers, which tell nothing twice; any other input, such as
+        other weights from the server, gives noise that nobody has seen.
+
+        Args:
+            site: name of the site.
+            round_number: of the round.
+            inputs: hash of all that the round's steps are computed from.
+        """
+        return (self.secret, self.digest, site, round_number, "" if self.phantoms else inputs)
+
+    def spend(self, key: Key, count: int) -> None:
+        """Enter a round's releases.
+
+        Raises:
+            PolicyError: the run's budget is spent.
+            DataError: the ledger is damaged.
+        """
+        # A hash, for the ledger is no place for the secret.
+        self.ledger.spend(self.plan, hashlib.sha256(repr(key).encode()).hexdigest()[:32], count)
