@@ -9,6 +9,7 @@ GROUPS = (
         {
             "compare": "compare the families of methods: what each achieves, and what it discloses",
             "experiments": "run jobs with several seeds",
+            "synthetic": "measure synthetic embeddings against ε",
             "page": "write the results of one run as a page",
             "report": "make one report of many runs",
             "attack": "attack a recorded run",

@@ -40,7 +40,8 @@ class Spending:
             round_number: of the round.
             inputs: hash of all that the round's steps are computed from.
         """
-        return (self.secret, self.digest, site, round_number, "" if self.phantoms else inputs)
+        of_inputs = () if self.phantoms else (self.digest, inputs)
+        return (self.secret, site, round_number, "step noise", *of_inputs)
 
     def spend(self, key: Key, count: int) -> None:
         """Enter a round's releases.

@@ -1,0 +1,160 @@
+"""Backbones, where images lie, and how their embeddings are made."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mucald.commands.data import embed, share_out
+from mucald.config.common import DataConfig
+from mucald.data.embeddings import making
+from mucald.data.embeddings.backbones import load_backbone
+from mucald.data.embeddings.making import embed_source
+from mucald.data.embeddings.sets import read_set
+from mucald.data.embeddings.sources import SOURCES
+from mucald.data.loading import load_site_data
+from mucald.errors import ConfigError, DataError, WorkspaceError
+from mucald.tasks import get_task
+
+NODE, CELL, BRAIN = (get_task(name) for name in ("lymph_node", "white_cell", "brain_tumour"))
+
+
+def picture(path: Path, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def in_folders(root: Path, count: int = 5) -> Path:
+    for number in range(2 * count):
+        picture(root / ("normal", "cancer")[number % 2] / f"{number:02d}.png", number)
+    return root
+
+
+def test_images_in_folders_have_their_folders_class(tmp_path):
+    root = in_folders(tmp_path)
+    with pytest.raises(DataError, match="add --class 'cancer=NAME'"):
+        SOURCES["folders"](root, NODE, {})
+    source = SOURCES["folders"](root, NODE, {"cancer": "tumour"})
+    assert sorted(source.labels) == [0] * 5 + [1] * 5
+    assert source.read(0).shape == (20, 24, 3)
+
+
+def test_a_table_names_the_class_of_each_file(tmp_path):
+    for number in range(3):
+        picture(tmp_path / f"{number}.png", number)
+    (tmp_path / "classes.csv").write_text("0.png,1\n1.png,3\n2.png,1\n")
+    source = SOURCES["table"](tmp_path, CELL, {"1": "neutrophil", "3": "monocyte"})
+    assert source.labels == [0, 2, 0]
+    with pytest.raises(DataError, match="'3' is no class of task white_cell"):
+        SOURCES["table"](tmp_path, CELL, {"1": "neutrophil"})
+
+
+def test_medmnist_keeps_its_splits(tmp_path):
+    arrays = {}
+    for number, name in enumerate(("train", "val", "test")):
+        arrays[f"{name}_images"] = np.full((2, 8, 8), 60 * number, np.uint8)
+        arrays[f"{name}_labels"] = np.array([[0], [1]])
+    np.savez(tmp_path / "organ.npz", **arrays)
+    source = SOURCES["medmnist"](tmp_path / "organ.npz", NODE, {})
+    assert (source.labels, source.splits) == ([0, 1] * 3, [0, 0, 1, 1, 2, 2])
+    assert source.read(4).shape == (8, 8, 3)
+    arrays["test_labels"][0] = 7
+    np.savez(tmp_path / "organ.npz", **arrays)
+    with pytest.raises(DataError, match="other classes"):
+        SOURCES["medmnist"](tmp_path / "organ.npz", NODE, {})
+
+
+def test_camelyon17_has_patients_and_hospitals(tmp_path):
+    rows = [
+        {"patient": f"00{n}", "node": n, "x_coord": 3, "y_coord": 4, "tumor": n % 2, "center": n}
+        for n in range(3)
+    ]
+    for n, row in enumerate(rows):
+        folder = f"patient_{row['patient']}_node_{row['node']}"
+        picture(tmp_path / "patches" / folder / f"patch_{folder}_x_3_y_4.png", n)
+    with (tmp_path / "metadata.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    source = SOURCES["camelyon17"](tmp_path, NODE, {})
+    assert (source.labels, source.cases) == ([0, 1, 0], ["000", "001", "002"])
+    assert source.groups == {"hospital": ["0", "1", "2"]}
+    assert source.read(2).shape == (20, 24, 3)
+
+
+def test_a_data_list_names_classes_patients_and_splits(tmp_path):
+    for number in range(3):
+        picture(tmp_path / f"{number}.png", number)
+    content = {
+        "training": [{"image": "0.png", "label": "tumour", "case": "a"}],
+        "validation": [{"image": "1.png", "label": 0, "case": "b"}],
+        "test": [{"image": "2.png", "label": 1, "case": "c"}],
+    }
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    source = SOURCES["datalist"](tmp_path / "list.json", NODE, {})
+    assert (source.labels, source.cases, source.splits) == ([1, 0, 1], ["a", "b", "c"], [0, 1, 2])
+
+
+def test_what_was_done_before_a_stop_is_not_done_again(tmp_path, monkeypatch):
+    source = SOURCES["folders"](in_folders(tmp_path / "images"), NODE, {"cancer": "tumour"})
+    backbone, path = load_backbone("random-features"), tmp_path / "set.safetensors"
+    monkeypatch.setattr(making, "_SAVED_EVERY", 1)
+    stopped = embed_source(source, NODE, backbone, path, 4)
+    assert [next(stopped), next(stopped)] == [4, 8]
+    stopped.close()
+    assert list(embed_source(source, NODE, backbone, path, 4)) == [10]
+    whole = tmp_path / "whole.safetensors"
+    assert list(embed_source(source, NODE, backbone, whole, 4)) == [4, 8, 10]
+    for name, tensor in read_set(whole).tensors().items():
+        assert torch.equal(tensor, read_set(path).tensors()[name])
+    assert [item.name for item in tmp_path.iterdir() if "partial" in item.name] == []
+
+
+def test_a_set_of_another_network_is_never_overwritten(tmp_path):
+    source = SOURCES["folders"](in_folders(tmp_path / "images"), NODE, {"cancer": "tumour"})
+    path = tmp_path / "set.safetensors"
+    list(embed_source(source, NODE, load_backbone("random-features"), path, 4))
+    with pytest.raises(WorkspaceError, match="holds embeddings of random-features"):
+        list(embed_source(source, NODE, load_backbone("efficientnet-lite0", size=32), path, 4))
+
+
+def test_the_installed_pretrained_network_embeds_alike_in_any_batch_and_tells_its_weights():
+    backbone = load_backbone("efficientnet-lite0", size=64)
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    whole = backbone.embed(images)
+    assert whole.shape == (3, 1280)
+    torch.testing.assert_close(whole[1:2], backbone.embed(images[1:2]), rtol=1e-4, atol=1e-4)
+    assert backbone.weights == load_backbone("efficientnet-lite0", size=64).weights
+    assert float(whole.std(dim=0).mean()) > 0
+
+
+def test_what_is_not_there_is_named_with_the_fix(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="no such file of weights"):
+        load_backbone("efficientnet-lite0", tmp_path / "none.safetensors")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(
+        ConfigError, match=r"'dinov2-base' is not installed; pip install 'mucald\[embeddings\]'"
+    ):
+        load_backbone("dinov2-base")
+
+
+def test_commands_make_a_set_and_share_it_out_to_sites_that_train(tmp_path, capsys):
+    for number in range(60):
+        picture(tmp_path / "images" / BRAIN.classes[number % 4] / f"{number:02d}.png", number)
+    out = tmp_path / "set.safetensors"
+    arguments = ["--layout", "folders", "--task", "brain_tumour", "--backbone", "random-features"]
+    assert embed.main([str(tmp_path / "images"), *arguments, "--out", str(out)]) == 0
+    assert "60 images as 128 numbers each of random-features" in capsys.readouterr().out
+    wanted = ["--task", "brain_tumour", "--way", "iid", "--sites", "3", "--out", str(tmp_path / "home")]
+    assert share_out.main([str(out), *wanted]) == 0
+    assert capsys.readouterr().out.startswith("site_01: ")
+    site = load_site_data("site_01", "brain_tumour", DataConfig(), 7, tmp_path / "home/site_01")
+    assert sum(map(len, (site.train, site.validation, site.test))) == 20
+    assert share_out.main([str(out), *wanted]) == 1
+    assert "--force" in capsys.readouterr().err
