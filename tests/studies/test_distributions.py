@@ -86,7 +86,9 @@ def normal(name: str) -> str:
 
 def declared(project: Path) -> set[str]:
     content = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
-    return {normal(dependency) for dependency in content["project"]["dependencies"]}
+    extras = content["project"].get("optional-dependencies", {}).values()
+    wanted = [*content["project"]["dependencies"], *(one for extra in extras for one in extra)]
+    return {normal(dependency) for dependency in wanted}
 
 
 @pytest.mark.parametrize(("project", "package"), [(CUSTOM, CUSTOM / "mucald"), (STUDIES, STUDIES)])

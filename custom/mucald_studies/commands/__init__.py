@@ -9,7 +9,6 @@ GROUPS = (
         {
             "compare": "compare the families of methods: what each achieves, and what it discloses",
             "experiments": "run jobs with several seeds",
-            "synthetic": "measure synthetic embeddings against ε",
             "page": "write the results of one run as a page",
             "report": "make one report of many runs",
             "attack": "attack a recorded run",
@@ -20,6 +19,11 @@ GROUPS = (
             "hold-out": "halve a public image set, for a site and its attacker",
             "discover-graph": "learn a causal graph of a task",
         },
+    ),
+    Group(
+        "Studies of embeddings",
+        "mucald_studies.generative",
+        {"synthetic": "measure synthetic embeddings against ε"},
     ),
     Group(
         "For developers",

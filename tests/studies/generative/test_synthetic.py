@@ -7,7 +7,7 @@ from families import config_of
 from tiny_job import run_job
 
 from mucald.data.loading import load_for
-from mucald_studies.commands import synthetic
+from mucald_studies.generative import synthetic
 from mucald_studies.generative.federation import Federation, mean_and_interval, run
 
 
