@@ -250,9 +250,9 @@ def status_of(command: str, arguments: list[str]) -> int:
 def no_processes(monkeypatch):
     """Let commands that start others come as far as that; what follows is those others' part."""
     monkeypatch.setattr("nvflare.recipe.sim_env.SimEnv.deploy", lambda *_: None)
-    monkeypatch.setattr("mucald_studies.reporting.runner.run_all", lambda *_: 0)
+    for verb in ("experiments", "frontier"):
+        monkeypatch.setattr(f"mucald_studies.commands.{verb}.run_all", lambda *_: 0)
     monkeypatch.delenv(HOME_VARIABLE, raising=False)
-    monkeypatch.syspath_prepend(REPOSITORY / "tools")
 
 
 def fault(command: str, status: int, output: str, errors: str) -> str | None:
