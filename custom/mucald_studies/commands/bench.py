@@ -2,9 +2,9 @@
 
     mucald bench step --out bench
 
-and likewise ``wire``, ``run``, ``scale``, ``codec``, ``segments``, ``plain`` and ``windows``. Each prints
-tables and writes ``<out>/<name>.json``. The status is 0 whether limits are kept or not, unless ``--strict``
-is given. docs/performance.md says what each measures.
+and likewise ``wire``, ``run``, ``scale``, ``codec``, ``segments``, ``plain``, ``windows`` and ``training``.
+Each prints tables and writes ``<out>/<name>.json``. The status is 0 whether limits are kept or not, unless
+``--strict`` is given. docs/performance.md says what each measures.
 """
 
 import argparse
@@ -123,6 +123,13 @@ def windows(arguments: argparse.Namespace) -> Result:
     return report(measure(WindowPlan(size, patch, features, arguments.repeats, not arguments.unmirrored)))
 
 
+def training(arguments: argparse.Namespace) -> Result:
+    """Measure a training step of a site with volumes beside a plain MONAI loop on the same patches."""
+    from mucald_studies.benchmark.training import measure, report
+
+    return report(measure(arguments.job.resolve(), arguments.site, arguments.steps))
+
+
 def _job(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Return the job folder and what ``--set`` changes in it."""
     from mucald_studies.commands.experiments import changes
@@ -204,6 +211,12 @@ def _plain_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=at_least(1), help="sites of the job that run at once")
 
 
+def _training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--job", type=Path, default=JOB.with_name("fedcmt"), help="jobs/fedcmt by default")
+    parser.add_argument("--site", default="brain", help="of the job (brain)")
+    parser.add_argument("--steps", type=at_least(1), default=30, help="the median of these counts (30)")
+
+
 def _windows_options(parser: argparse.ArgumentParser) -> None:
     count = at_least(1)
     parser.add_argument("--size", type=count, nargs=3, default=[128, 128, 96], help="(128 128 96)")
@@ -222,6 +235,7 @@ MEASURES: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] =
     "segments": (segments, _segments_options),
     "plain": (plain, _plain_options),
     "windows": (windows, _windows_options),
+    "training": (training, _training_options),
 }
 
 
