@@ -43,7 +43,9 @@ def comparison_page(preset: Preset, methods: Sequence[Method], attacks: Attacks)
     alone = by_name[preset.alone]
     odd = differences(list(ordered.values()), alone)
     sites = sorted(alone.first.sites)
-    gains = compare_all(list(ordered.values()), alone, sites, odd)
+    # A network of another kind needs other passes over the data: a gain is told, and marked.
+    other_data = differences(list(ordered.values()), alone, with_budget=False)
+    gains = compare_all(list(ordered.values()), alone, sites, other_data)
     tables = Tables(list(ordered.values()), sites, gains, odd)
     rows = []
     for name, method in ordered.items():
@@ -91,8 +93,7 @@ def guarantee(run: Run) -> str:
     weakest = []
     for disclosure in run.disclosures.values():
         bounds = [bound["epsilon"] for bound in disclosure["bounds"].values()]
-        found = [disclosure["facts"].get("epsilon"), *bounds]
-        known = [value for value in found if value is not None]
+        known = [value for value in bounds or [disclosure["facts"].get("epsilon")] if value is not None]
         if not known:
             return "none"
         weakest.append(max(known))

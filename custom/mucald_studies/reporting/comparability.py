@@ -59,15 +59,22 @@ def find_alone(methods: Sequence[Method], default: str = "baseline_local") -> Me
     return next(iter(named + found), None)
 
 
-def differences(methods: Sequence[Method], reference: Method) -> dict[str, list[str]]:
+def differences(
+    methods: Sequence[Method], reference: Method, with_budget: bool = True
+) -> dict[str, list[str]]:
     """Return for each method, by label, in which data or budget it differs from the reference.
 
     Methods that do not differ are absent.
+
+    Args:
+        methods: all of them.
+        reference: the one that they are set beside.
+        with_budget: whether the budget counts, or the data alone.
     """
     found: dict[str, dict[str, None]] = {}
     for method in methods:
         for run in method.runs.values():
-            for reason in _differences(run, reference.first):
+            for reason in _differences(run, reference.first, with_budget):
                 found.setdefault(method.label, {})[reason] = None
     return {label: list(reasons) for label, reasons in found.items()}
 
@@ -87,8 +94,8 @@ def require_comparable(methods: Sequence[Method], reference: Method) -> None:
         )
 
 
-def _differences(run: Run, reference: Run) -> Iterator[str]:
-    own, other = budget(run), budget(reference)
+def _differences(run: Run, reference: Run, with_budget: bool) -> Iterator[str]:
+    own, other = (budget(each) if with_budget else {} for each in (run, reference))
     yield from (f"{what.rpartition('.')[2]} {reason}" for what, reason in _unequal(own, other, list(own)))
     for site in sorted(run.sites.keys() | reference.sites.keys()):
         if site not in run.sites or site not in reference.sites:

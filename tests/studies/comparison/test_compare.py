@@ -93,10 +93,14 @@ def test_who_has_the_images_sees_all(like):
     assert (guarantee(run), sees_weights(run)) == ("none", "has the images")
 
 
-def test_other_data_has_a_mark_and_no_gain(like):
+def test_another_budget_has_a_mark_and_other_data_no_gain(like):
     good = like("good", BETTER, [weights("encoder")], config__training__rounds=9)
     text = comparison_page(PRESET, [method(like("local", ALONE)), method(good)], {}).markdown()
-    assert "good † has another budget or other data" in text
+    assert "good † differs from local in passes over the images 9 instead of 2." in text
+    (row,) = re.findall(r"(?m)^\| weights \| good † \|.*$", text)
+    assert row.split("|")[9].strip().startswith("**+0.050**")
+    good["sites"]["north"]["n_train"] = 99
+    text = comparison_page(PRESET, [method(like("local", ALONE)), method(good)], {}).markdown()
     (row,) = re.findall(r"(?m)^\| weights \| good † \|.*$", text)
     assert row.split("|")[9].strip() == "–"
 
