@@ -1,4 +1,4 @@
-"""Write the tables of keys, jobs and policy in ``docs/configuration.md`` from the code and the jobs.
+"""Write the tables of keys, jobs, policy and tasks in ``docs`` from the code and the jobs.
 
 Usage: ``python tools/reference.py``; with ``--check`` nothing is written, and a table that is not as the code
 says is an error. Each stands between two comments, ``<!-- NAME: begin …`` and ``<!-- NAME: end -->``.
@@ -30,12 +30,17 @@ from mucald.methods.jobs import (
     read_base,
     read_comparison,
 )
+from mucald.methods.split.causal.graphs import CAUSAL_TASKS
 from mucald.privacy.disclosure import KINDS
 from mucald.privacy.policy import DEFAULT
 from mucald.tasks import TASKS
 
 REPOSITORY = Path(__file__).parents[1]
-DOCUMENT = REPOSITORY / "docs/configuration.md"
+DOCUMENTS = {
+    REPOSITORY / "docs/configuration.md": ("keys", "jobs", "site.json", "policy.json"),
+    REPOSITORY / "docs/tasks.md": ("tasks",),
+}
+"""Which tables each has."""
 Row = tuple[str, ...]
 HEADER = ("Key", "Shipped", "Allowed", "Meaning")
 _NUMBERS = {int: "integer", float: "number", str: "text"}
@@ -254,21 +259,34 @@ def policy() -> str:
     return table(("What leaves, and its limits", "Template", "Meaning"), rows)
 
 
+def tasks() -> str:
+    """Return the table of tasks."""
+    rows: list[Row] = []
+    for name, task in TASKS.items():
+        sample = f"volume, {task.modality}" if task.input == "volume" else task.input
+        edges = CAUSAL_TASKS[name].graph.edges if name in CAUSAL_TASKS else ()
+        graph = ", ".join(f"{cause} → {effect}" for cause, effect in edges) or "–"
+        rows.append((f"`{name}`", sample, task.target, ", ".join(task.classes), graph))
+    return table(("Task", "Sample", "Target", "Classes (0, 1, …)", "Causal graph"), rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "keys": keys,
     "jobs": jobs,
     "site.json": site_file,
     "policy.json": policy,
+    "tasks": tasks,
 }
 
 
-def written(text: str) -> str:
-    """Return a document with its blocks as the code has them.
+def written(document: Path, blocks: Sequence[str]) -> str:
+    """Return a document's text with its blocks as the code has them.
 
     Raises:
         ConfigError: it lacks the comments of a block.
     """
-    for name, block in BLOCKS.items():
+    text = document.read_text(encoding="utf-8")
+    for name in blocks:
         begin, end = (
             f"<!-- {name}: begin; written by `python tools/reference.py` -->",
             f"<!-- {name}: end -->",
@@ -276,8 +294,8 @@ def written(text: str) -> str:
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not (found and closed):
-            raise ConfigError(f"{DOCUMENT.name} lacks the comments {begin} and {end}")
-        text = f"{before}{begin}\n\n{block()}\n{end}{after}"
+            raise ConfigError(f"{document.name} lacks the comments {begin} and {end}")
+        text = f"{before}{begin}\n\n{BLOCKS[name]()}\n{end}{after}"
     return text
 
 
@@ -285,14 +303,15 @@ def written(text: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file would change")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file would change")
     arguments = parser.parse_args(argv)
-    before = DOCUMENT.read_text(encoding="utf-8")
-    after = written(before)
-    if arguments.check and after != before:
-        raise ConfigError(f"{DOCUMENT.name} is not what code and jobs say; run python tools/reference.py")
-    if not arguments.check:
-        DOCUMENT.write_text(after, encoding="utf-8")
+    for document, blocks in DOCUMENTS.items():
+        after = written(document, blocks)
+        if after == document.read_text(encoding="utf-8"):
+            continue
+        if arguments.check:
+            raise ConfigError(f"{document.name} is not what code and jobs say; run python tools/reference.py")
+        document.write_text(after, encoding="utf-8")
     return 0
 
 

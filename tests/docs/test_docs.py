@@ -139,8 +139,10 @@ def test_the_tables_of_the_configuration_are_what_the_command_writes(capsys):
 
 def test_the_command_tells_of_a_table_that_is_not_as_the_code_says(tmp_path, monkeypatch, capsys):
     tool, document = load_tool("reference"), tmp_path / "configuration.md"
-    monkeypatch.setattr(tool, "DOCUMENT", document)
-    whole = read("docs/configuration.md")
+    ((original, blocks),) = [item for item in tool.DOCUMENTS.items() if item[0].name == document.name]
+    monkeypatch.setattr(tool, "DOCUMENTS", {document: blocks})
+    whole = original.read_text(encoding="utf-8")
+    assert whole == read("docs/configuration.md")
     other = whole.replace("| `release.noised` |", "| `release.noise` |")
     for text, message in (
         (other, "run python tools/reference.py"),
@@ -247,12 +249,7 @@ def test_report_fields():
 
 def test_tasks_table():
     text = read("docs/tasks.md")
-    table = keyed_rows(text)
-    assert table.keys() == TASKS.keys()
-    for name, (classes, graph) in table.items():
-        assert tuple(classes.split(", ")) == TASKS[name].classes
-        edges = {tuple(edge.split(" → ")) for edge in graph.split(", ") if edge != "–"}
-        assert edges == (set(CAUSAL_TASKS[name].graph.edges) if name in CAUSAL_TASKS else set())
+    assert keyed_rows(text).keys() == TASKS.keys()
     formulas = section(text, "## Proxies")
     for node in {node for task in CAUSAL_TASKS.values() for node in task.graph.nodes}:
         assert re.search(rf"\b{node}\b", formulas), node
