@@ -9,9 +9,9 @@ from mucald.federation.in_process import run_in_process
 from mucald.home import HOME_VARIABLE
 from mucald.methods import family_of
 from mucald.methods.jobs import load_job
-from mucald_studies.benchmark.parts import AHEAD, BESIDE, PARTS, SERVER, SITE, WAIT, WAIT_FOR_CORE
-from mucald_studies.benchmark.probe import Ledger, Probe
-from mucald_studies.benchmark.probed import FOLDER_VARIABLE, read_ledgers
+from mucald_studies.benchmark.probing.parts import AHEAD, BESIDE, PARTS, SERVER, SITE, WAIT, WAIT_FOR_CORE
+from mucald_studies.benchmark.probing.probe import Ledger, Probe
+from mucald_studies.benchmark.probing.probed import FOLDER_VARIABLE, read_ledgers
 from mucald_studies.benchmark.processes import execute
 from mucald_studies.benchmark.result import Check, Result, ratio
 from mucald_studies.jobs import changed, command, write_job
@@ -19,9 +19,10 @@ from mucald_studies.reporting.page import Table
 
 MAX_CODEC_SHARE = 0.05
 CODEC = ("encode", "decode")
+_MODULE = "mucald_studies.benchmark.probing.probed"
 _PROBED = {
-    "mucald.flare.controller.FederationController": "mucald_studies.benchmark.probed.ProbedController",
-    "mucald.flare.executor.MethodExecutor": "mucald_studies.benchmark.probed.ProbedExecutor",
+    "mucald.flare.controller.FederationController": f"{_MODULE}.ProbedController",
+    "mucald.flare.executor.MethodExecutor": f"{_MODULE}.ProbedExecutor",
 }
 
 

@@ -37,7 +37,7 @@ from mucald.methods.split.site.release import Released
 from mucald.methods.split.wire.messages import Phase
 from mucald.nets import backbone_of
 from mucald.wire.traffic import Traffic
-from mucald_studies.benchmark.probe import Part, Probe
+from mucald_studies.benchmark.probing.probe import Part, Probe
 
 _IMAGES = 8
 _BETWEEN_ROUNDS = (

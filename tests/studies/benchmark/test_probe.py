@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mucald_studies.benchmark.parts import PARTS
-from mucald_studies.benchmark.probe import Ledger, Part, Probe
+from mucald_studies.benchmark.probing.parts import PARTS
+from mucald_studies.benchmark.probing.probe import Ledger, Part, Probe
 
 
 def make(**functions):

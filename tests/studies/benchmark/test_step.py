@@ -6,7 +6,7 @@ import math
 import pytest
 from tiny_job import BATCH, CONTENT, LATENT, tiny_content, write_job
 
-from mucald_studies.benchmark.parts import AHEAD, BESIDE, SERVER, SITE, WAIT
+from mucald_studies.benchmark.probing.parts import AHEAD, BESIDE, SERVER, SITE, WAIT
 from mucald_studies.benchmark.step import codec_share, idle_shares, measure, report
 
 HEADER = DESCRIPTOR = 28

@@ -21,7 +21,7 @@ from mucald.methods.split.site.segments import SiteSegments
 from mucald.wire import frame
 from mucald.wire.frame import Message
 from mucald.wire.link import Link
-from mucald_studies.benchmark.probe import Part
+from mucald_studies.benchmark.probing.probe import Part
 
 SITE, SERVER = "site", "server"
 BESIDE = "beside the site"

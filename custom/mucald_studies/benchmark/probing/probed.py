@@ -12,8 +12,8 @@ from nvflare.apis.signal import Signal
 from mucald.errors import TrainingError
 from mucald.flare.controller import FederationController
 from mucald.flare.executor import MethodExecutor
-from mucald_studies.benchmark.parts import PARTS
-from mucald_studies.benchmark.probe import Ledger, Probe
+from mucald_studies.benchmark.probing.parts import PARTS
+from mucald_studies.benchmark.probing.probe import Ledger, Probe
 
 FOLDER_VARIABLE = "MUCALD_PROBE_FOLDER"
 
