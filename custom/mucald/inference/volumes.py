@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mucald.config.common import DataConfig, VolumePlan
+from mucald.console import watched
 from mucald.data.volumes.phantoms import PHANTOMS
 from mucald.data.volumes.preparing import fitted
 from mucald.data.volumes.reading import ReadVolume, read_volume
@@ -125,7 +126,7 @@ def predict_volumes(inputs: Sequence[Input], predictor: VolumePredictor, out: Pa
     with (out / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow([*columns, "fault"])
-        for image in inputs:
+        for image in watched(inputs, "volumes"):
             try:
                 if image.fault:
                     raise DataError(image.fault)

@@ -18,6 +18,7 @@ from mucald.data.loading import load_site_data
 from mucald.data.site_file import SITE_FILE, SiteFile, read_site_file
 from mucald.data.volumes.planning import lacking, plan_of, unlike
 from mucald.data.volumes.survey import VolumeSurvey, survey_volumes
+from mucald.errors import DataError
 from mucald.methods.jobs import load_job
 
 REPOSITORY = Path(__file__).parents[3]
@@ -79,6 +80,17 @@ def test_a_class_that_never_occurs_is_remarked(tmp_path: Path) -> None:
     assert survey_of(root).remarks == ["no mask holds tumour"]
     ill = write_set(tmp_path / "ill", "heart_pathology", cases=4)
     assert survey_of(ill, "heart_pathology").remarks == ["no case is RV"]
+
+
+def test_an_empty_mask_says_nothing_of_intensities_and_empty_masks_alone_give_none(tmp_path: Path) -> None:
+    root = write_set(tmp_path, "liver")
+    before = plan_of(survey_of(root), 8).intensity
+    save_nifti(root / "labelsTr/case_0.nii.gz", np.zeros((12, 10, 8), np.uint8), affine(), sform_code=1)
+    assert plan_of(survey_of(root), 8).intensity == pytest.approx(before, abs=6)
+    for path in (root / "labelsTr").iterdir():
+        save_nifti(path, np.zeros((12, 10, 8), np.uint8), affine(), sform_code=1)
+    with pytest.raises(DataError, match="no mask holds a class but the background"):
+        plan_of(survey_of(root), 8)
 
 
 def test_check_lists_every_fault_and_keeps_the_fingerprint_that_runs_compare(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mucald.config.common import VolumePlan
 from mucald.data.volumes.intensity import CT
@@ -34,7 +35,7 @@ def plan_of(found: VolumeSurvey, divisor: int, most_voxels: int = PATCH_VOXELS) 
         most_voxels: of a patch.
 
     Raises:
-        DataError: no volume can be read.
+        DataError: no volume can be read, or none of CT has foreground.
     """
     if not found.images:
         raise DataError("no volume can be read, so that nothing can be planned")
@@ -59,13 +60,19 @@ def _patch(median: Sequence[float], divisor: int, most_voxels: int) -> tuple[int
 
 
 def _intensity(found: VolumeSurvey) -> tuple[float, ...]:
-    samples = np.concatenate([case.samples for case in found.images])
+    samples = _samples(found)
+    if not len(samples):
+        raise DataError("no mask holds a class but the background, so that intensities cannot be planned")
     low, high = np.percentile(samples, (0.5, 99.5))
     kept = np.clip(samples, low, high)
     mean, deviation = float(kept.mean(dtype=np.float64)), float(kept.std(dtype=np.float64))
     # Of a constant nothing is known.
     numbers = (low, max(high, low + 1), mean, max(deviation, 1e-3))
     return tuple(float(f"{number:.5g}") for number in numbers)
+
+
+def _samples(found: VolumeSurvey) -> NDArray[np.float32]:
+    return np.concatenate([case.samples for case in found.images])
 
 
 def lacking(found: VolumeSurvey, job: VolumePlan, divisor: int) -> list[str]:
@@ -91,8 +98,9 @@ def unlike(found: VolumeSurvey, job: VolumePlan) -> list[str]:
             f"along an axis one is {ratio.max():.2g} times the other"
         )
     if job.intensity:
-        samples = np.concatenate([case.samples for case in found.images])
-        lost = float(((samples < job.intensity[0]) | (samples > job.intensity[1])).mean())
+        samples = _samples(found)
+        outside = (samples < job.intensity[0]) | (samples > job.intensity[1])
+        lost = float(outside.mean()) if len(samples) else 0.0
         if lost > _LOST:
             words.append(
                 f"{lost:.0%} of the foreground lies outside the job's intensities, {job.intensity[0]:g} to "

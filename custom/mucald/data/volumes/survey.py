@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mucald.console import watched
 from mucald.data.checked import SeenImages
 from mucald.data.files import count
 from mucald.data.images.geometry import doubts, plausible
@@ -36,7 +37,7 @@ class CaseFacts:
         encoding: what its files were taken for, in words.
         low, high: least and greatest value as stored, over all channels.
         voxels: voxels of each class (C,); of a task of classes volumes.
-        samples: values of voxels drawn from the first channel's foreground, or from all where no mask is.
+        samples: values of voxels drawn from the first channel's foreground, or from all of a task of classes.
         mask: what its mask was taken for, in words.
         doubts: what headers leave open, in words.
     """
@@ -185,7 +186,7 @@ def survey_volumes(site_file: SiteFile) -> VolumeSurvey:
     except DataError as error:
         found.split_fault = str(error)
     reader = VolumeReader(task, values_of(site_file, task))
-    for record in records:
+    for record in watched(records, "volumes"):
         try:
             sample = reader.read(record)
         except DataError as error:
@@ -200,7 +201,7 @@ def _facts(record: Record, sample: VolumeSample, task: Task) -> CaseFacts:
     volume, labels = sample.volume, sample.labels
     first = volume.values[0]
     counted = np.array([record.label]) if labels is None else labels.reshape(-1)
-    inside = first.reshape(-1) if labels is None or not labels.any() else first[labels > 0]
+    inside = first.reshape(-1) if labels is None else first[labels > 0]
     draws = generator("intensities", record.case)
     chosen = draws.choice(len(inside), min(len(inside), MOST_SAMPLES), replace=False)
     return CaseFacts(
