@@ -10,6 +10,7 @@ from tiny_job import draw, tiny_config
 from mucald.config.common import DataConfig, PhantomConfig
 from mucald.data.embeddings import extractor
 from mucald.data.embeddings.clients import WAYS, Sharing, check_apart, shared_out
+from mucald.data.embeddings.loader import standardised
 from mucald.data.embeddings.sets import EmbeddingSet, Header, read_set, write_set
 from mucald.data.embeddings.splits import rows_by_split
 from mucald.data.loading import load_site_data
@@ -145,3 +146,14 @@ def test_a_site_reads_its_own_set_or_says_what_is_wrong(tmp_path):
         path.write_text(json.dumps(content | changes))
         with pytest.raises(DataError, match=said):
             load_site_data("a", None, DataConfig(), 7, tmp_path)
+
+
+def test_what_hardly_varies_over_public_images_does_not_drown_the_rest():
+    content = made(40)
+    deviation = torch.tensor([0.0, 1e-6, 1.0, 1.0, 2.0, 3.0])
+    reference = torch.stack((torch.zeros(6), deviation))
+    standard = standardised(replace(content, reference=reference))
+    least = torch.tensor([1.0, 1.0, 1.0, 1.0, 2.0, 3.0])
+    torch.testing.assert_close(standard, content.embeddings / least)
+    assert torch.equal(standardised(replace(content, reference=None)), content.embeddings)
+    assert bool(standardised(replace(content, reference=torch.zeros(2, 6))).isfinite().all())

@@ -54,12 +54,13 @@ class EmbeddingSplit(DataSplit):
 def standardised(content: EmbeddingSet) -> Tensor:
     """Return embeddings (N, D) less mean and by deviation of the public reference; as they are without one.
 
-    What is constant over the reference is only centred.
+    What varies less than the median of all numbers is divided by that median: on a site's own images it may
+    vary far more, and would then drown the others.
     """
     if content.reference is None:
         return content.embeddings
     mean, deviation = content.reference
-    return (content.embeddings - mean) / torch.where(deviation > 0, deviation, 1)
+    return (content.embeddings - mean) / deviation.clamp(min=float(deviation.median()) or 1.0)
 
 
 class EmbeddingLoader:
