@@ -41,7 +41,8 @@ def write_page(folder: Path, rows: Sequence[Mapping[str, Any]], names: Mapping[s
         _line(("---",) * (len(_FIDELITY) + 3)),
     ]
     for (job, epsilon), own in groups.items():
-        if "fidelity" in own[0]:
+        own = [row for row in own if "fidelity" in row]
+        if own:
             cells = [_cell(own, "fidelity", name) for name in _FIDELITY]
             cells.append(_cell(own, "leakage", "nearest_neighbour"))
             lines.append(_line((names[job], _epsilon(epsilon), *cells)))

@@ -4,8 +4,9 @@
     mucald synthetic --home homes/brain_{seed} --seeds 7 8 9 --dimension 64 --out synthetic/brain
 
 Runs the jobs ``jobs/dpcvae*``, those with noise at every ε. Sites draw phantoms, or with ``--home`` read the
-sets that ``mucald share-out`` wrote, one folder for each seed. Writes ``rows.jsonl``, a table
-``synthetic.md`` and the curve ``synthetic.svg``, and goes on where it stopped.
+sets that ``mucald share-out`` wrote, one folder for each seed. Fidelity and leakage are those of the first
+seed. Writes ``rows.jsonl``, a table ``synthetic.md`` and the curve ``synthetic.svg``, and goes on where it
+stopped.
 """
 
 import argparse
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace) -> Found:
             if any({name: row[name] for name in key} == key for row in rows):
                 continue
             federation = federation or _federation(config, arguments.home, seed)
-            rows.append(key | _measured(config, federation))
+            rows.append(key | _measured(config, federation, seed == arguments.seeds[0]))
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(rows[-1]) + "\n")
             log.info("%s, ε %s, seed %d: %.3f", job, key["epsilon"], seed, rows[-1]["own"]["of_site"])
@@ -126,7 +127,7 @@ def _federation(config: GenerativeConfig, home: str | None, seed: int) -> Federa
     return Federation({site: load_for(site, config, folder / site, False) for site in config.sites}, config)
 
 
-def _measured(config: GenerativeConfig, federation: Federation) -> dict[str, Any]:
+def _measured(config: GenerativeConfig, federation: Federation, whole: bool) -> dict[str, Any]:
     outcome = run_job(config, federation)
     row: dict[str, Any] = {
         "own": {name: sum(values) / len(values) for name, values in outcome.own.items()},
@@ -135,7 +136,7 @@ def _measured(config: GenerativeConfig, federation: Federation) -> dict[str, Any
         "accuracy": sum(outcome.accuracy) / len(outcome.accuracy),
         "sites": outcome.own["of_site"],
     }
-    if outcome.synthetic is not None:
+    if whole and outcome.synthetic is not None:
         row |= {"fidelity": fidelity(federation, outcome.synthetic)}
         row |= {"leakage": leakage(federation, outcome.synthetic)}
     return row
