@@ -80,7 +80,7 @@ class Bound:
             return "no noise bounds what it tells."
         from scipy.special import ndtr
 
-        value = f"ε = {epsilon(self.mu):.2g} at δ = {DELTA:g}"
+        value = f"ε = {epsilon(self.mu):.3g} at δ = {DELTA:g}"
         if epsilon(self.mu) >= VACUOUS_EPSILON:
             return f"{value} guarantees nothing in the worst case; what attackers achieve has to be measured."
         odds = 100 * float(ndtr(self.mu / 2))
