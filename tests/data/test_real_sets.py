@@ -1,5 +1,6 @@
 """Run on samples of public sets where they lie beside the repository; nothing of them is part of it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from mucald.config.common import DataConfig, PhantomConfig
+from mucald.config.common import DataConfig, PhantomConfig, VolumeConfig
 from mucald.data.loading import load_site_data
 from mucald.data.records.layouts import find_records
 from mucald.data.records.splits import split_records
 from mucald.data.site_data import SiteData
 from mucald.data.site_file import read_site_file
+from mucald.data.volumes.planning import plan_of
+from mucald.data.volumes.survey import survey_volumes
 from mucald.methods.split.site.build import measures_of
 
 REPOSITORY = Path(__file__).parents[2]
@@ -68,3 +71,24 @@ def test_real_splits_share_no_case(homes: Path, name: str) -> None:
     cases = [{record.case for record in part} for part in parts.values()]
     assert all(cases)
     assert sum(map(len, cases)) == len(set.union(*cases))
+
+
+@pytest.mark.parametrize("task", ["heart", "heart_pathology"])
+def test_the_cardiac_set_is_read_as_volumes(task: str, tmp_path: Path) -> None:
+    content = {"task": task, "root": str(REAL / "Dataset502_CardiacMR"), "layout": "nnunet"}
+    (tmp_path / "site.json").write_text(json.dumps(content | {"max_cases": 10}))
+    found = survey_volumes(read_site_file(tmp_path / "site.json"))
+    assert not found.faults
+    plan = plan_of(found, divisor=4)
+    assert plan.spacing == (3.0, 3.0, 10.0)
+    config = DataConfig(volumes=VolumeConfig(plans={task: plan}))
+    data = load_site_data("x", task, config, 7, tmp_path)
+    splits = (data.train, data.validation, data.test)
+    assert [len(split) for split in splits] == [6, 2, 2]
+    for split in splits:
+        for row in range(len(split)):
+            batch = split.batch([row])
+            assert batch.inputs.shape[2:4] == (128, 128)
+            assert batch.inputs.isfinite().all()
+            classes = set(batch.targets.unique().tolist())
+            assert classes == {0, 1, 2, 3} if task == "heart" else classes <= {0, 1, 2, 3, 4}
