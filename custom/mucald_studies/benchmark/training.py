@@ -31,7 +31,7 @@ Step = Callable[[Tensor, Tensor], Any]
 
 @dataclass(frozen=True)
 class Found:
-    """Seconds of a step (median) and the losses of all steps, by who trains."""
+    """Processor seconds of a step (median) and the losses of all steps, by who trains."""
 
     seconds: dict[str, float]
     losses: dict[str, list[float]]
@@ -60,13 +60,13 @@ def measure(job: Path, site: str, steps: int) -> Found:
         epoch, place = divmod(number, len(epoch_batches(config, site, 0, 0, len(data.train))))
         rows = epoch_batches(config, site, 0, epoch, len(data.train))[place]
         batch = training_batch(config, site, data, 0, number, rows)
-        start = time.perf_counter()
+        start = time.process_time()
         result = model.train_step(site, batch.inputs, batch.targets, str(number))
-        times[OURS].append(time.perf_counter() - start)
+        times[OURS].append(time.process_time() - start)
         losses[OURS].append(result.losses["segmentation"])
-        start = time.perf_counter()
+        start = time.process_time()
         losses[PLAIN].append(plain.step(batch.inputs, batch.targets))
-        times[PLAIN].append(time.perf_counter() - start)
+        times[PLAIN].append(time.process_time() - start)
     return Found({who: median(of) for who, of in times.items()}, losses)
 
 
