@@ -23,7 +23,7 @@ from mucald.federation.task import SiteTask
 from mucald.privacy.disclosure import account
 from mucald.results.history import History
 from mucald.results.results import build_results
-from mucald.results.table import results_table
+from mucald.results.table import cross_site_table, results_table
 from mucald.results.tensorboard import ScalarWriter
 from mucald.state.checkpoint import (
     CheckpointStore,
@@ -281,6 +281,8 @@ class Coordinator:
         self._writer.close(results)
         self._store.clear_scratch()
         log.info("test results, each site with its best round:\n%s", results_table(results))
+        if crossed := cross_site_table(results):
+            log.info("test results of other sites' networks, by whose they are:\n%s", crossed)
         log.info("results: %s", self._run_folder / "results.json")
         return results
 

@@ -1,6 +1,9 @@
 """The test results as a table for the console."""
 
+from collections.abc import Sequence
 from typing import Any
+
+from mucald.metrics.names import names_of
 
 _UNKNOWN = "-"
 
@@ -31,9 +34,23 @@ def results_table(results: dict[str, Any]) -> str:
     table = [header, *rows]
     if all(row[-1] == _UNKNOWN for row in rows):
         table = [row[:-1] for row in table]
+    return _aligned(table)
+
+
+def cross_site_table(results: dict[str, Any]) -> str:
+    """Return the scores of sites' networks (columns) on others' test samples (lines); empty without any."""
+    found = {name: site["cross_site"] for name, site in results["sites"].items() if site.get("cross_site")}
+    networks = sorted({network for scores in found.values() for network in scores})
+    rows = []
+    for name, scores in found.items():
+        metric = names_of(results["sites"][name]["task"]).primary
+        rows.append((name, *(_number(scores.get(network), metric) for network in networks)))
+    return _aligned([("test of", *networks), *rows]) if rows else ""
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)) for row in table]
-    return "\n".join(lines)
+    return "\n".join("  ".join(map(str.ljust, row, widths)) for row in table)
 
 
 def _signed(value: float | None) -> str:

@@ -8,6 +8,7 @@ from tiny_job import CPU, Federation, equal_models, run_job, site_data
 
 from mucald.errors import WireError
 from mucald.methods import family_of
+from mucald.results.table import cross_site_table
 from mucald.training.whole_model import WholeModel
 
 CROSSED = config_of("weights fedavg", cross_site=True)
@@ -25,6 +26,15 @@ def test_every_site_has_a_score_of_each_other_of_its_task_and_no_number_changes_
         assert site["test"] == plain.results["sites"][name]["test"]
     assert crossed.results["rounds"] == plain.results["rounds"]
     assert equal_models(crossed, plain)
+
+
+def test_the_scores_are_told_as_a_matrix(tmp_path):
+    results = run_job(CROSSED, tmp_path).results
+    head, north, west = (line.split() for line in cross_site_table(results).splitlines())
+    assert head == ["test", "of", "north", "west"]
+    assert north == ["north", "-", f"{results['sites']['north']['cross_site']['west']:.3f}"]
+    assert west == ["west", f"{results['sites']['west']['cross_site']['north']:.3f}", "-"]
+    assert cross_site_table(run_job(config_of("weights fedavg"), tmp_path / "plain").results) == ""
 
 
 def test_the_score_is_that_of_the_other_sites_network_after_its_last_round(tmp_path):
