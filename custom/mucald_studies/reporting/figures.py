@@ -110,7 +110,9 @@ def curve_panels(panels: Sequence[str], curves: Mapping[str, Curves], with_refer
         with_reference: whether the first is the reference: the others cross it, black and wide.
     """
     columns = min(3, len(panels))
-    figure = Figure((4.2 * columns, 2.5 * -(-len(panels) // columns) + 0.5), layout="constrained")
+    legend_columns = max(2, 3 * columns // 2)
+    height = 2.5 * -(-len(panels) // columns) + 0.3 + 0.2 * -(-len(curves) // legend_columns)
+    figure = Figure((4.2 * columns, height), layout="constrained")
     lines = {}
     for axes, panel in zip(_panels(figure, panels, columns), panels, strict=True):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -125,7 +127,7 @@ def curve_panels(panels: Sequence[str], curves: Mapping[str, Curves], with_refer
             if len(curves) <= MOST_BANDS:
                 band = list(map(min, scores)), list(map(max, scores))
                 axes.fill_between(rounds, *band, alpha=0.12, color=style["color"])
-    figure.legend(lines.values(), lines, loc="outside lower left", ncols=3 * columns // 2 or 1, frameon=False)
+    figure.legend(lines.values(), lines, loc="outside lower left", ncols=legend_columns, frameon=False)
     return figure
 
 
