@@ -196,3 +196,33 @@ def test_other_methods_take_no_sites_in():
     config = parse_config(content)
     with pytest.raises(ConfigError, match="the method 'pooled' takes no sites in later"):
         check_participants(family_of("pooled"), config, ["p"])
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        {"name": "fedrep", "args": {"head_epochs": 1}},
+        {"name": "fedhca"},
+        {"name": "ditto", "args": {"weight": 0.1}},
+        {"name": "fedbn"},
+    ],
+    ids=lambda algorithm: algorithm["name"],
+)
+def test_sites_join_whatever_the_algorithm(algorithm, tmp_path):
+    training = ROUNDS | {"local_epochs": 2}
+    results = run_job(joined(algorithm=algorithm, training=training), tmp_path).results
+    assert results["failures"] == []
+    alone = {"east": {"decoder"}, "west": {"adaptor", "decoder"}}
+    for site, parts in alone.items():
+        assert set(results["rounds"][1]["sites"][site]["gradients"]) == parts
+        assert set(results["rounds"][2]["sites"][site]["gradients"]) == {"adaptor", "encoder", "decoder"}
+
+
+def test_where_all_is_shared_a_newcomer_holds_nothing_for_it_has_nothing_of_its_own(tmp_path):
+    sites = {name: {"task": "liver"} for name in ("north", "south")}
+    sites["east"] = {"task": "liver", "joins_at_round": 1}
+    config = joined(sites=sites, shared=["adaptor", "encoder", "decoder"], shared_in_modality=[])
+    results = run_job(config, tmp_path).results
+    assert results["failures"] == []
+    first = results["rounds"][1]["sites"]
+    assert set(first["east"]["gradients"]) == set(first["north"]["gradients"]) == set(config.parts)

@@ -97,11 +97,21 @@ class WeightsConfig(WholeModelConfig):
         others = [name for name, other in self.sites.items() if other.task == task and name != site]
         return tuple(sorted(others)) if self.cross_site else ()
 
-    def held(self, site: str) -> tuple[Part, ...]:
+    def held(self, site: str, added: bool) -> tuple[Part, ...]:
         """Return the parts that a site which joins later leaves as they are in its first round.
 
         Others have learnt them before it, and its own part, which has learnt nothing, would only undo that.
+        Where it has no part of its own it holds none.
+
+        Args:
+            site: its name.
+            added: whether the job begins with an earlier run in which the site was not.
         """
+        held = self.parts_of(site) if added else self._learnt_before(site)
+        return held if set(held) < set(self.parts) else ()
+
+    def _learnt_before(self, site: str) -> tuple[Part, ...]:
+        """Return the parts that a site shares with some that joined before it."""
         begins = self.site(site).joins_at_round
 
         def has_earlier(sites: Iterable[str]) -> bool:

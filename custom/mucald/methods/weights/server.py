@@ -58,7 +58,7 @@ class WeightsServer(ServerMethod):
         self._held[site] = ()
         if task.is_new(site):
             added = self._known and site not in self._known
-            self._held[site] = self._config.parts_of(site) if added else self._config.held(site)
+            self._held[site] = self._config.held(site, bool(added))
         weights = {name: tensor.cpu() for name, tensor in self._weights_of(site).items()}
         return weights if task.kind == "train" else weights | self._networks.for_site(site)
 

@@ -88,9 +88,7 @@ class WeightsSite(Resumable):
             report["validation"] = tested.validate(self.name, self._data, task.round)
         change: State = {}
         if task.kind == "train":
-            held: Collection[str] = self._config.held(self.name) if task.is_new(self.name) else ()
-            if added:
-                held = self._config.parts_of(self.name)
+            held = self._config.held(self.name, added) if task.is_new(self.name) else ()
             shared = without_parts(shared, held)
             begun = {name: tensor.detach().clone() for name, tensor in shared.items()}
             report |= self._train(task.round, begun, held)
@@ -163,7 +161,9 @@ class WeightsSite(Resumable):
             for rows in epoch_batches(config, self.name, round_number, epoch, len(self._data.train))
         ]
         for step, (of_epoch, rows) in enumerate(plan):
-            trained = [part for part in of_epoch if part not in held]
+            # In an epoch for what is held, a newcomer goes on with what is its own.
+            free = [part for part in parts if part not in held]
+            trained = [part for part in of_epoch if part in free] or free
             batch = training_batch(config, self.name, self._data, round_number, step, rows)
             of_step = (self.name, batch.inputs, batch.targets, f"{round_number}/{step}")
             rate = config.rate(round_number, step, len(plan))
