@@ -38,6 +38,14 @@ from mucald.methods import family_of
 site = create_site(family_of("split"), "north", tiny_config(), folder, "run", CPU)
 assert site._data.train.measures.isfinite().any()
 """,
+    "sites that segment volumes of one patch": """
+from families import config_of
+from tiny_job import Federation
+sites = {"north": {"task": "liver"}, "south": {"task": "brain"}}
+federation = Federation(config_of("weights volumes", sites=sites), folder)
+federation.run()
+assert not federation.coordinator._history.failures
+""",
     "sites and a server that train, validate and test": """
 from tiny_job import Federation, tiny_config
 federation = Federation(tiny_config(training={"schedule": "cosine"}), folder)
