@@ -74,7 +74,7 @@ def _draw(path: Path, groups: Mapping[tuple[str, float | None], Any], names: Map
     """Draw balanced accuracy against ε: of the shared classifier on all tests, and mixed on own tests."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     panels = figure.subplots(1, 2)
     epsilons = sorted({e for _, e in groups if e is not None})
     places = {e: n for n, e in enumerate([*epsilons, None])}
@@ -92,7 +92,8 @@ def _draw(path: Path, groups: Mapping[tuple[str, float | None], Any], names: Map
                 continue
             means = [mean_and_interval([row[part][name] for row in rows]) for _, rows in points]
             if len(points) > 1:
-                x = [place for place, _ in points]
+                # Side by side, so that no interval hides another.
+                x = [place + 0.06 * (list(names).index(job) - 1.5) for place, _ in points]
                 errors = [0 if one[1] != one[1] else one[1] for one in means]
                 panel.errorbar(x, [one[0] for one in means], errors, marker="o", capsize=2, label=names[job])
             elif job in ("dpcvae_local", "dpcvae_centralised", "dpcvae_fedavg"):
@@ -102,5 +103,5 @@ def _draw(path: Path, groups: Mapping[tuple[str, float | None], Any], names: Map
         panel.set_xlabel("ε of the job")
         panel.set_title(title, fontsize=10)
     panels[0].set_ylabel("balanced accuracy")
-    panels[1].legend(fontsize=7, loc="lower right")
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, metadata={"Date": None}, facecolor="white")
