@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from families import whole_content
+from families import METHODS, whole_content
 from shell import blocks, run
 from tiny_job import REPOSITORY, tiny_content, write_job
 
@@ -29,6 +29,9 @@ ONCE = {
 """What the default policy allows, with the passes over the images that the how-to tells of."""
 
 
+VOLUMES = "weights volumes"
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
     """A folder with jobs of the names that the how-to uses, two sites with images of their own, and a run."""
@@ -37,6 +40,7 @@ def place(tmp_path, monkeypatch) -> Path:
     write_job(tmp_path / "jobs/mucald", tiny_content(ONCE, name="mucald"))
     plain = {"method": "weights", "shared": ["middle"], "algorithm": {"name": "fedavg"}, "name": "fedavg"}
     write_job(tmp_path / "jobs/fedavg", whole_content(plain))
+    write_job(tmp_path / "jobs/fedcmt", METHODS[VOLUMES] | {"name": "fedcmt"})
     for number, site in enumerate(("north", "south")):
         drawn = ["phantoms", "--task", "kvasir", "--out", f"data/{site}", "--count", "9", "--size", "16"]
         assert __main__.main([*drawn, "--seed", str(number)]) == 0
@@ -59,8 +63,9 @@ def place(tmp_path, monkeypatch) -> Path:
 
 
 def small(line: str) -> str:
-    """Return a command with one seed, and the site that the small job has."""
-    return line.replace("--seeds 7 8 9", "--seeds 7").replace("--site polyp", "--site north")
+    """Return a command with one seed, few volumes, and the site that the small job has."""
+    line = line.replace("--seeds 7 8 9", "--seeds 7").replace("--site polyp", "--site north")
+    return line.replace("--count 12", "--count 5")
 
 
 def test_every_command_of_the_how_to_runs(place, monkeypatch, capsys):
@@ -72,7 +77,8 @@ def test_every_command_of_the_how_to_runs(place, monkeypatch, capsys):
             if line.startswith("mucald prepare"):
                 (place / "home/north/datalist.json").unlink(missing_ok=True)
             commands += run(line, place, monkeypatch)
-    assert commands == 10
+    assert commands == 18
+    assert len(list((place / "volume-masks").glob("*.nii.gz"))) == 5
     assert "Gain" in (place / "report/report.md").read_text()
     assert len(list((place / "masks").glob("*.png"))) == 9
     capsys.readouterr()
