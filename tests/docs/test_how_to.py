@@ -65,7 +65,8 @@ def place(tmp_path, monkeypatch) -> Path:
 def small(line: str) -> str:
     """Return a command with one seed, few volumes, and the site that the small job has."""
     line = line.replace("--seeds 7 8 9", "--seeds 7").replace("--site polyp", "--site north")
-    return line.replace("--count 12", "--count 5")
+    line = line.replace("--count 12", "--count 5")
+    return line.replace("--out volume-masks", "--unmirrored --out volume-masks")
 
 
 def test_every_command_of_the_how_to_runs(place, monkeypatch, capsys):
