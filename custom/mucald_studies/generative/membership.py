@@ -1,7 +1,7 @@
 """Attack the membership of one site's images in what it trains, with and without noise.
 
-Usage: ``python bench/membership.py``. A site of 200 phantoms trains alone for 40 steps; the attacker has 24
-generators that were trained on halves of the images.
+Usage: ``python -m mucald_studies.generative.membership``. A site of 200 phantoms trains alone for 40 steps;
+the attacker has 24 generators that were trained on halves of the images.
 """
 
 import dataclasses
