@@ -99,7 +99,7 @@ def test_the_filters_of_a_site_act_on_what_it_sends(tmp_path, small_job, simulat
     assert results(server)["failures"] == []
     config, _ = load_job(job)
     assert isinstance(config, WeightsConfig)
-    initial = first_weights(config, config.shared, [])
+    initial = first_weights(config, config.shared, list(config.sites))
     assert torch.equal(found[EXCLUDED], initial[EXCLUDED]), "nobody has sent it"
     assert not torch.equal(unfiltered[EXCLUDED], initial[EXCLUDED])
     still = {name: float((found[name] == tensor).float().mean()) for name, tensor in initial.items()}
