@@ -190,6 +190,12 @@ def test_a_room_holds_what_a_reader_takes_in_at_a_glance():
         assert len(files) <= 15, f"{folder}: {len(files)} files"
 
 
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by their names alone, and refuses the second."""
+    names = [path.name for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize("path", [*MODULES, *TOOLS], ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_nothing_is_unpickled(path):
     assert not imported(path) & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}

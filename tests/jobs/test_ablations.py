@@ -20,7 +20,7 @@ TOGETHER = "TOGETHER"
 POOLED = {"baseline_centralized", "consortium_centralized"}
 
 # Another backbone changes nothing that the tests below look at.
-RUN = [job.name for job in JOBS if resolved(job)["network"]["backbone"] == "unet"]
+RUN = [job.name for job in JOBS if resolved(job).get("network", {}).get("backbone") == "unet"]
 SPLIT = [job for job in RUN if resolved(job)["method"] == "split"]
 SHARED = {
     "baseline_fedper": "front end",
