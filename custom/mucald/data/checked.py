@@ -51,6 +51,10 @@ class SeenImages:
             groups[digest].append(record)
         return [group for group in groups.values() if len(group) > 1]
 
+    def faults(self, split_fault: str | None, unreadable: Sequence[str]) -> list[str]:
+        """Return what must be mended in a set: what keeps it from being divided or read, and copies."""
+        return [*([split_fault] if split_fault else []), *unreadable, *self.leaks]
+
     @property
     def leaks(self) -> list[str]:
         """What is wrong with each group of copies that lies in several splits, in words."""

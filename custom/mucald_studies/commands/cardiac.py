@@ -8,25 +8,20 @@ Policies are open and noise secrets fixed: for public images only.
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mucald.command_line import FORCE, Parser, at_least, check_free, command
-from mucald.commands.data.site_files import public_secret, site_texts, write_texts
-from mucald.data.records.datalist import build_datalist
 from mucald.data.records.layouts import Record, find_records
 from mucald.data.records.splits import shuffled
-from mucald.data.site_file import SITE_FILE, SiteFile
+from mucald.data.site_file import SiteFile
 from mucald.errors import ConfigError
-from mucald.privacy.policy import POLICY_FILE
-from mucald.tasks import get_task
+from mucald_studies.shares import WRITTEN, write_share
 
 SET = "Dataset502_CardiacMR"
 SEGMENTING = ("heart_a", "heart_b", "heart_c")
 CLASSIFYING = "pathology"
-DATALIST = "datalist.json"
 
 Splits = dict[str, list[Record]]
 
@@ -90,17 +85,11 @@ def describe() -> Parser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Deal the set out and say what each site has."""
-    written = (SITE_FILE, DATALIST, POLICY_FILE)
     folders = [arguments.home / site for site in (*SEGMENTING, CLASSIFYING)]
-    check_free([folder / name for folder in folders for name in written], arguments.force)
+    check_free([folder / name for folder in folders for name in WRITTEN], arguments.force)
     shares = dealt(arguments.sets, arguments.train, arguments.validation, arguments.test)
     for site, (task, splits) in shares.items():
-        own = arguments.home / site
-        content = {"task": task, "datalist": DATALIST, "noise_secret": public_secret(SET)}
-        listed = json.dumps(build_datalist(splits, get_task(task), own), indent=2) + "\n"
-        write_texts(site_texts(own, content, open_policy=True) | {own / DATALIST: listed})
-        sizes = ", ".join(f"{len(chosen)} {split}" for split, chosen in splits.items())
-        print(f"{own}: task {task}, {sizes}")
+        write_share(arguments.home / site, task, SET, splits)
     return 0
 
 

@@ -8,20 +8,17 @@ no site trains on. Policies are open and noise secrets fixed: for public images 
 """
 
 import argparse
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mucald.command_line import FORCE, Parser, at_least, check_free, command
-from mucald.commands.data.site_files import KNOWN_SETS, public_secret, site_texts, write_texts
-from mucald.data.records.datalist import build_datalist
+from mucald.commands.data.site_files import KNOWN_SETS
 from mucald.data.records.layouts import Record, find_records
 from mucald.data.records.splits import shuffled
-from mucald.data.site_file import SITE_FILE, SiteFile
+from mucald.data.site_file import SiteFile
 from mucald.errors import ConfigError
-from mucald.privacy.policy import POLICY_FILE
-from mucald.tasks import get_task
+from mucald_studies.shares import WRITTEN, write_share
 
 # Site: folder of its set, and which of the set's cases it may have.
 SITES = {
@@ -34,8 +31,6 @@ SITES = {
     "cells_b": ("wbc", "^d2_"),
     "ct": ("Dataset501_CovidCT", ""),
 }
-
-DATALIST = "datalist.json"
 
 
 @dataclass(frozen=True)
@@ -84,15 +79,10 @@ def deal(sets: Path, home: Path, counts: Counts) -> None:
         records = [record for record in find_records(site_file) if re.search(pattern, record.case)]
         names = [site for site, choice in SITES.items() if choice == (name, pattern)]
         for site, splits in dealt(records, names, counts).items():
-            own = home / site
             whole = {
                 split: [replace(record, split=split) for record in chosen] for split, chosen in splits.items()
             }
-            content = {"task": task_name, "datalist": DATALIST, "noise_secret": public_secret(name)}
-            listed = json.dumps(build_datalist(whole, get_task(task_name), own), indent=2) + "\n"
-            write_texts(site_texts(own, content, open_policy=True) | {own / DATALIST: listed})
-            sizes = ", ".join(f"{len(chosen)} {split}" for split, chosen in splits.items())
-            print(f"{own}: task {task_name}, {sizes}")
+            write_share(home / site, task_name, name, whole)
 
 
 def describe() -> Parser:
@@ -109,8 +99,7 @@ def describe() -> Parser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Deal the sets out and say what each site has."""
-    written = (SITE_FILE, DATALIST, POLICY_FILE)
-    check_free([arguments.home / site / name for site in SITES for name in written], arguments.force)
+    check_free([arguments.home / site / name for site in SITES for name in WRITTEN], arguments.force)
     deal(arguments.sets, arguments.home, Counts(arguments.train, arguments.validation, arguments.test))
     return 0
 

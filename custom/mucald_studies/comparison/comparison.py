@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from mucald_studies.attacks.harness.result import AttackResult, Estimate
+from mucald_studies.attacks.harness.result import Estimate
 from mucald_studies.comparison.presets import Preset
 from mucald_studies.reporting.comparability import differences
 from mucald_studies.reporting.figures import Dot, scatter, svg
-from mucald_studies.reporting.joining import Attacks, leaves, strongest
+from mucald_studies.reporting.joining import Attacks, attacks_on, leaves, strongest
 from mucald_studies.reporting.page import Cell, Page, Picture, Table
 from mucald_studies.reporting.runs import Method, Run
 from mucald_studies.reporting.statistics import MEAN, bootstrap_interval, compare_all
@@ -79,11 +79,6 @@ def comparison_page(preset: Preset, methods: Sequence[Method], attacks: Attacks)
             "by_site": tables.scores(),
         },
     )
-
-
-def attacks_on(method: Method, attacks: Attacks) -> list[AttackResult]:
-    """Return the attacks on a method's runs."""
-    return [one for run in method.runs.values() for one in attacks.get(run.content["run_id"], ())]
 
 
 def guarantee(run: Run) -> str:

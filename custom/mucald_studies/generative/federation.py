@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from mucald.data.order import epoch_batches
 from mucald.data.site_data import SiteData
 from mucald.methods.generative.algorithms import make_algorithm
 from mucald.methods.generative.algorithms.base import Learner, Samples
+from mucald.methods.generative.algorithms.fedavg import ClassifierLearner
 from mucald.methods.generative.build import build_learner
 from mucald.methods.generative.config import GenerativeConfig
 from mucald.methods.generative.disclosures import steps_of
@@ -162,17 +162,6 @@ def _train(
         learner.plain_step(samples.at(rows), (config.seed, site, number, n), rate, weights)
 
 
-class _OfAll(nn.Module):
-    """The shared classifier as it is now."""
-
-    def __init__(self, module: Any):
-        super().__init__()
-        self.classifier = module["classifier"]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(x)
-
-
 def _classifiers(
     config: GenerativeConfig, federation: Federation, site: str, learner: Learner | None
 ) -> tuple[Classifiers, Samples | None]:
@@ -182,8 +171,8 @@ def _classifiers(
         drawn = synthetic_samples(algorithm, learner, federation.n_classes, config, site)
         shared = federation.classifier(drawn)
     elif algorithm.serves == "classifier":
-        assert learner is not None
-        shared = _OfAll(learner.module)
+        assert isinstance(learner, ClassifierLearner)
+        shared = learner.shared_classifier()
     return Classifiers(federation.own[site] if algorithm.mixes else None, shared), drawn
 
 

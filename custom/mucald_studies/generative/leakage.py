@@ -5,14 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mucald_studies.attacks.harness.scoring import auc
+
 Generate = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """Trains a generator on features and classes, and returns a synthetic set; the number names the draws."""
-
-
-def area_under_curve(members: Tensor, others: Tensor) -> float:
-    """Return the odds that a member's score is above another's; ties count half."""
-    gaps = members[:, None] - others[None, :]
-    return float(((gaps > 0).double() + 0.5 * (gaps == 0).double()).mean())
 
 
 def nearest_neighbour_leakage(train: Tensor, held_out: Tensor, synthetic: Tensor) -> float:
@@ -21,7 +17,7 @@ def nearest_neighbour_leakage(train: Tensor, held_out: Tensor, synthetic: Tensor
     0.5 tells nothing; a generator that copies its training samples has 1.
     """
     near, far = (-torch.cdist(part, synthetic).min(dim=1).values for part in (train, held_out))
-    return area_under_curve(near, far)
+    return auc(near.numpy(), far.numpy())
 
 
 def membership(generate: Generate, x: Tensor, labels: Tensor, shadows: int = 16, seed: int = 0) -> float:
@@ -45,7 +41,7 @@ def membership(generate: Generate, x: Tensor, labels: Tensor, shadows: int = 16,
         member[number, half] = True
         scores[number] = _explained(x, labels, *generate(x[half], labels[half], number))
     ratios = torch.stack([_ratios(scores, member, number) for number in range(shadows)])
-    return area_under_curve(ratios[member], ratios[~member])
+    return auc(ratios[member].numpy(), ratios[~member].numpy())
 
 
 def _explained(x: Tensor, labels: Tensor, synthetic: Tensor, classes: Tensor) -> Tensor:

@@ -39,6 +39,11 @@ def find_attacks(places: Sequence[Path]) -> Attacks:
     return found
 
 
+def attacks_on(method: Method, attacks: Attacks) -> list[AttackResult]:
+    """Return the attacks on a method's runs."""
+    return [one for run in method.runs.values() for one in attacks.get(run.content["run_id"], ())]
+
+
 def joining_table(
     methods: Sequence[Method], sites: Sequence[str], gains: Comparisons, attacks: Attacks
 ) -> Table | None:
@@ -63,9 +68,7 @@ def joining_table(
                 gain(gains[method.label, MEAN]),
                 gain(of_site[worst], f"{worst} "),
                 _below(of_site),
-                strongest(
-                    [one for run in method.runs.values() for one in attacks.get(run.content["run_id"], ())]
-                ),
+                strongest(attacks_on(method, attacks)),
             ]
         )
     return Table(COLUMNS, rows, words=2) if rows else None

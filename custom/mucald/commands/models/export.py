@@ -11,40 +11,27 @@ files in a sliding window. The file holds the server's part too. Research softwa
 import argparse
 from pathlib import Path
 
-from mucald.command_line import FORCE, Found, Parser, WrongUseError, add_json_option, check_free, command
+from mucald.command_line import FORCE, Found, Parser, add_json_option, check_free, command
+from mucald.commands.models.chosen import add_model_options, check_model_options, model_of
 from mucald.inference.bundle import INFERENCE, METADATA, MODEL
 from mucald.inference.export import export
-from mucald.inference.model_files import find_model_files, load_model
 
 
 def describe() -> Parser:
     """Return the parser of the command's arguments."""
     parser = Parser(prog="mucald export", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder, to be made")
-    parser.add_argument("--run", type=Path, help="the folder of a run, where both files of the model lie")
-    parser.add_argument("--site", help="with --run: whose model")
-    parser.add_argument("--model", type=Path, help="instead of --run: the site's file")
-    parser.add_argument("--server-model", type=Path, help="with --model: the server's file")
+    add_model_options(parser)
     parser.add_argument("--force", **FORCE)
     add_json_option(parser)
     return parser
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    if (arguments.run is None) == (arguments.model is None):
-        raise WrongUseError("give either --run with --site, or --model")
-    if (arguments.run is None) != (arguments.site is None):
-        raise WrongUseError("--run and --site go together")
-
-
 def run(arguments: argparse.Namespace) -> Found:
     """Write the bundle, and say how far its files are from the model."""
-    _check(arguments)
+    check_model_options(arguments)
     check_free([arguments.out / part for part in (MODEL, METADATA, INFERENCE)], arguments.force)
-    files = (arguments.model, arguments.server_model)
-    if arguments.run is not None:
-        files = find_model_files(arguments.run, arguments.site)
-    differences = export(load_model(*files), arguments.out)
+    differences = export(model_of(arguments), arguments.out)
     for name, difference in differences.items():
         print(f"{name}: logits differ from the model's by {difference:.1e} at most")
     print(f"bundle in {arguments.out}")

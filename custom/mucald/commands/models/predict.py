@@ -14,11 +14,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from mucald.command_line import FORCE, Found, Parser, WrongUseError, add_json_option, check_free, command
+from mucald.command_line import FORCE, Found, Parser, add_json_option, check_free, command
+from mucald.commands.models.chosen import add_model_options, check_model_options, model_of
 from mucald.device import choose_device
 from mucald.errors import DataError
 from mucald.inference.images import find_inputs, passed_over
-from mucald.inference.model_files import TrainedModel, find_model_files, load_model
+from mucald.inference.model_files import TrainedModel
 from mucald.inference.predict import SUMMARY, Predict, Segmenter, check_apart, predict_images
 from mucald.inference.remarks import remarks
 from mucald.inference.volumes import Mirrored, VolumePredictor, plan_for, predict_volumes
@@ -30,10 +31,7 @@ def describe() -> Parser:
     parser = Parser(prog="mucald predict", description=__doc__)
     parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--run", type=Path, help="the folder of a run, where both files of the model lie")
-    parser.add_argument("--site", help="with --run: whose model")
-    parser.add_argument("--model", type=Path, help="instead of --run: the site's file")
-    parser.add_argument("--server-model", type=Path, help="with --model: the server's file")
+    add_model_options(parser)
     parser.add_argument(
         "--channels", action="store_true", help="<name>_0000, <name>_0001, … are channels of one image"
     )
@@ -53,26 +51,6 @@ def describe() -> Parser:
     return parser
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    if (arguments.run is None) == (arguments.model is None):
-        raise WrongUseError("give either --run with --site, or --model")
-    if (arguments.run is None) != (arguments.site is None):
-        raise WrongUseError("--run and --site go together")
-    if arguments.server_model is not None and arguments.model is None:
-        raise WrongUseError("--server-model goes with --model; with --run it is found by itself")
-
-
-def model_of(arguments: argparse.Namespace) -> TrainedModel:
-    """Read the model that the command line names.
-
-    Raises:
-        MucaldError: see :func:`load_model` and :func:`find_model_files`.
-    """
-    if arguments.run is None:
-        return load_model(arguments.model, arguments.server_model)
-    return load_model(*find_model_files(arguments.run, arguments.site))
-
-
 def _predictor(model: TrainedModel, unmirrored: bool) -> VolumePredictor:
     device, network = choose_device(model.config.runtime), model.network()
     network = network.to(device).eval()
@@ -82,7 +60,7 @@ def _predictor(model: TrainedModel, unmirrored: bool) -> VolumePredictor:
 
 def run(arguments: argparse.Namespace) -> Found:
     """Write the masks; the status is 1 if an image could not be read."""
-    _check(arguments)
+    check_model_options(arguments)
     model = model_of(arguments)
     # Of volumes nnU-Net's names are the rule.
     channels = arguments.channels or model.task.input == "volume"

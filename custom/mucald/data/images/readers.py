@@ -3,17 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mucald.data.checked import SeenImages
 from mucald.data.files import reading
-from mucald.data.images.geometry import doubts, laid_over
+from mucald.data.images.geometry import doubts
 from mucald.data.images.masks import ClassIds, Labels
 from mucald.data.images.pictures import RGB_CHANNELS, as_rgb, window
-from mucald.data.images.stored import Stored, read_stored
+from mucald.data.images.stored import Stored, placed_over, read_stored
 from mucald.data.records.layouts import Record
 from mucald.errors import DataError
 from mucald.tasks import Task
@@ -87,7 +86,7 @@ class SetReader:
                 public="images of a set differ in their channels",
             )
         _check_size(record.mask, stored, "the mask", record.images[0], image.first)
-        values = _laid_over(stored.values, stored, image.first, record.mask, record.images[0])
+        values = placed_over(stored.values, stored, image.first, record.mask, record.images[0])
         turned = ", axes turned" if values is not stored.values else ""
         labels, words = self._ids.of(record.mask, replace(stored, values=values), record.outline)
         grids = [file.geometry for file in (*image.files, stored) if file.geometry is not None]
@@ -136,7 +135,7 @@ def read_image(paths: tuple[Path, ...]) -> ReadImage:
         if len(paths) > 1:
             _check_grey(path, channels[-1])
         _check_size(path, stored, "the channel", paths[0], files[0])
-        channels[-1] = _laid_over(channels[-1], stored, files[0], path, paths[0])
+        channels[-1] = placed_over(channels[-1], stored, files[0], path, paths[0])
     if len(channels) == 1:
         return ReadImage(channels[0], files)
     black = np.zeros_like(channels[0][..., 0])
@@ -163,18 +162,6 @@ def _check_size(path: Path, own: Stored, what: str, other_path: Path, other: Sto
             "both at one size",
             public="an image and its mask differ in size",
         )
-
-
-def _laid_over(
-    values: NDArray[Any], own: Stored, other: Stored, path: Path, other_path: Path
-) -> NDArray[Any]:
-    try:
-        return laid_over(values, own.geometry, other.geometry)
-    except ValueError as error:
-        raise DataError(
-            f"{path}: does not lie over {other_path.name}: {error}",
-            public="an image and its mask do not lie over each other",
-        ) from None
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mucald.data.files import VOLUME_ENDINGS, ending_of, is_nifti, reading
-from mucald.data.images.geometry import Geometry, geometry_of
+from mucald.data.images.geometry import Geometry, geometry_of, laid_over
 from mucald.data.images.pictures import ENDINGS, RefusedError, check_format, check_regular, open_picture
+from mucald.errors import DataError
 
 IMAGE_ENDINGS = (*ENDINGS, *VOLUME_ENDINGS)
 
@@ -138,3 +139,26 @@ def _volume(path: Path) -> Stored:
         )
     volume = np.asanyarray(image.dataobj).reshape(*shape[:2], -1).astype(np.float64)
     return Stored(np.moveaxis(volume, -1, 0), f"NIfTI {kind.name}", geometry_of(image))
+
+
+def placed_over(
+    values: NDArray[Any], own: Stored, other: Stored, path: Path, other_path: Path
+) -> NDArray[Any]:
+    """Return values of one file on the grid of another, as :func:`.laid_over` turns them.
+
+    Args:
+        values: of the file at ``path``, slices x rows x columns, and more.
+        own: what was read there.
+        other: the file to lie on, at ``other_path``.
+        path, other_path: where they are, for messages.
+
+    Raises:
+        DataError: the grids differ.
+    """
+    try:
+        return laid_over(values, own.geometry, other.geometry)
+    except ValueError as error:
+        raise DataError(
+            f"{path}: does not lie over {other_path.name}: {error}",
+            public="an image and its mask do not lie over each other",
+        ) from None

@@ -1,7 +1,7 @@
 """Look at all images and masks of a site before it trains, and note what each was taken for."""
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from mucald.data.images.geometry import plausible
 from mucald.data.images.readers import Sample, SetReader
 from mucald.data.measures import Measures
 from mucald.data.records.layouts import Record, find_set
-from mucald.data.records.splits import split_records
+from mucald.data.records.splits import divided
 from mucald.data.site_file import SiteFile
 from mucald.errors import DataError
 from mucald.tasks import Task, get_task
@@ -99,7 +99,7 @@ class Survey:
     @property
     def faults(self) -> list[str]:
         """What must be mended before the site can train, which refuses it too."""
-        return [*([self.split_fault] if self.split_fault else []), *self.unreadable, *self.seen.leaks]
+        return self.seen.faults(self.split_fault, self.unreadable)
 
     @property
     def remarks(self) -> list[str]:
@@ -146,13 +146,9 @@ def survey(site_file: SiteFile, measures: Measures) -> Survey:
         DataError: the files do not have the layout that the site file names, so there is nothing to read.
     """
     task, image_set = get_task(site_file.task), find_set(site_file)
-    found, records = Survey(task, measures.names, image_set.unused), image_set.records
-    try:
-        # Records carry the split that their layout gives; this is the one that a job uses.
-        divided = split_records(records, site_file)
-        records = [replace(record, split=name) for name, chosen in divided.items() for record in chosen]
-    except DataError as error:
-        found.split_fault = str(error)
+    found = Survey(task, measures.names, image_set.unused)
+    # Records carry the split that their layout gives; this is the one that a job uses.
+    records, found.split_fault = divided(image_set.records, site_file)
     shown = set(np.linspace(0, len(records) - 1, EXAMPLES).astype(int).tolist())
     reader = SetReader(task, site_file.value_map)
     for index, record in enumerate(watched(records, "images")):

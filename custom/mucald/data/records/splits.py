@@ -1,6 +1,7 @@
 """Divide a site's records into training, validation and test, case by case."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mucald.data.records.layouts import SPLITS, Record
 from mucald.data.site_file import FEWEST_CASES, SiteFile
@@ -41,6 +42,15 @@ def split_records(records: list[Record], site_file: SiteFile) -> dict[str, list[
                 public=f"too few cases: the split '{name}' is empty",
             )
     return {name: [record for record in records if record.case in set(chosen[name])] for name in SPLITS}
+
+
+def divided(records: list[Record], site_file: SiteFile) -> tuple[list[Record], str | None]:
+    """Return records with the split that a job uses, or as they are and why they cannot be divided."""
+    try:
+        chosen = split_records(records, site_file)
+    except DataError as error:
+        return records, str(error)
+    return [replace(record, split=name) for name, own in chosen.items() for record in own], None
 
 
 def shuffled(cases: Iterable[str]) -> list[str]:

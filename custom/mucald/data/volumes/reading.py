@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mucald.data.files import reading
-from mucald.data.images.geometry import Geometry, laid_over
+from mucald.data.images.geometry import Geometry
 from mucald.data.images.masks import ClassIds
 from mucald.data.images.pictures import RefusedError
-from mucald.data.images.stored import Stored, read_stored
+from mucald.data.images.stored import Stored, placed_over, read_stored
 from mucald.data.records.descriptions import read_description
 from mucald.data.records.layouts import Record
 from mucald.data.records.regions import has_regions, region_values
@@ -117,7 +117,7 @@ class VolumeReader:
         if record.label is not None:
             return VolumeSample(volume, None, "")
         mask = read_stored(record.mask)
-        values = _over(mask.values, mask, volume.first, record.mask, record.images[0])
+        values = placed_over(mask.values, mask, volume.first, record.mask, record.images[0])
         labels, words = self._ids.of(record.mask, replace(mask, values=values))
         words = f"{mask.encoding}: {words}"
         return VolumeSample(volume, volume.turn.of(np.moveaxis(labels, 0, -1)), words, mask.geometry)
@@ -155,7 +155,7 @@ def read_volume(paths: tuple[Path, ...], task: Task) -> ReadVolume:
         with reading(path):
             _check(stored)
     channels = [
-        _over(stored.values, stored, files[0], path, paths[0])
+        placed_over(stored.values, stored, files[0], path, paths[0])
         for path, stored in zip(paths, files, strict=True)
     ]
     geometry = files[0].geometry
@@ -190,13 +190,3 @@ def _check(stored: Stored) -> None:
             f"its axes stand at {angle:.3g} degrees to each other instead of 90; resample it to a grid with "
             "perpendicular axes"
         )
-
-
-def _over(values: NDArray[Any], own: Stored, other: Stored, path: Path, other_path: Path) -> NDArray[Any]:
-    try:
-        return laid_over(values, own.geometry, other.geometry)
-    except ValueError as error:
-        raise DataError(
-            f"{path}: does not lie over {other_path.name}: {error}",
-            public="an image and its mask do not lie over each other",
-        ) from None

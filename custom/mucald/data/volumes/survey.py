@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from mucald.data.files import count
 from mucald.data.images.geometry import doubts, plausible
 from mucald.data.images.summary import Summary
 from mucald.data.records.layouts import SPLITS, Record, find_set
-from mucald.data.records.splits import split_records
+from mucald.data.records.splits import divided
 from mucald.data.site_file import SiteFile
 from mucald.data.volumes.reading import Spacing, VolumeReader, VolumeSample, values_of
 from mucald.errors import DataError
@@ -69,7 +69,7 @@ class VolumeSurvey:
     @property
     def faults(self) -> list[str]:
         """What must be mended before the site can train, which refuses it too."""
-        return [*([self.split_fault] if self.split_fault else []), *self.unreadable, *self.seen.leaks]
+        return self.seen.faults(self.split_fault, self.unreadable)
 
     @property
     def remarks(self) -> list[str]:
@@ -179,12 +179,8 @@ def survey_volumes(site_file: SiteFile) -> VolumeSurvey:
         DataError: the files do not have the layout that the site file names, so there is nothing to read.
     """
     task, image_set = get_task(site_file.task), find_set(site_file)
-    found, records = VolumeSurvey(task, image_set.unused), image_set.records
-    try:
-        divided = split_records(records, site_file)
-        records = [replace(record, split=name) for name, chosen in divided.items() for record in chosen]
-    except DataError as error:
-        found.split_fault = str(error)
+    found = VolumeSurvey(task, image_set.unused)
+    records, found.split_fault = divided(image_set.records, site_file)
     reader = VolumeReader(task, values_of(site_file, task))
     for record in watched(records, "volumes"):
         try:

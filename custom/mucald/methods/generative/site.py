@@ -188,7 +188,7 @@ class GenerativeSite(Resumable):
             drawn = synthetic_samples(self._algorithm, self._learner, n_classes, self._config, self.name)
             shared = train_classifier(drawn, n_classes, config, self._config.seed)
         elif self._algorithm.serves == "classifier":
-            shared = _Shared(self._algorithm, self._learner)
+            shared = self._learner.shared_classifier()
         if self._algorithm.mixes:
             local = train_classifier(self._train_set, n_classes, config, self._config.seed)
         return Classifiers(local, shared), drawn
@@ -213,18 +213,6 @@ class GenerativeSite(Resumable):
             files[SYNTHETIC_FILE] = synthetic_set(drawn, header, self._config)
         self._tested = [Tested(self.name, self._data.task, classifiers.tensors(), None, files)]
         return report
-
-
-class _Shared(nn.Module):
-    """The shared classifier of an algorithm."""
-
-    def __init__(self, algorithm: Any, learner: Any):
-        super().__init__()
-        self._algorithm, self._learner = algorithm, learner
-        self.classifier = learner.module["classifier"]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._algorithm.logits(self._learner, x)
 
 
 def samples_of(split: Any, config: GenerativeConfig) -> Samples:

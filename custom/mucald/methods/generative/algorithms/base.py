@@ -77,10 +77,14 @@ class Learner(ABC):
         """Take a step over a mini-batch; return its mean loss. ``begun`` is what the round began with."""
         loss = self.losses(samples, key).mean()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self.objective(loss, begun).backward()
         optimisers.scale_rates(self.optimiser, rate)
         self.optimiser.step()
         return float(loss.detach())
+
+    def objective(self, loss: Tensor, begun: State) -> Tensor:
+        """Return what a mini-batch minimises: its mean loss, and what a method adds to it."""
+        return loss
 
     def shared(self) -> State:
         """Return the module's own tensors that travel, by name."""
@@ -139,7 +143,3 @@ class Algorithm(ABC):
     def sample(self, learner: Learner, labels: Tensor, key: randomness.Key) -> Tensor:
         """Draw features (B, k) of classes (B,) from the shared weights of a learner."""
         raise NotImplementedError(f"{type(self).__name__} draws nothing")
-
-    def logits(self, learner: Learner, x: Tensor) -> Tensor:
-        """Return the logits (B, K) of the shared classifier for features (B, k)."""
-        raise NotImplementedError(f"{type(self).__name__} is no classifier")

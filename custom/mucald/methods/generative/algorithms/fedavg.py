@@ -1,5 +1,6 @@
 """A classifier of embeddings that sites train together; with noise it is DP-FedAvg."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -18,12 +19,12 @@ class ClassifierLearner(Learner):
 
     def losses(self, samples: Samples, key: randomness.Key) -> Tensor:
         """Return the cross-entropy of every sample."""
-        return F.cross_entropy(self.logits(samples.x), samples.labels, reduction="none")
+        return F.cross_entropy(self.shared_classifier()(samples.x), samples.labels, reduction="none")
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Return the logits (B, K)."""
+    def shared_classifier(self) -> nn.Sequential:
+        """Return what gives the logits (B, K) of features (B, k), as it is now: ``classifier.…``."""
         assert isinstance(self.module, nn.ModuleDict)
-        return self.module["classifier"](x)
+        return nn.Sequential(OrderedDict(self.module.items()))
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,6 @@ class FedAvg(Algorithm):
     ) -> Learner:
         """Build the classifier."""
         return ClassifierLearner(classifier_module(dimension, n_classes, hidden), ("classifier",), config)
-
-    def logits(self, learner: Learner, x: Tensor) -> Tensor:
-        """Return the shared classifier's logits."""
-        assert isinstance(learner, ClassifierLearner)
-        return learner.logits(x)
 
 
 def classifier_module(dimension: int, n_classes: int, hidden: Sequence[int]) -> nn.ModuleDict:

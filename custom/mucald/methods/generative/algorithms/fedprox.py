@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mucald import optimisers, randomness
 from mucald.config.common import require_at_least
 from mucald.federation.method import State
-from mucald.methods.generative.algorithms.base import Learner, Samples
+from mucald.methods.generative.algorithms.base import Learner
 from mucald.methods.generative.algorithms.fedavg import ClassifierLearner, FedAvg, classifier_module
 from mucald.methods.generative.config import OptimiserConfig
 
@@ -19,15 +18,10 @@ class _ProximalLearner(ClassifierLearner):
         super().__init__(module, ("classifier",), config)
         self._mu = mu
 
-    def plain_step(self, samples: Samples, key: randomness.Key, rate: float, begun: State) -> float:
-        """Take a step of the loss with ½ μ ‖w − w_round‖²; return the loss without that term."""
-        loss = self.losses(samples, key).mean()
+    def objective(self, loss: Tensor, begun: State) -> Tensor:
+        """Return the loss with ½ μ ‖w − w_round‖²."""
         squares = [(tensor - begun[name]).square().sum() for name, tensor in self.shared().items()]
-        self.optimiser.zero_grad(set_to_none=True)
-        (loss + 0.5 * self._mu * torch.stack(squares).sum()).backward()
-        optimisers.scale_rates(self.optimiser, rate)
-        self.optimiser.step()
-        return float(loss.detach())
+        return loss + 0.5 * self._mu * torch.stack(squares).sum()
 
 
 @dataclass(frozen=True)
