@@ -1,6 +1,6 @@
 """Time a step of the 740 296-parameter CVAE with clipping and noise, here and with Opacus, in one process.
 
-Usage: ``python -m mucald_studies.generative.dp_step``; Opacus is among the development requirements.
+Usage: ``python -m mucald_studies.generative.dp_step``, with the extra ``mucald-studies[opacus]``.
 """
 
 import resource
