@@ -1,7 +1,7 @@
 """The presets of a comparison: which jobs stand side by side, and what each changes; one JSON file each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,13 @@ class Preset:
         title: of its page.
         alone: the row in which every site trains alone, which gains are taken over.
         rows: by name.
+        set: what it changes in the jobs of all rows, by dotted key; a row's own changes come after it.
     """
 
     title: str
     alone: str
     rows: dict[str, Entry]
+    set: dict[str, Any] = field(default_factory=dict)
 
 
 def preset_names() -> list[str]:
@@ -65,6 +67,8 @@ def read_preset(name: str) -> Preset:
 def chosen_rows(preset: Preset, only: Sequence[str]) -> dict[str, Entry]:
     """Return the rows that are asked for, by name; all if none is named. Those who train alone always join.
 
+    A row's changes are those of all rows and its own.
+
     Raises:
         ConfigError: the preset has no such row.
     """
@@ -72,7 +76,11 @@ def chosen_rows(preset: Preset, only: Sequence[str]) -> dict[str, Entry]:
         if name not in preset.rows:
             raise ConfigError(f"the comparison has no row '{name}'{closest(name, list(preset.rows))}")
     wanted = {preset.alone, *(only or preset.rows)}
-    return {name: entry for name, entry in preset.rows.items() if name in wanted}
+    return {
+        name: replace(entry, set={**preset.set, **entry.set})
+        for name, entry in preset.rows.items()
+        if name in wanted
+    }
 
 
 def plan_rows(
