@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from mucald_studies.attacks.harness.result import Estimate
 from mucald_studies.comparison.presets import Preset
 from mucald_studies.reporting.comparability import differences
 from mucald_studies.reporting.figures import Dot, scatter, svg
@@ -130,24 +129,15 @@ def _costs(method: Method) -> list[str]:
 
 def _plane(methods: Mapping[str, Method], attacks: Attacks, score: str) -> list[Picture]:
     """Return every attacked method by how well members are told from others, and by its score."""
-    found: dict[str, tuple[Estimate, float]] = {}
+    dots = []
     for name, method in methods.items():
         known = [one.metrics[_AUC] for one in attacks_on(method, attacks) if _AUC in one.metrics]
         if known:
             values = method.test_scores()
-            found[name] = max(known, key=lambda one: one.value), sum(values) / len(values)
-    if not found:
+            attack = max(known, key=lambda one: one.value)
+            dots.append(Dot(name, attack.value, (attack.low, attack.high), sum(values) / len(values)))
+    if not dots:
         return []
-    dots = [
-        Dot(
-            name,
-            attack.value,
-            (attack.low, attack.high),
-            value,
-            not any(other.value < attack.value and better > value for other, better in found.values()),
-        )
-        for name, (attack, value) in found.items()
-    ]
     drawing = scatter(dots, "AUC of the strongest membership attack (0.5: guessing)", f"mean test {score}")
     caption = "Left is less given away, up is better; the line joins those that no other beats in both."
     return [Picture("plane.svg", svg(drawing, "plane"), caption)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from mucald import __version__
 from mucald.state.files import write_atomically
-from mucald_studies.frontier.row import Row, Strongest, pareto
+from mucald_studies.frontier.row import Row, Strongest, front_of
 from mucald_studies.reporting.figures import Dot, scatter, svg
 from mucald_studies.reporting.page import Cell, Page, Picture, Table
 from mucald_studies.reporting.tables import NOTHING
@@ -36,7 +36,7 @@ def write_frontier(rows: Sequence[Row], settings: Mapping[str, Any], folder: Pat
         "schema": SCHEMA,
         "version": __version__,
         **settings,
-        "pareto": [row.point for row in pareto(rows)],
+        "pareto": [row.point for row in front_of(rows)],
         "points": [row.to_dict() for row in rows],
     }
     path = folder / "frontier.json"
@@ -46,9 +46,9 @@ def write_frontier(rows: Sequence[Row], settings: Mapping[str, Any], folder: Pat
 
 def page(rows: Sequence[Row]) -> Page:
     """Return the page of a frontier."""
-    front = {row.point for row in pareto(rows)}
+    front = {row.point for row in front_of(rows)}
     dots = [
-        Dot(row.point, found.value, (found.low, found.high), row.dice, row.point in front)
+        Dot(row.point, found.value, (found.low, found.high), row.dice)
         for row in rows
         if (found := row.reconstruction) is not None and row.dice is not None
     ]

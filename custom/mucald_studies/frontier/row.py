@@ -1,6 +1,5 @@
 """What a frontier says of one point: what the run was good for, and the strongest attack of each kind."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from mucald_studies.attacks.harness.result import AttackResult
 from mucald_studies.frontier.attacking import Attacked
 from mucald_studies.frontier.points import Changes, Point
+from mucald_studies.reporting.figures import pareto
 from mucald_studies.reporting.runs import Run
 
 GAIN, MASKS, MEMBERSHIP = "psnr_gain", "dice", "auc"
@@ -97,16 +97,10 @@ def _strongest(results: Iterable[AttackResult], metric: str, max_steps: int) -> 
     )
 
 
-def pareto(rows: Sequence[Row]) -> list[Row]:
+def front_of(rows: Sequence[Row]) -> list[Row]:
     """Return the rows that no other betters in Dice without a higher gain of the attacker, by rising gain.
 
     Rows without Dice or without a reconstruction are left out.
     """
-    known = [(r, r.dice, r.reconstruction.value) for r in rows if r.dice is not None and r.reconstruction]
-    front: list[Row] = []
-    best = -math.inf
-    for row, dice, _ in sorted(known, key=lambda entry: (entry[2], -entry[1])):
-        if dice > best:
-            front.append(row)
-            best = dice
-    return front
+    known = [(r, (r.reconstruction.value, r.dice)) for r in rows if r.dice is not None and r.reconstruction]
+    return [known[place][0] for place in pareto([point for _, point in known])]

@@ -181,31 +181,42 @@ class Dot(NamedTuple):
         x: its cost.
         interval: of the cost.
         y: what is got for it.
-        front: whether no other is better in both.
     """
 
     label: str
     x: float
     interval: Interval
     y: float
-    front: bool
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the places of the points (x, y) that none at the same x or further left exceeds in y, by x.
+
+    Of equal points the first one counts.
+    """
+    front: list[int] = []
+    for place in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if not front or points[place][1] > points[front[-1]][1]:
+            front.append(place)
+    return front
 
 
 @matplotlib.rc_context(_STYLE)
 def scatter(dots: Sequence[Dot], x_label: str, y_label: str) -> Figure:
-    """Return intervals as bars, the front as a staircase, and a name beside every point."""
+    """Return intervals as bars, the Pareto front as a staircase, and a name beside every point."""
     figure = Figure((8.2, 5), layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(0.08)
-    front = sorted((dot.x, dot.y) for dot in dots if dot.front)
-    axes.step(*np.transpose(front), where="post", color=REFERENCE_BAR, linestyle="--")
+    front = [dots[place] for place in pareto([(dot.x, dot.y) for dot in dots])]
+    axes.step(
+        [dot.x for dot in front], [dot.y for dot in front], where="post", color=REFERENCE_BAR, linestyle="--"
+    )
     texts = []
     for dot in dots:
-        colour = REFERENCE_BAR if dot.front else BAR
+        colour, weight = (REFERENCE_BAR, "bold") if dot in front else (BAR, "normal")
         errors = [[max(0.0, dot.x - dot.interval[0])], [max(0.0, dot.interval[1] - dot.x)]]
         axes.errorbar(dot.x, dot.y, xerr=errors, fmt="o", color=colour, capsize=3, linewidth=1.2)
-        weight = "bold" if dot.front else "normal"
         texts.append(axes.text(dot.x, dot.y, dot.label, size=8, weight=weight))
     figure.draw_without_rendering()
     places = [dot.x for dot in dots], [dot.y for dot in dots]

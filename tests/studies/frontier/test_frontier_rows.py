@@ -12,7 +12,7 @@ from mucald_studies.attacks.harness.result import AttackResult, Estimate
 from mucald_studies.frontier.attacking import Attacked
 from mucald_studies.frontier.page import page, write_frontier
 from mucald_studies.frontier.points import Point, read_points
-from mucald_studies.frontier.row import Row, Strongest, pareto, row_of
+from mucald_studies.frontier.row import Row, Strongest, front_of, row_of
 
 STRONGEST = Strongest("decoder.pairs", "north", 1.0, 0.5, 1.5, 0.0, 19.0, True)
 
@@ -76,10 +76,10 @@ def test_the_front_holds_what_no_other_point_betters():
         row("no Dice", None, 0.0),
         row("no attack", 0.95, None),
     ]
-    assert [each.point for each in pareto(rows)] == ["least gain", "between", "best Dice"]
-    assert pareto([]) == []
+    assert [each.point for each in front_of(rows)] == ["least gain", "between", "best Dice"]
+    assert front_of([]) == []
     twins = [row("one", 0.8, 1.0), row("other", 0.8, 1.0)]
-    assert len(pareto(twins)) == 1
+    assert len(front_of(twins)) == 1
 
 
 def test_files_are_written_with_a_row_for_every_point(tmp_path):

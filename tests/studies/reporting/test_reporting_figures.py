@@ -65,9 +65,9 @@ def test_a_flat_curve_of_one_round_has_axes_too():
 
 def test_a_scatter_has_every_point_in_its_place_with_its_name_and_the_front_as_stairs():
     dots = [
-        Dot("low", 1.0, (0.8, 1.2), 0.8, True),
-        Dot("high & far", 3.0, (2.5, 3.5), 0.9, True),
-        Dot("lost", 3.0, (2.0, 4.0), 0.8, False),
+        Dot("low", 1.0, (0.8, 1.2), 0.8),
+        Dot("high & far", 3.0, (2.5, 3.5), 0.9),
+        Dot("lost", 3.0, (2.0, 4.0), 0.8),
     ]
     figure = scatter(dots, "cost", "gain")
     (axes,) = figure.axes
@@ -82,7 +82,7 @@ def test_a_scatter_has_every_point_in_its_place_with_its_name_and_the_front_as_s
 
 
 def test_names_do_not_cover_each_other():
-    dots = [Dot(f"point {i}", 1.0 + i / 50, (0.9, 1.2), 0.8, i == 0) for i in range(5)]
+    dots = [Dot(f"point {i}", 1.0 + i / 50, (0.9, 1.2), 0.8) for i in range(5)]
     figure = scatter(dots, "cost", "gain")
     (axes,) = figure.axes
     boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
@@ -91,7 +91,7 @@ def test_names_do_not_cover_each_other():
 
 
 def test_a_single_point_can_be_drawn():
-    (axes,) = scatter([Dot("only", 0.0, (0.0, 0.0), 0.0, True)], "x", "y").axes
+    (axes,) = scatter([Dot("only", 0.0, (0.0, 0.0), 0.0)], "x", "y").axes
     assert [text.get_text() for text in axes.texts] == ["only"]
 
 
