@@ -182,7 +182,7 @@ def test_a_site_that_classifies_reports_the_scores_of_its_target(train, test_rep
     train["losses"] = {"classification": 0.7}
     check(train, task="ward")
     test_report["test"] = dict.fromkeys(names.metrics, 0.5)
-    test_report["correct_per_image"] = test_report.pop("dice_per_image")
+    test_report["balanced_per_image"] = test_report.pop("dice_per_image")
     check(test_report, round_number=2, task="ward")
     del train["losses"]["classification"]
     with pytest.raises(WireError, match=r"lacks 'losses\.classification'"):

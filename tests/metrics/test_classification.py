@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_roc_auc
 
-from mucald.metrics.classification import balanced_accuracy, correct_per_sample, sample_scores, summarise
+from mucald.metrics.classification import balanced_accuracy, balanced_per_sample, sample_scores, summarise
 from mucald.metrics.names import NAMES
 
 CLASSES = ("a", "b", "c")
@@ -26,7 +27,8 @@ def test_counts_by_hand():
     assert summary["f1"] == pytest.approx((of_a + of_b) / 2)
     assert summary["f1_weighted"] == pytest.approx((4 * of_a + of_b) / 5)
     assert summary["per_class"]["c"] == {"precision": None, "recall": None, "f1": None, "auroc": None}
-    assert correct_per_sample(batches) == [1, 1, 1, 1, 0]
+    assert balanced_per_sample(batches) == pytest.approx([5 / 8, 5 / 8, 5 / 8, 5 / 2, 0])
+    assert np.mean(balanced_per_sample(batches)) == pytest.approx(balanced_accuracy(batches))
     assert set(NAMES["class"].metrics) == set(summary) - {"per_class"}
 
 

@@ -81,7 +81,7 @@ def test_classes_are_scored_by_their_own_names():
     split = Samples(list(zip(logits, torch.tensor([0, 1, 1]), strict=True)), together=True)
     summary, per_image, previews = scores_of_test(site_data(GRADES, split), 2, lambda _, b: b.inputs)
     assert summary["balanced_accuracy"] == pytest.approx(0.75)
-    assert per_image == [1, 1, 0]
+    assert per_image == [1.5, 0.75, 0]
     assert previews is None
     loss = loss_of(GRADES, 0.5)
     ((score, value),) = scores_of_validation("a", split, 2, loss, 0, lambda _s, _r, b: (b.inputs,))

@@ -83,10 +83,16 @@ def balanced_accuracy(batches: Sequence[Mapping[str, Tensor]]) -> float | None:
     return _mean(_counted(probabilities.argmax(dim=1), labels, probabilities.shape[1])["recall"])
 
 
-def correct_per_sample(batches: Sequence[Mapping[str, Tensor]]) -> list[float | None]:
-    """Return 1 for each sample whose likeliest class is right and 0 for the others, in order."""
+def balanced_per_sample(batches: Sequence[Mapping[str, Tensor]]) -> list[float | None]:
+    """Return each sample's part in the balanced accuracy, in order; their mean is the balanced accuracy.
+
+    That is N / (C·N_c) where the likeliest class is right, and 0 elsewhere: N samples of C classes, of which
+    N_c have the sample's class.
+    """
     probabilities, labels = _joined(batches)
-    return (probabilities.argmax(dim=1) == labels).double().tolist()
+    counts = labels.bincount(minlength=probabilities.shape[1]).double()
+    weights = len(labels) / ((counts > 0).sum() * counts)
+    return ((probabilities.argmax(dim=1) == labels) * weights[labels]).tolist()
 
 
 def _joined(batches: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:

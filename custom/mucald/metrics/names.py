@@ -35,7 +35,7 @@ NAMES: dict[Target, Names] = {
     "class": Names(
         "classification",
         ("balanced_accuracy", "accuracy", "f1", "f1_weighted", "auroc", "calibration_error"),
-        "correct_per_image",
+        "balanced_per_image",
     ),
 }
 

@@ -70,7 +70,7 @@ SCORERS: dict[Target, Scorer] = {
         _of_samples,
         _of_samples,
         classification.balanced_accuracy,
-        classification.correct_per_sample,
+        classification.balanced_per_sample,
         classification.summarise,
     ),
 }

@@ -147,7 +147,7 @@ SCORES = Disclosure(
     "scores",
     "in every round",
     "none",
-    meaning=("Losses, scores and numbers of images leave as they are.",),
+    meaning=("Losses, scores, also those of each test image, and numbers of images leave as they are.",),
 )
 """What every method discloses: its reports."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from mucald.privacy.gaussian import DELTA, epsilon
 from mucald_studies.comparison.presets import Preset
 from mucald_studies.reporting.comparability import differences
 from mucald_studies.reporting.figures import Dot, scatter, svg
@@ -84,14 +85,13 @@ def guarantee(run: Run) -> str:
     """Return the differential privacy of all that is made of a site's images, or that there is none."""
     if run.pooled:
         return "none"
-    weakest = []
-    for disclosure in run.disclosures.values():
-        bounds = [bound["epsilon"] for bound in disclosure["bounds"].values()]
-        known = [value for value in bounds or [disclosure["facts"].get("epsilon")] if value is not None]
-        if not known:
-            return "none"
-        weakest.append(max(known))
-    return f"ε = {max(weakest):.3g}" if weakest else "nothing leaves"
+    left = list(run.disclosures.values())
+    # What the job promises is told at the job's own δ.
+    delta = min((one["facts"]["delta"] for one in left if one["facts"].get("delta")), default=DELTA)
+    strengths = [bound["mu"] for one in left for bound in one["bounds"].values()]
+    if None in strengths or not all(one["bounds"] for one in left):
+        return "none"
+    return f"ε = {epsilon(max(strengths), delta):.3g} at δ = {delta:g}" if left else "nothing leaves"
 
 
 def sees_weights(run: Run) -> str:

@@ -59,6 +59,22 @@ class Run:
             for failure in self.content.get("failures", [])
         ]
 
+    def per_image(self, site: str) -> list[float | None] | None:
+        """Return what is told of every test image of a site; None where it did not test.
+
+        Raises:
+            ReportError: an earlier version wrote the file.
+        """
+        entry = self.sites.get(site)
+        if entry is None:
+            return None
+        name = names_of(entry["task"]).per_image
+        if name not in entry:
+            raise ReportError(
+                f"{self.path}: site '{site}' lacks '{name}': run the job again with this version"
+            )
+        return entry[name]
+
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides the run's numbers but the seed, by dotted key."""
@@ -122,15 +138,15 @@ class Method:
     def scores(self, site: str, seeds: Sequence[int] | None = None) -> NDArray[np.float64]:
         """Return what is told of every test image of ``site``: (seeds, images); NaN where no class counts.
 
-        That is its Dice, or of a task of classes 1 where the prediction is right and 0 where it is not.
+        That is its Dice, or of a task of classes its part in the balanced accuracy: their mean is the score.
 
         Of all the method's seeds, or of those given; a run in which the site did not test has a row of NaN.
 
         Raises:
-            ReportError: runs of the method tested on unequally many images.
+            ReportError: runs of the method tested on unequally many images, or an earlier version wrote them.
         """
-        tested = [self.runs[seed].sites.get(site) for seed in (seeds if seeds is not None else self.runs)]
-        told = [entry[names_of(entry["task"]).per_image] if entry else None for entry in tested]
+        runs = [self.runs[seed] for seed in (seeds if seeds is not None else self.runs)]
+        told = [run.per_image(site) for run in runs]
         lengths = {len(values) for values in told if values is not None}
         if len(lengths) > 1:
             raise ReportError(f"runs of {self.label} tested site '{site}' on unequally many images")

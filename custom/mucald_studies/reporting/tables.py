@@ -25,7 +25,7 @@ HEADERS = {
     "auroc": "AUROC",
     "calibration_error": "calibration error",
 }
-_PER_IMAGE = {"dice_per_image": "Dice", "correct_per_image": "share that is right"}
+_PER_IMAGE = {"dice_per_image": "Dice", "balanced_per_image": "balanced accuracy"}
 _IN_PIXELS = ("hd95", "assd")
 _COSTS = {
     "up [MB]": (("wire", "bytes_up"), 1e6),
@@ -37,6 +37,7 @@ _COSTS = {
     "transport [s]": (("timing", "transport_s"), 1),
 }
 """Columns, with where the number stands in the results, and its unit."""
+_FINEST = 0.001
 
 
 class Tables:
@@ -251,11 +252,13 @@ def _with_deviation(values: Sequence[float], text: Callable[[float], str]) -> st
 
 
 def amount(values: Sequence[float], unit: float) -> str:
-    """Return the mean over seeds in ``unit``, to three significant digits or the integer."""
+    """Return the mean over seeds in ``unit``, to three significant digits, or the integer, or "< 0.001"."""
     mean, _ = mean_and_deviation(values)
     if mean is None:
         return NOTHING
     value = mean / unit
+    if 0 < value < _FINEST:
+        return f"< {_FINEST}"
     digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
 

@@ -14,6 +14,7 @@ from results_files import method, results_like
 
 from mucald.commands import main_of
 from mucald.errors import ConfigError
+from mucald.privacy.gaussian import epsilon, mu_of
 from mucald_studies.attacks.harness.result import AttackResult, Estimate
 from mucald_studies.comparison import presets
 from mucald_studies.comparison.comparison import comparison_page, guarantee, sees_weights
@@ -23,9 +24,10 @@ ALONE = [0.30 + 0.02 * i for i in range(20)]
 BETTER = [value + 0.04 + 0.001 * i for i, value in enumerate(ALONE)]
 
 
-def weights(part: str, epsilon: float | None = None) -> dict:
-    facts = {"part": part, "epsilon": epsilon}
-    return {"kind": "weights", "often": "once", "noise": "none", "facts": facts, "bounds": {}}
+def weights(part: str, bound: float | None = None) -> dict:
+    facts = {"part": part, "epsilon": bound, "delta": 1e-4 if bound else None}
+    bounds = {"train": {"mu": mu_of(bound, 1e-4)}} if bound else {}
+    return {"kind": "weights", "often": "once", "noise": "none", "facts": facts, "bounds": bounds}
 
 
 LATENTS = {
@@ -33,7 +35,7 @@ LATENTS = {
     "often": "once",
     "noise": "Gaussian",
     "facts": {},
-    "bounds": {"train": {"epsilon": 12.0}, "test": {"epsilon": 30.0}},
+    "bounds": {"train": {"mu": 2.0}, "test": {"mu": 4.0}},
 }
 PROXIES = {"kind": "proxies", "often": "once", "noise": "Gaussian", "facts": {}, "bounds": {}}
 
@@ -77,9 +79,10 @@ def test_a_row_tells_what_is_achieved_and_what_it_costs(like):
     ("disclosures", "guaranteed", "seen"),
     [
         ([], "nothing leaves", "no"),
-        ([LATENTS], "ε = 30", "no"),
+        ([LATENTS], f"ε = {epsilon(4.0, 1e-5):.3g} at δ = 1e-05", "no"),
+        ([LATENTS | {"bounds": {"train": {"mu": 2.0}, "test": {"mu": None}}}], "none", "no"),
         ([LATENTS, PROXIES], "none", "no"),
-        ([weights("decoder under DP", 4.0)], "ε = 4", "yes: decoder under DP"),
+        ([weights("decoder under DP", 4.0)], "ε = 4 at δ = 0.0001", "yes: decoder under DP"),
         ([LATENTS, weights("front end, sealed")], "none", "sealed"),
     ],
 )

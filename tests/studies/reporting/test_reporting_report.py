@@ -227,8 +227,9 @@ def test_numbers_as_text():
     assert spread([0.5], "dice") == "0.500"
     assert spread([3.0, 5.0], "hd95") == "4.0 ± 1.4"
     assert signed([-0.01, -0.03]) == "−0.020 ± 0.014"
-    assert [amount([value], 1) for value in (0, 0.0123, 1.234, 56.78, 1234.5)] == [
+    assert [amount([value], 1) for value in (0, 0.0001, 0.0123, 1.234, 56.78, 1234.5)] == [
         "0",
+        "< 0.001",
         "0.0123",
         "1.23",
         "56.8",

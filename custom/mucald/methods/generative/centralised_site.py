@@ -69,11 +69,11 @@ class CentralisedSite:
             first = number * size
             return classifiers.log_probabilities(test.x[first : first + len(batch.targets)], 0.0)
 
-        scores, correct, _ = scores_of_test(data, size, predict)
+        scores, per_image, _ = scores_of_test(data, size, predict)
         self._tested = [one for one in self._tested if one.site != site]
         self._tested.append(Tested(site, data.task, classifiers.tensors(), None))
         return {
             "test": scores,
-            "correct_per_image": correct,
+            "balanced_per_image": per_image,
             "classifiers": {"shared": classifiers.scores(test, 0.0)},
         }

@@ -203,7 +203,7 @@ class GenerativeSite(Resumable):
             return classifiers.log_probabilities(test.x[rows], own)
 
         size = self._config.training.batch_size
-        report["test"], report["correct_per_image"], _ = scores_of_test(self._data, size, predict)
+        report["test"], report["balanced_per_image"], _ = scores_of_test(self._data, size, predict)
         report["classifiers"] = {"mixture_of_site": own, "mixture_of_all": common}
         for name, mixture in (("local", 1.0), ("shared", 0.0), ("of_site", own), ("of_all", common)):
             report["classifiers"][name] = classifiers.scores(test, mixture)
