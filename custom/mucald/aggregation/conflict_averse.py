@@ -31,7 +31,7 @@ class ConflictAverse(Rule):
     and the shared state is the mean of what the contributors started with, plus d. Up to the factor 1 + c, d
     maximises the least g_i·d within a distance of c |g_0| from g_0. A gradient's length is absorbed by the
     learning rate, an update's is not: divided by 1 + c, updates that agree stay what they are, and the least
-    g_i·d is still never below the mean's. FedHCA² (Lu et al., CVPR 2024) applies CAGrad to clients' updates
+    g_i·d is still never below the mean's. FedHCA² (Lu et al., CVPR 2024) applies CAGrad to sites' updates
     too.
 
     Args:

@@ -19,14 +19,14 @@ SERVER = "server"
 
 
 def simulate(
-    job: Path, workspace_root: Path, clients: list[str] | None, threads: int | None, keep: bool, force: bool
+    job: Path, workspace_root: Path, sites: list[str] | None, threads: int | None, keep: bool, force: bool
 ) -> Path:
     """Run a job in the simulator, and return the folder of its results.
 
     Args:
         job: a job folder.
         workspace_root: where the workspace, which is named like the job, is made.
-        clients: the sites; all of the job by default.
+        sites: names; all of the job by default.
         threads: sites that run at once; all by default.
         keep: move an earlier simulation out of the way.
         force: let FLARE delete it.
@@ -35,8 +35,8 @@ def simulate(
         MucaldError: the job is wrong, the workspace cannot be used, or there are no results.
         InterruptedRunError: somebody pressed Ctrl-C.
     """
-    config, sites = load_job(job)
-    sites = clients or sites
+    config, all_sites = load_job(job)
+    sites = sites or all_sites
     family = family_of(config.method)
     check_participants(family, config, sites)
     # FLARE refuses to run more sites at once than there are.

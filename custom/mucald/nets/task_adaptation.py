@@ -29,7 +29,7 @@ class SpatialAttention(nn.Module):
 
 
 class TaskAdaptation(nn.Module):
-    """FedBone's client-side adaptation of general features to a task (Chen et al., 2023, arXiv 2306.17465).
+    """FedBone's adaptation at the site of general features to a task (Chen et al., 2023, arXiv 2306.17465).
 
     A residual bottleneck: 1x1 and 3x3 convolution, GELU, self-attention over pixels, 1x1 convolution.
 

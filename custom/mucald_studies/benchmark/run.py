@@ -187,7 +187,7 @@ def peaks_by_process(seen: Watched, sites: Sequence[str]) -> dict[str, int]:
     """Return the most memory in bytes that a process of each participant needed; ``server`` is the rest."""
     found: dict[str, int] = {}
     for number, peak in seen.peaks.items():
-        # A simulator's client has its name as an argument, a provisioned one in the path of its kit.
+        # A site of the simulator has its name as an argument, a provisioned one in the path of its kit.
         words = {word for part in seen.commands.get(number, []) for word in part.split("/")}
         names = [site for site in sites if site in words]
         name = names[0] if len(names) == 1 else "server"

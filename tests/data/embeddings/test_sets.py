@@ -9,9 +9,9 @@ from tiny_job import draw, tiny_config
 
 from mucald.config.common import DataConfig, PhantomConfig
 from mucald.data.embeddings import extractor
-from mucald.data.embeddings.clients import WAYS, Sharing, check_apart, shared_out
 from mucald.data.embeddings.loader import standardised
 from mucald.data.embeddings.sets import EmbeddingSet, Header, read_set, write_set
+from mucald.data.embeddings.sharing import WAYS, Sharing, check_apart, shared_out
 from mucald.data.embeddings.splits import rows_by_split
 from mucald.data.loading import load_site_data
 from mucald.data.site_file import SiteFile

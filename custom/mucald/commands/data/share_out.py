@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 
 from mucald.command_line import FORCE, Found, Parser, add_json_option, at_least, check_free, command
-from mucald.data.embeddings.clients import WAYS, Sharing, shared_out
 from mucald.data.embeddings.loader import LAYOUT
 from mucald.data.embeddings.sets import read_set, write_set
+from mucald.data.embeddings.sharing import WAYS, Sharing, shared_out
 from mucald.data.site_file import SITE_FILE
 from mucald.tasks import get_task
 

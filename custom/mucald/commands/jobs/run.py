@@ -31,7 +31,7 @@ def describe() -> Parser:
     parser = Parser(prog="mucald run", description=__doc__)
     parser.add_argument("job", type=Path, help="a job folder, for example jobs/mucald")
     parser.add_argument("-w", "--workspace", type=Path, default=Path("workspace"), help="where results go")
-    parser.add_argument("-c", "--clients", help="comma-separated sites; all of the job by default")
+    parser.add_argument("-c", "--sites", help="comma-separated sites; all of the job by default")
     parser.add_argument(
         "-t", "--threads", type=at_least(1), help="sites that run at once; as many as cores by default"
     )
@@ -61,7 +61,7 @@ def _run(arguments: argparse.Namespace) -> None:
         config = dataclasses.replace(config, seed=arguments.seed)
     if arguments.resume_from is not None:
         config = dataclasses.replace(config, resume_from=arguments.resume_from)
-    names = sites if arguments.clients is None else arguments.clients.split(",")
+    names = sites if arguments.sites is None else arguments.sites.split(",")
     family = family_of(config.method)
     check_participants(family, config, names)
     with workspaces.held(workspace):

@@ -18,7 +18,7 @@ def describe() -> Parser:
     parser = Parser(prog="mucald simulate", description=__doc__)
     parser.add_argument("job", type=Path, help="a job folder")
     parser.add_argument("-w", "--workspace", type=Path, default=Path("workspace"), help="where results go")
-    parser.add_argument("-c", "--clients", help="comma-separated sites; all of the job by default")
+    parser.add_argument("-c", "--sites", help="comma-separated sites; all of the job by default")
     parser.add_argument("-t", "--threads", type=at_least(1), help="sites that run at once; all by default")
     add_room_options(parser, "<workspace>/<job>.1")
     add_json_option(parser)
@@ -27,9 +27,9 @@ def describe() -> Parser:
 
 def run(arguments: argparse.Namespace) -> Found:
     """Run the simulator."""
-    clients = None if arguments.clients is None else arguments.clients.split(",")
+    sites = None if arguments.sites is None else arguments.sites.split(",")
     folder = simulate(
-        arguments.job, arguments.workspace, clients, arguments.threads, arguments.keep, arguments.force
+        arguments.job, arguments.workspace, sites, arguments.threads, arguments.keep, arguments.force
     )
     write_page(folder / "results.json")
     return Found({"results": folder / "results.json"})

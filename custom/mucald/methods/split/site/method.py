@@ -168,7 +168,7 @@ class SplitSite(Resumable):
         return {"round": exchange.round - 1, "dice": dice, "loss": loss, "best": best}
 
     def _test(self, exchange: Exchange) -> dict[str, Any]:
-        """Score the best round's model on the test set, with and without the server's features."""
+        """Score the best round's model on the test images, with and without the server's features."""
         self._segments.load_best()
         without_server = []
 
