@@ -12,6 +12,7 @@ import pytest
 from tiny_job import REPOSITORY
 
 from mucald.methods import FAMILIES
+from mucald.methods.jobs import load_job
 from mucald.privacy.disclosure import KINDS
 
 LONGEST = 30
@@ -65,6 +66,17 @@ KNOWN = {
     "TLS",
 }
 """Abbreviations that every reader knows: files, machines, devices, libraries."""
+PLAIN_SECTIONS = {
+    "data",
+    "distillation",
+    "downstream",
+    "losses",
+    "network",
+    "optimiser",
+    "runtime",
+    "training",
+}
+"""Sections of ``mucald.json`` whose names mean what every reader of this field takes them for."""
 NEWCOMERS = ("README.md", "docs/tutorial.md", "docs/how-to.md")
 
 
@@ -124,6 +136,17 @@ def test_every_kind_that_leaves_and_every_family_is_a_word():
         # "latents" is told as "latent"; the noise on a latent as noise.
         one = re.sub(r"s$", "", re.sub(r"ies$", "y", name))
         assert {name, one, name.split()[-1]} & words, name
+
+
+def test_every_section_of_a_job_is_a_word_or_plain():
+    sections: set[str] = set()
+    for path in REPOSITORY.glob("jobs/*/meta.json"):
+        content = load_job(path.parent)[0].to_dict()
+        sections |= {name for name, value in content.items() if isinstance(value, dict)}
+    assert sections > PLAIN_SECTIONS
+    words = {re.sub(r"[ -]", "", word.casefold()) for word in glossary()}
+    for section in sections - PLAIN_SECTIONS:
+        assert {section, section.removesuffix("s")} & words, section
 
 
 def others_in(text: str) -> set[str]:
