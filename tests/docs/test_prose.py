@@ -73,6 +73,7 @@ PLAIN_SECTIONS = {
     "losses",
     "network",
     "optimiser",
+    "privacy",
     "runtime",
     "training",
 }
