@@ -1,6 +1,7 @@
 """Attacks on what really crossed the wire, each with what its attacker may know (docs/attacks.md).
 
-They work on a recorded run. An attack is one small function, see :class:`.Attack`, and one entry below.
+They work on a recorded run of split learning, or on the weights that sites share. An attack is one small
+function, see :class:`.Attack`, and one entry below.
 """
 
 from mucald.config.schema import closest

@@ -1,4 +1,4 @@
-"""Membership inference: was this image trained on? From released latents, and from the model's outputs."""
+"""Membership inference: was this image trained on? From released latents, and from a network's outputs."""
 
 import math
 
@@ -8,7 +8,6 @@ from torch.nn.functional import cross_entropy, normalize
 
 from mucald import optimisers, randomness
 from mucald.losses.segmentation import SegmentationLoss
-from mucald.nets import backbone_of
 from mucald_studies.attacks.harness.base import Knowledge, MemberScores, attack
 from mucald_studies.attacks.harness.subject import Images
 from mucald_studies.attacks.harness.view import View
@@ -16,6 +15,7 @@ from mucald_studies.attacks.harness.view import View
 CALIBRATION_RATE = 0.01
 REFERENCES = 4
 _SMALLEST = 1e-6
+_OF_OUTPUTS = (Knowledge.CANDIDATES, Knowledge.OUTPUTS, Knowledge.AUXILIARY)
 
 
 @attack("membership.latents", Knowledge.CANDIDATES, Knowledge.FRONT_END, Knowledge.AUXILIARY)
@@ -39,7 +39,7 @@ def from_latents(view: View) -> MemberScores:
     return MemberScores(score(view.front_end(view.candidates().images)), float(threshold))
 
 
-@attack("membership.loss", Knowledge.CANDIDATES, Knowledge.OUTPUTS, Knowledge.AUXILIARY)
+@attack("membership.loss", *_OF_OUTPUTS, reads_messages=False)
 def from_loss(view: View) -> MemberScores:
     """Score by the model's negative loss, higher where it was trained on (Yeom et al., CSF 2018)."""
     pair = view.candidates(), view.auxiliary()
@@ -47,7 +47,7 @@ def from_loss(view: View) -> MemberScores:
     return MemberScores(scores, float(torch.quantile(known, 1 - CALIBRATION_RATE)))
 
 
-@attack("membership.lira", Knowledge.CANDIDATES, Knowledge.OUTPUTS, Knowledge.AUXILIARY)
+@attack("membership.lira", *_OF_OUTPUTS, reads_messages=False)
 def likelihood(view: View) -> MemberScores:
     """Set the same loss against that of models that cannot have seen the candidate.
 
@@ -78,35 +78,19 @@ def _confidence(logits: Tensor, masks: Tensor) -> Tensor:
     return -loss - torch.log(-torch.expm1(-loss))
 
 
-class _Whole(nn.Module):
-    """The three segments in one piece, without noise and causal part."""
-
-    def __init__(self, view: View):
-        super().__init__()
-        backbone = backbone_of(view.config.network)
-        self.front_end, self.middle = backbone.front_end(), backbone.middle()
-        self.back_end = backbone.back_end(view.task.n_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        latent, skips = self.front_end(images)
-        return self.back_end(self.middle(latent), skips)
-
-
 def train_reference(view: View, known: Images, number: int) -> nn.Module:
     """Train one reference model on drawn images of the attacker's, for as many epochs as the site trained."""
+    recipe = view.recipe
     with randomness.seeded_initialisation(*view.key("reference", number)):
-        model = _Whole(view)
-    count = min(len(known) // 2, len(view.released("train", 1).rows.unique()))
+        model = recipe.build()
+    count = min(len(known) // 2, recipe.n_train)
     chosen = randomness.generator(*view.key("half", number)).permutation(len(known))[:count]
-    optimiser = optimisers.AdamW(model.parameters(), lr=view.config.optimiser.segmentation)
-    loss = SegmentationLoss(view.task.n_classes, view.config.losses.cross_entropy)
-    batch = view.config.training.batch_size
-    training = view.config.training
-    epochs = training.rounds * training.local_epochs + view.config.release.pretraining_epochs
-    steps = epochs * math.ceil(len(chosen) / batch)
+    optimiser = optimisers.AdamW(model.parameters(), lr=recipe.learning_rate)
+    loss = SegmentationLoss(view.task.n_classes, recipe.cross_entropy)
+    steps = recipe.epochs * math.ceil(len(chosen) / recipe.batch_size)
     for step in range(min(steps, view.budget.max_steps)):
         draws = randomness.generator(*view.key("reference", number, step))
-        rows = chosen[draws.integers(len(chosen), size=batch)]
+        rows = chosen[draws.integers(len(chosen), size=recipe.batch_size)]
         optimiser.zero_grad(set_to_none=True)
         loss(model(known.images[rows]), known.masks[rows]).backward()
         optimiser.step()

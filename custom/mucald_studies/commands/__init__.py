@@ -11,7 +11,7 @@ GROUPS = (
             "experiments": "run jobs with several seeds",
             "page": "write the results of one run as a page",
             "report": "make one report of many runs",
-            "attack": "attack a recorded run",
+            "attack": "attack a run: what its messages or weights gave away",
             "frontier": "draw what a job is good for against what it gives away",
             "learning-curve": "draw what joining brings against the number of images",
             "consortium": "deal public image sets out to eight sites",

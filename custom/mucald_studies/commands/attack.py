@@ -1,10 +1,12 @@
-"""Attack a recorded run and tell what its messages gave away.
+"""Attack a run and tell what it gave away.
 
     mucald attack workspace --attacks all --out attacks
 
-The run must have been made with ``runtime.record`` set to true. Writes ``attacks/attacks.json`` and
-``attacks/pictures.png``: originals, and what each attack made of them. docs/attacks.md tells what each
-attacker knows. The sites' own folders are found as in the run ($MUCALD_HOME, or beside the workspace).
+A run of split learning must have been made with ``runtime.record`` set to true. Where weights travel,
+membership is inferred from the network that the server can put together of them. Writes
+``attacks/attacks.json`` and ``attacks/pictures.png``: originals, and what each attack made of them.
+docs/attacks.md tells what each attacker knows. The sites' own folders are found as in the run
+($MUCALD_HOME, or beside the workspace).
 """
 
 import argparse
@@ -21,8 +23,8 @@ from mucald_studies.attacks import ATTACKS, choose_attacks
 from mucald_studies.attacks.harness.evaluation import Attacked, Evaluation
 from mucald_studies.attacks.harness.fitting import Budget
 from mucald_studies.attacks.harness.result import results_table, write_results
+from mucald_studies.attacks.harness.run import Run, read_run
 from mucald_studies.attacks.harness.sheet import write_sheet
-from mucald_studies.recording import Recording, read_recording
 
 RESULTS, PICTURES = "attacks.json", "pictures.png"
 _BUDGET = {
@@ -80,26 +82,26 @@ def _field(option: str) -> str:
     return option.removeprefix("--").replace("-", "_")
 
 
-def _homes(recording: Recording, arguments: argparse.Namespace) -> dict[str, Path]:
+def _homes(attacked: Run, arguments: argparse.Namespace) -> dict[str, Path]:
     workspace = arguments.run_folder.resolve()
     return {
         site: arguments.home / site if arguments.home else participant_home(beside(workspace, site), site)
-        for site in recording.sites
+        for site in attacked.sites
     }
 
 
 def _attack(arguments: argparse.Namespace) -> list[Attacked]:
     attacks = choose_attacks(arguments.attacks)
     check_free([arguments.out / name for name in (RESULTS, PICTURES)], arguments.force)
-    recording = read_recording(arguments.run_folder)
+    attacked = read_run(arguments.run_folder)
     budget = budget_of(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(arguments.threads or recording.config.runtime.threads)
+    torch.set_num_threads(arguments.threads or attacked.config.runtime.threads)
     own = arguments.auxiliary_home
-    auxiliary = {site: own / site for site in recording.sites if own and (own / site).exists()}
-    evaluation = Evaluation(recording, _homes(recording, arguments), auxiliary)
+    auxiliary = {site: own / site for site in attacked.sites if own and (own / site).exists()}
+    evaluation = Evaluation(attacked, _homes(attacked, arguments), auxiliary)
     found = []
-    jobs = evaluation.jobs(attacks, arguments.sites or recording.sites)
+    jobs = evaluation.jobs(attacks, arguments.sites or attacked.sites)
     for attack, site in watched(list(jobs), "attacks"):
         try:
             found.append(evaluation.attack(attack, site, budget))
@@ -107,7 +109,7 @@ def _attack(arguments: argparse.Namespace) -> list[Attacked]:
             print(f"{attack.name} on {site} is left out: {error}", file=sys.stderr)
             continue
         # After every attack, so that a stop loses only the one under way.
-        write_results(arguments.out / RESULTS, [attacked.result for attacked in found])
+        write_results(arguments.out / RESULTS, [one.result for one in found])
         print(f"{attack.name} on {site}: {found[-1].result.seconds:.0f} s", file=sys.stderr, flush=True)
     return found
 

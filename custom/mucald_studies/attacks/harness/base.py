@@ -20,7 +20,8 @@ class Knowledge(StrEnum):
 
     ``auxiliary``: images of the site's kind that are none of its own. ``front_end``: the site's trained front
     end. ``pairs``: a share of the training images and masks, and which messages are theirs. ``candidates``:
-    images and masks of which some were trained on. ``outputs``: what the trained network says of any image.
+    images and masks of which some were trained on. ``outputs``: what the trained network says of any image;
+    where weights travel, the network that the server can put together.
     ``sites``: the messages of all sites. ``control``: the server's replies are the attacker's.
     ``counterfactual``: what no job lets cross, to show why.
     """
@@ -99,16 +100,19 @@ class Attack:
         run: attacks with all that the view shows, or raises :class:`AttackError` if there is nothing to
             attack, or too little to attack with.
         draws: name of its random draws; attacks that differ in what they read alone may share them.
+        reads_messages: whether it needs the messages of split learning; without, it can attack any run that
+            leaves the attacker a network.
     """
 
     name: str
     knowledge: frozenset[Knowledge]
     run: Callable[["View"], Finding]
     draws: str
+    reads_messages: bool = True
 
 
 def attack(
-    name: str, *knowledge: Knowledge, draws: str | None = None
+    name: str, *knowledge: Knowledge, draws: str | None = None, reads_messages: bool = True
 ) -> Callable[[Callable[["View"], Finding]], Attack]:
     """Return what makes an attack of a function; its draws have its own name by default."""
-    return lambda run: Attack(name, frozenset(knowledge), run, draws or name)
+    return lambda run: Attack(name, frozenset(knowledge), run, draws or name, reads_messages)

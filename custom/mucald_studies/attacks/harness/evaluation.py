@@ -1,4 +1,4 @@
-"""Runs attacks on a recorded run and scores what they hand in against the truth."""
+"""Runs attacks on a run and scores what they hand in against the truth."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from mucald_studies.attacks.harness import base, scoring
 from mucald_studies.attacks.harness.base import Attack, Knowledge, Pictures
 from mucald_studies.attacks.harness.fitting import Budget
 from mucald_studies.attacks.harness.result import AttackResult, Estimate, Metrics
+from mucald_studies.attacks.harness.run import Run, subject_of
 from mucald_studies.attacks.harness.scoring import Values
 from mucald_studies.attacks.harness.subject import Subject
-from mucald_studies.attacks.harness.view import View
-from mucald_studies.recording import Recording
+from mucald_studies.attacks.harness.view import View, recorded
 
 RATES = (0.01, 0.1)
 ALL_SITES = "all"
@@ -44,10 +44,10 @@ class _Score:
 
 
 class Evaluation:
-    """Attacks the sites of one recorded run.
+    """Attacks the sites of one run.
 
     Args:
-        recording: of the run.
+        run: what it left for an attacker.
         homes: each site's own folder.
         auxiliary: by site, a folder with a ``site.json`` that names images for the attacker.
 
@@ -55,10 +55,10 @@ class Evaluation:
         RecordingError: a site in ``homes`` sent nothing.
     """
 
-    def __init__(self, recording: Recording, homes: Mapping[str, Path], auxiliary: Mapping[str, Path]):
-        self._recording = recording
+    def __init__(self, run: Run, homes: Mapping[str, Path], auxiliary: Mapping[str, Path]):
+        self._run = run
         self._subjects = {
-            site: Subject(recording, site, home, auxiliary.get(site)) for site, home in homes.items()
+            site: subject_of(run, site, home, auxiliary.get(site)) for site, home in homes.items()
         }
 
     def jobs(self, attacks: Sequence[Attack], sites: Sequence[str]) -> list[tuple[Attack, str]]:
@@ -85,11 +85,11 @@ class Evaluation:
         start = time.perf_counter()
         subject = self._subjects[site] if site != ALL_SITES else next(iter(self._subjects.values()))
         finding = attack.run(View(attack, subject, self._subjects, budget))
-        score = _score(finding, subject, budget)
+        score = _score(finding, attack, subject, budget)
         result = AttackResult(
             attack=attack.name,
-            job=self._recording.config.name,
-            run_id=self._recording.run_id,
+            job=self._run.config.name,
+            run_id=self._run.run_id,
             site=site,
             knowledge=tuple(sorted(attack.knowledge)),
             seed=budget.seed,
@@ -106,7 +106,7 @@ def _originals(finding: Pictures, subject: Subject) -> Tensor:
     return (subject.data.train if finding.target == "train" else subject.data.test).batch(finding.rows).inputs
 
 
-def _score(finding: base.Finding, subject: Subject, budget: Budget) -> _Score:
+def _score(finding: base.Finding, attack: Attack, subject: Subject, budget: Budget) -> _Score:
     match finding:
         case Pictures(images, target):
             truth = _originals(finding, subject)
@@ -116,8 +116,9 @@ def _score(finding: base.Finding, subject: Subject, budget: Budget) -> _Score:
             metrics = scoring.image_metrics(images, truth) | scoring.psnr_gain(images, mean, truth)
             return _Score(target, len(truth), metrics, {"mean image": scoring.image_metrics(mean, truth)})
         case base.Latents(latents, changes):
-            first, second = subject.first_two_releases() if changes else (0, subject.clean_releases())
-            truth, peak = second - first, 2 * subject.config.release.clip
+            site = recorded(subject, attack)
+            first, second = site.first_two_releases() if changes else (0, site.clean_releases())
+            truth, peak = second - first, 2 * site.config.release.clip
             blind = scoring.latent_metrics(torch.zeros_like(truth), truth, peak)
             return _Score("train", len(truth), scoring.latent_metrics(latents, truth, peak), {"zero": blind})
         case base.Masks(labels, blind, rows):

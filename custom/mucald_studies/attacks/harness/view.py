@@ -9,13 +9,13 @@ from mucald import randomness
 from mucald.errors import AttackError
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.crdm.schedule import CosineSchedule
-from mucald.methods.split.site.release import Release
 from mucald.methods.split.wire.messages import Field
 from mucald.tasks import Task
 from mucald_studies.attacks.harness import traffic
 from mucald_studies.attacks.harness.base import Attack, Knowledge, Target
 from mucald_studies.attacks.harness.fitting import Budget
-from mucald_studies.attacks.harness.subject import Images, Subject
+from mucald_studies.attacks.harness.recorded import RecordedSubject
+from mucald_studies.attacks.harness.subject import Images, Recipe, Subject
 from mucald_studies.attacks.harness.traffic import Sent
 from mucald_studies.attacks.replay import DrivenSite
 
@@ -26,11 +26,15 @@ class View:
     """One site, of all ``subjects`` of the run, through the eyes of one attack.
 
     The ``budget`` is what the attack may spend; its seed decides which images it has.
+
+    Raises:
+        AttackError: the attack reads messages, and the run has none.
     """
 
     def __init__(self, attack: Attack, subject: Subject, subjects: dict[str, Subject], budget: Budget):
         self._attack, self._subject, self._subjects, self.budget = attack, subject, subjects, budget
-        self.schedule = CosineSchedule(self.config.release.timesteps)
+        if attack.reads_messages:
+            recorded(subject, attack)
         self._auxiliary: Images | None = None
 
     def _require(self, knowledge: Knowledge) -> None:
@@ -40,9 +44,26 @@ class View:
             )
 
     @property
+    def _recorded(self) -> RecordedSubject:
+        """The site, for an attack that says that it reads messages."""
+        if not self._attack.reads_messages:
+            raise AttackError(f"attack '{self._attack.name}' does not say that it reads messages")
+        return recorded(self._subject, self._attack)
+
+    @property
     def config(self) -> SplitConfig:
-        """The job, which the server knows."""
-        return self._subject.config
+        """The job whose messages crossed, which the server knows."""
+        return self._recorded.config
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the site's network was made and trained, which job and reports tell."""
+        return self._subject.recipe
+
+    @property
+    def schedule(self) -> CosineSchedule:
+        """Of the releases' noise."""
+        return self._recorded.schedule
 
     @property
     def site(self) -> str:
@@ -60,11 +81,11 @@ class View:
 
     def training(self, field: Field, last_rounds: int | None = None) -> Sent:
         """Return what crossed in training steps, sample by sample."""
-        return traffic.training(self._subject.recording, self.site, field, last_rounds)
+        return traffic.training(self._recorded.recording, self.site, field, last_rounds)
 
     def tested(self, field: Field) -> Sent:
         """Return what crossed in the test, for those images that no attacker has."""
-        return traffic.evaluation(self._subject.recording, self.site, field).of(self._subject.attackable)
+        return traffic.evaluation(self._recorded.recording, self.site, field).of(self._subject.attackable)
 
     def released(self, target: Target, last_rounds: int | None = None) -> Sent:
         """Return the released latents of a split."""
@@ -74,12 +95,12 @@ class View:
 
     def first_round(self, field: Field) -> Tensor:
         """Return what crossed in the first round's training, in its order."""
-        return traffic.first_round(self._subject.recording, self.site, field)
+        return traffic.first_round(self._recorded.recording, self.site, field)
 
     @torch.no_grad()
     def denoised(self, latents: Tensor) -> Tensor:
         """Return what the server's own first denoiser makes of noised latents (N, L, h, w)."""
-        server, level = self._subject.server, self.release_level
+        server, level = self._recorded.server, self.release_level
         parts = [
             server.crdm1(x, x, torch.full((len(x),), level, dtype=torch.int64), None).denoised
             for x in latents.split(64)
@@ -94,22 +115,18 @@ class View:
     @property
     def release_level(self) -> int:
         """Level t of every release; 0 if nothing is noised."""
-        return self.config.release.t if self.config.release.noised else 0
+        return self._recorded.level
 
     def bounded(self, latents: Tensor) -> Tensor:
         """Standardise and clamp latents as every site does; the code is public."""
-        return Release(self.config.release, "", self.site).bounded(latents)
+        return self._recorded.release.bounded(latents)
 
     def noised(self, clean: Tensor, *purpose: int | str, releases: int = 1) -> Tensor:
         """Noise clean latents (N, L, h, w) as a site would, with the attacker's own noise.
 
         The draw is named by ``purpose``; the average of so many ``releases`` of each.
         """
-        if not self.config.release.noised:
-            return clean
-        level = torch.full((len(clean),), self.release_level, dtype=torch.int64)
-        noise = randomness.normal(tuple(clean.shape), *self.key(*purpose))
-        return self.schedule.noised(clean, level, noise / releases**0.5)
+        return self._recorded.noised(clean, self.key(*purpose), releases)
 
     def auxiliary(self) -> Images:
         """Return images of the site's kind that are none of its own.
@@ -130,7 +147,7 @@ class View:
     def front_end(self, images: Tensor) -> Tensor:
         """Return the clean latents (N, L, h, w) that the site's trained front end makes of images."""
         self._require(Knowledge.FRONT_END)
-        return self._subject.clean(self._subject.segments, images)
+        return self._recorded.clean(self._recorded.segments, images)
 
     def leaked(self) -> tuple[Tensor, Images, Tensor]:
         """Return the numbers of the leaked training samples, these samples, and the numbers of the others."""
@@ -150,7 +167,7 @@ class View:
     def with_repeated_noise(self) -> tuple[Tensor, Tensor]:
         """Return what would cross in the training samples' first two releases if both had the same noise."""
         self._require(Knowledge.COUNTERFACTUAL)
-        first, second = (self.noised(x, "repeated") for x in self._subject.first_two_releases())
+        first, second = (self.noised(x, "repeated") for x in self._recorded.first_two_releases())
         return first, second
 
     def candidates(self) -> Images:
@@ -158,18 +175,16 @@ class View:
         self._require(Knowledge.CANDIDATES)
         return self._subject.candidates(self.budget.seed)[0]
 
-    @torch.no_grad()
     def outputs(self, images: Tensor) -> Tensor:
-        """Return the whole network's logits (N, C, S, S), as a user of the trained model gets them."""
+        """Return the whole network's logits (N, C, S, S): as a user of the trained model gets them.
+
+        Where weights travel, of the network that the server can put together.
+
+        Raises:
+            AttackError: it lacks a part of it.
+        """
         self._require(Knowledge.OUTPUTS)
-        subject, logits = self._subject, []
-        for number, part in enumerate(images.split(32)):
-            latent, skips = subject.segments.front_end(part)
-            x = self.noised(subject.release.bounded(latent), "outputs", number)
-            level = torch.full((len(x),), self.release_level, dtype=torch.int64)
-            run = subject.server(x, level, self.key("outputs", number))
-            logits.append(subject.segments.back_end(run.second.denoised, skips))
-        return torch.cat(logits)
+        return self._subject.outputs(images, self.key)
 
     def sites(self) -> dict[str, "View"]:
         """Return the views of all sites of the run."""
@@ -182,4 +197,19 @@ class View:
     def driven(self, folder: Path) -> DrivenSite:
         """Return the site before its first round, for an active server to train with."""
         self._require(Knowledge.CONTROL)
-        return DrivenSite(self.site, self.config, self._subject.data, self._subject.policy, folder)
+        site = self._recorded
+        return DrivenSite(self.site, self.config, site.data, site.policy, folder)
+
+
+def recorded(subject: Subject, attack: Attack) -> RecordedSubject:
+    """Return a site whose messages an attack can read.
+
+    Raises:
+        AttackError: none crossed.
+    """
+    if isinstance(subject, RecordedSubject):
+        return subject
+    raise AttackError(
+        f"attack '{attack.name}' reads latents and other messages of split learning, and in this job weights "
+        "alone travel"
+    )
