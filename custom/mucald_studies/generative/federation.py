@@ -4,25 +4,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mucald.data.order import epoch_batches
 from mucald.data.site_data import SiteData
+from mucald.federation.method import Contributor
+from mucald.federation.task import SiteTask
 from mucald.methods.generative.algorithms import make_algorithm
-from mucald.methods.generative.algorithms.base import Learner, Samples
-from mucald.methods.generative.algorithms.fedavg import ClassifierLearner
-from mucald.methods.generative.build import build_learner
+from mucald.methods.generative.algorithms.base import Samples
 from mucald.methods.generative.config import GenerativeConfig
-from mucald.methods.generative.disclosures import steps_of
-from mucald.methods.generative.downstream import Classifiers, best_mixture, mean_votes, train_classifier
-from mucald.methods.generative.family import LARGEST_LOSS
-from mucald.methods.generative.site import samples_of
-from mucald.methods.generative.synthesis import synthetic_samples
-from mucald.privacy.dp.steps import PrivateStep
+from mucald.methods.generative.downstream import Classifiers, train_classifier
+from mucald.methods.generative.learning import SiteLearning, samples_of
+from mucald.methods.generative.server import MIXTURE, GenerativeServer
+from mucald.methods.generative.spending import Noise, private_step
+from mucald.randomness import Key
 
 PHANTOMS = "phantoms"
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass
@@ -41,7 +37,7 @@ class Federation:
 
     def __post_init__(self) -> None:
         for site, data in self.data.items():
-            self.samples[site] = {name: samples_of(getattr(data, name), self.config) for name in SPLITS}
+            self.samples[site] = samples_of(data, self.config)
             self.own[site] = self.classifier(self.samples[site]["train"])
 
     def classifier(self, samples: Samples) -> nn.Module:
@@ -55,8 +51,24 @@ class Federation:
 
     def pooled(self, split: str) -> Samples:
         """Return a split of all sites."""
-        parts = [of_site[split] for of_site in self.samples.values()]
-        return Samples(torch.cat([part.x for part in parts]), torch.cat([part.labels for part in parts]))
+        return Samples.together([of_site[split] for of_site in self.samples.values()])
+
+    def learning(self, site: str, config: GenerativeConfig) -> SiteLearning:
+        """Return what learns for a site in a job."""
+        data, noise = self.data[site], None
+        if config.privacy.guarantee is not None:
+            # That of phantoms follows from the seed.
+            phantoms = data.source == PHANTOMS
+            secret = data.noise_secret if phantoms else f"{data.noise_secret} {config.seed}"
+            noise = _Unentered(private_step(config), secret, config.digest(), phantoms=True)
+        return SiteLearning(site, data.task, config, self.samples[site], noise, self.own[site])
+
+
+class _Unentered(Noise):
+    """Noise of an experiment: nothing of it leaves, so no ledger has it."""
+
+    def spend(self, key: Key, count: int) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -85,95 +97,27 @@ def run(config: GenerativeConfig, federation: Federation) -> Outcome:
     """
     algorithm = make_algorithm(config.algorithm)
     if algorithm.pooled:
-        one = Classifiers(None, federation.classifier(federation.pooled("train")))
-        return _tested(federation, dict.fromkeys(federation.data, one), {}, 0.0, None)
-    task = next(iter(federation.data.values())).task.name
-    learners = {site: build_learner(config, task) for site in federation.data}
-    weights = {n: t.detach().clone() for n, t in _shared(next(iter(learners.values()))).items()}
-    mixtures: dict[str, float] = dict.fromkeys(federation.data, 0.5)
-    common = 0.5
+        alike = Classifiers(None, federation.classifier(federation.pooled("train")))
+        return _tested(federation, dict.fromkeys(federation.data, alike), {}, 0.0, None)
+    server = GenerativeServer(config, list(federation.data))
+    sites = {site: federation.learning(site, config) for site in federation.data}
+    present = {site: Contributor(len(one.samples["train"]), None) for site, one in sites.items()}
     for number in range(config.training.rounds):
-        if number == config.training.rounds - 1 and algorithm.mixes:
-            votes = {}
-            for site, learner in learners.items():
-                _put(learner, weights)
-                found, _ = _classifiers(config, federation, site, learner)
-                votes[site] = found.votes(federation.samples[site]["validation"])
-                mixtures[site] = best_mixture(votes[site])
-            common = best_mixture(mean_votes(list(votes.values())))
-        changes = []
-        for site, learner in learners.items():
-            if learner is None:
-                continue
-            _put(learner, weights)
-            _train(config, federation, site, learner, number, weights)
-            changes.append({n: t.detach() - weights[n] for n, t in learner.shared().items()})
-        if changes:
-            sizes = [len(of_site["train"]) for of_site in federation.samples.values()]
-            weights = algorithm.combine(weights, changes, sizes)
-    tested, drawn = dict[str, Classifiers](), None
-    for site, learner in learners.items():
-        _put(learner, weights)
-        tested[site], own = _classifiers(config, federation, site, learner)
-        drawn = own if drawn is None else drawn
-    return _tested(federation, tested, mixtures, common, drawn)
-
-
-def _shared(learner: Learner | None) -> dict[str, Tensor]:
-    return {} if learner is None else learner.shared()
-
-
-@torch.no_grad()
-def _put(learner: Learner | None, weights: Mapping[str, Tensor]) -> None:
-    for name, tensor in _shared(learner).items():
-        tensor.copy_(weights[name])
-
-
-def _train(
-    config: GenerativeConfig,
-    federation: Federation,
-    site: str,
-    learner: Learner,
-    number: int,
-    weights: dict[str, Tensor],
-) -> None:
-    algorithm, guarantee = make_algorithm(config.algorithm), config.privacy.guarantee
-    samples = federation.samples[site]["train"]
-    if algorithm.once and number:
-        return
-    epochs = 1 if algorithm.once else config.training.local_epochs
-    if guarantee is not None:
-        multiplier = guarantee.noise_multiplier(steps_of(config))
-        step = PrivateStep(config.privacy.clip, multiplier, LARGEST_LOSS)
-        # That of phantoms follows from the seed.
-        secret = f"{federation.data[site].noise_secret} {config.seed}"
-        if federation.data[site].source == PHANTOMS:
-            secret = federation.data[site].noise_secret
-        for n in range(epochs):
-            noise = (secret, site, number, "step noise", n)
-            rate = config.rate(number, n, epochs)
-            learner.private_step(samples, step, noise, (config.seed, site, number, n), rate)
-        return
-    plan = [
-        rows for epoch in range(epochs) for rows in epoch_batches(config, site, number, epoch, len(samples))
-    ]
-    for n, rows in enumerate(plan):
-        rate = config.rate(number, n, len(plan))
-        learner.plain_step(samples.at(rows), (config.seed, site, number, n), rate, weights)
-
-
-def _classifiers(
-    config: GenerativeConfig, federation: Federation, site: str, learner: Learner | None
-) -> tuple[Classifiers, Samples | None]:
-    algorithm, drawn = make_algorithm(config.algorithm), None
-    shared: nn.Module | None = None
-    if algorithm.serves == "generator":
-        drawn = synthetic_samples(algorithm, learner, federation.n_classes, config, site)
-        shared = federation.classifier(drawn)
-    elif algorithm.serves == "classifier":
-        assert isinstance(learner, ClassifierLearner)
-        shared = learner.shared_classifier()
-    return Classifiers(federation.own[site] if algorithm.mixes else None, shared), drawn
+        server.begin_round(number)
+        task = SiteTask("train", number, "experiment")
+        for site, one in sites.items():
+            learnt = one.learn(number, one.take(server.payload(site, task)), number == 0)
+            server.receive(site, {site: {"votes": learnt.votes}}, learnt.change)
+        server.end_round(number, present)
+    shared = server.state()
+    common = float(shared.pop(MIXTURE))
+    tested: dict[str, Classifiers] = {}
+    drawn: list[Samples | None] = []
+    for site, one in sites.items():
+        one.take(shared)
+        tested[site], own = one.classifiers()
+        drawn.append(own)
+    return _tested(federation, tested, {site: one.mixture for site, one in sites.items()}, common, drawn[0])
 
 
 def _tested(

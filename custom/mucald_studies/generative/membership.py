@@ -15,10 +15,9 @@ from mucald.methods.generative.algorithms import make_algorithm
 from mucald.methods.generative.algorithms.base import Samples
 from mucald.methods.generative.build import build_learner
 from mucald.methods.generative.config import GenerativeConfig
-from mucald.methods.generative.family import LARGEST_LOSS
-from mucald.methods.generative.site import samples_of
+from mucald.methods.generative.learning import samples_of
+from mucald.methods.generative.spending import private_step
 from mucald.methods.jobs import load_job
-from mucald.privacy.dp.steps import PrivateStep
 from mucald_studies.generative.leakage import membership
 
 SHADOWS, IMAGES, PASSES = 24, 200, 150
@@ -40,17 +39,17 @@ def attacked(job: str, epsilon: float | None) -> float:
     """Return the attack's area under the curve; 0.5 is guessing."""
     config = config_of(job, epsilon)
     data, algorithm = load_for("site_01", config, Path("nowhere"), False), make_algorithm(config.algorithm)
-    samples = samples_of(data.train, config)
-    steps, guarantee = 1 if algorithm.once else 40, config.privacy.guarantee
+    samples = samples_of(data, config)["train"]
+    steps = 1 if algorithm.once else 40
 
     def generate(x: torch.Tensor, labels: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         learner, own = build_learner(config, data.task.name), Samples(x, labels)
         assert learner is not None
-        if guarantee is None:
+        if epsilon is None:
             for n in range(1 if algorithm.once else PASSES):
                 learner.plain_step(own, (number, n), 1.0, {})
         else:
-            step = PrivateStep(config.privacy.clip, guarantee.noise_multiplier(steps), LARGEST_LOSS)
+            step = private_step(config, steps)
             for n in range(steps):
                 learner.private_step(own, step, ("membership", number, n), (number, n), 1.0)
         classes = labels.unique().repeat_interleave(60)

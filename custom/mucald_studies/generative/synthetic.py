@@ -55,6 +55,7 @@ def describe() -> Parser:
     parser.add_argument("--out", type=Path, required=True, help="the folder of what is written")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="7 by default")
     parser.add_argument("--home", help="folder of the sites' own folders; {seed} stands for the seed")
+    parser.add_argument("--jobs", nargs="+", choices=METHODS, default=list(METHODS), help="all by default")
     parser.add_argument("--dimension", type=at_least(1), help="numbers of a feature; that of the jobs")
     parser.add_argument("--rounds", type=at_least(1), help="rounds; the steps of a run stay as many")
     add_json_option(parser)
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> Found:
 
 def _jobs(arguments: argparse.Namespace, seed: int) -> list[tuple[str, GenerativeConfig]]:
     found = []
-    for job in METHODS:
+    for job in arguments.jobs:
         config, _ = load_job(CHECKOUT / "jobs" / job)
         assert isinstance(config, GenerativeConfig)
         config = dataclasses.replace(config, seed=seed)

@@ -95,11 +95,11 @@ def test_a_server_that_asks_again_with_other_weights_is_refused_once_the_budget_
 
 
 def test_noise_on_own_images_depends_on_all_inputs_and_on_the_sites_secret_alone_otherwise():
-    spending = Spending(None, None, None, "secret", "digest", phantoms=False)  # type: ignore[arg-type]
-    keys = {spending.noise_key("a", 0, inputs) for inputs in ("x", "y")}
-    assert len(keys | {replace(spending, secret="other").noise_key("a", 0, "x")}) == 3
+    spending = Spending(None, "secret", "digest", False, None, None)  # type: ignore[arg-type]
+    keys = {spending.key("a", 0, inputs) for inputs in ("x", "y")}
+    assert len(keys | {replace(spending, secret="other").key("a", 0, "x")}) == 3
     of_phantoms = replace(spending, phantoms=True)
-    assert of_phantoms.noise_key("a", 0, "x") == of_phantoms.noise_key("a", 0, "y")
+    assert of_phantoms.key("a", 0, "x") == of_phantoms.key("a", 0, "y")
 
 
 def test_jobs_with_the_same_images_add_up_until_the_policy_refuses_with_the_number(tmp_path):

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mucald.data.site_data import Batch, SiteData
@@ -14,7 +13,7 @@ from mucald.federation.task import SiteTask
 from mucald.methods.generative.algorithms.base import Samples
 from mucald.methods.generative.config import GenerativeConfig
 from mucald.methods.generative.downstream import Classifiers, train_classifier
-from mucald.methods.generative.site import samples_of
+from mucald.methods.generative.learning import samples_of
 from mucald.metrics.scoring import data_report, scores_of_test
 from mucald.wire.traffic import Traffic
 
@@ -30,6 +29,7 @@ class CentralisedSite:
 
     def __init__(self, name: str, config: GenerativeConfig, data: Mapping[str, SiteData]):
         self.name, self._config, self._data = name, config, data
+        self._samples = {site: samples_of(of_site, config) for site, of_site in data.items()}
         self._tested: list[Tested] = []
 
     def tested(self) -> list[Tested]:
@@ -56,14 +56,13 @@ class CentralisedSite:
         return Outcome(reports)
 
     def _trained(self) -> nn.Module:
-        parts = [samples_of(data.train, self._config) for data in self._data.values()]
-        pooled = Samples(torch.cat([p.x for p in parts]), torch.cat([p.labels for p in parts]))
+        pooled = Samples.together([samples["train"] for samples in self._samples.values()])
         n_classes = next(iter(self._data.values())).task.n_classes
         return train_classifier(pooled, n_classes, self._config.downstream, self._config.seed)
 
     def _test(self, site: str, classifiers: Classifiers) -> dict[str, Any]:
         data, size = self._data[site], self._config.training.batch_size
-        test = samples_of(data.test, self._config)
+        test = self._samples[site]["test"]
 
         def predict(number: int, batch: Batch) -> Tensor:
             first = number * size

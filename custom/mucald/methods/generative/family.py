@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LARGEST_LOSS = 4.0
-"""What a sample's loss counts as at most where it is shown with noise; that of chance is about 2."""
-
 
 class GenerativeFamily:
     """See :class:`mucald.federation.method.Family`."""
@@ -78,11 +75,16 @@ class GenerativeFamily:
         """Return False: a site trains for a whole round without a message."""
         return False
 
-    def server(self, config: GenerativeConfig, sites: Sequence[str], context: ServerContext) -> ServerMethod:
+    def server(
+        self,
+        config: GenerativeConfig,
+        sites: Sequence[str],
+        context: ServerContext,  # noqa: ARG002 - the engine keeps what it has
+    ) -> ServerMethod:
         """Build the server's half."""
         from mucald.methods.generative.server import GenerativeServer
 
-        return GenerativeServer(config, sites, context)
+        return GenerativeServer(config, sites)
 
     def site(
         self,
@@ -162,9 +164,8 @@ def _spending(
     """Enter the job into the site's ledger, and return what bounds its steps; None without noise."""
     from mucald.data.site_file import has_site_file
     from mucald.methods.generative.disclosures import steps_of
-    from mucald.methods.generative.spending import Spending
+    from mucald.methods.generative.spending import Spending, private_step
     from mucald.privacy.dp.ledger import Ledger, Plan
-    from mucald.privacy.dp.steps import PrivateStep
 
     guarantee, algorithm = config.privacy.guarantee, _algorithm(config)
     if guarantee is None or algorithm.part is None:
@@ -183,5 +184,5 @@ def _spending(
     limit, delta = policy.limit("weights", "max_total_epsilon"), policy.limit("weights", "max_delta")
     total = ledger.reserve(plan, limit, delta or config.privacy.delta)
     log.info("site '%s': all jobs with its images have ε = %.4g together", name, total)
-    step = PrivateStep(config.privacy.clip, guarantee.noise_multiplier(releases), LARGEST_LOSS)
-    return Spending(ledger, plan, step, data.noise_secret, config.digest(), not has_site_file(home))
+    phantoms = not has_site_file(home)
+    return Spending(private_step(config), data.noise_secret, config.digest(), phantoms, ledger, plan)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 
 from mucald.errors import WireError
-from mucald.federation.method import Contributor, Notes, Saved, ServerContext, ServerMethod, State
+from mucald.federation.method import Contributor, Notes, Saved, ServerMethod, State
 from mucald.federation.report import ReportField
 from mucald.federation.task import SiteTask
 from mucald.methods.generative.algorithms import make_algorithm
@@ -28,7 +28,6 @@ class GenerativeServer(ServerMethod):
     Args:
         config: the job.
         sites: the sites that take part.
-        context: what the engine gives beside the job.
     """
 
     report_fields: ClassVar[Mapping[str, ReportField]] = {
@@ -36,8 +35,7 @@ class GenerativeServer(ServerMethod):
         "classifiers": ReportField("test"),
     }
 
-    def __init__(self, config: GenerativeConfig, sites: Sequence[str], context: ServerContext):
-        del context
+    def __init__(self, config: GenerativeConfig, sites: Sequence[str]):
         self._config, self._algorithm = config, make_algorithm(config.algorithm)
         self.loss = self._algorithm.loss
         learner = build_learner(config, next(iter(config.sites.values())).task)

@@ -35,6 +35,11 @@ class Samples:
         """Return the samples ``rows``."""
         return Samples(self.x[rows], self.labels[rows])
 
+    @classmethod
+    def together(cls, parts: Sequence["Samples"]) -> "Samples":
+        """Return the samples of several sites as one."""
+        return cls(torch.cat([part.x for part in parts]), torch.cat([part.labels for part in parts]))
+
 
 def make_optimiser(module: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
     """Return the job's optimiser of a module."""
