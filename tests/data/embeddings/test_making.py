@@ -144,6 +144,20 @@ def test_what_is_not_there_is_named_with_the_fix(tmp_path, monkeypatch):
         load_backbone("dinov2-base")
 
 
+def test_timm_s_networks_take_weights_from_a_file_in_any_size_and_refuse_those_of_another(tmp_path):
+    timm = pytest.importorskip("timm")
+    files = {}
+    for name in ("vit_tiny_patch16_224", "resnet18"):
+        files[name] = tmp_path / f"{name}.pth"
+        torch.save(timm.create_model(name, pretrained=False).state_dict(), files[name])
+        backbone = load_backbone(name, files[name], 64)
+        assert backbone.embed(torch.rand(2, 3, 64, 64)).shape == (2, {"resnet18": 512}.get(name, 192))
+    with pytest.raises(ConfigError, match="give the weights of that network"):
+        load_backbone("vit_tiny_patch16_224", files["resnet18"])
+    with pytest.raises(ConfigError, match="does not fit vit_small_patch16_224"):
+        load_backbone("vit_small_patch16_224", files["vit_tiny_patch16_224"])
+
+
 def test_commands_make_a_set_and_share_it_out_to_sites_that_train(tmp_path, capsys):
     for number in range(60):
         picture(tmp_path / "images" / BRAIN.classes[number % 4] / f"{number:02d}.png", number)

@@ -1,6 +1,7 @@
 """Frozen networks that make embeddings, by name; their weights are read without pickle's code or a hub."""
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,19 +87,19 @@ def _efficientnet(weights: Path | None, size: int) -> Backbone:
 
 
 def _timm(name: str, weights: Path | None, size: int | None) -> Backbone:
-    try:
-        import timm
-    except ModuleNotFoundError:
-        raise ConfigError(_lacking(name, "embeddings")) from None
-    full = TIMM.get(name, name)
+    timm, full = _imported_timm(name), TIMM.get(name, name)
     if not timm.is_model(full.partition(".")[0]):
         raise ConfigError(f"unknown backbone '{name}' (known: {', '.join(known())}, and timm's own names)")
-    options: dict[str, Any] = {"num_classes": 0} | ({} if size is None else {"img_size": size})
-    network = timm.create_model(full, pretrained=weights is None, **options)
+    options: dict[str, Any] = {"num_classes": 0}
+    # Networks of convolutions take any size, and no word of it.
+    if size is not None and getattr(timm.get_pretrained_cfg(full), "fixed_input_size", False):
+        options["img_size"] = size
+    try:
+        network = timm.create_model(full, pretrained=weights is None, **options)
+    except Exception as error:  # a hub that is not reached fails in many ways
+        raise ConfigError(f"{full} cannot be made ({error}); give its weights with --weights") from error
     if weights is not None:
-        missing, _ = network.load_state_dict(_state(weights), strict=False)
-        if missing:
-            raise ConfigError(f"{weights} lacks '{missing[0]}' of {full}; give the weights of that network")
+        _fill(network, weights, full)
     network.eval().requires_grad_(False)
     facts = timm.data.resolve_model_data_config(network)
     mean, deviation = (
@@ -114,6 +115,32 @@ def _timm(name: str, weights: Path | None, size: int | None) -> Backbone:
         f"RGB, resized to {side} x {side}, less {mean.flatten().tolist()}, by {deviation.flatten().tolist()}"
     )
     return Backbone(name, _hash(network), words, torch.no_grad()(embed), side)
+
+
+def _imported_timm(name: str) -> Any:
+    try:
+        import timm
+    except ModuleNotFoundError:
+        raise ConfigError(_lacking(name, "embeddings")) from None
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(
+            f"timm cannot be imported ({error}); install torch and torchvision of the same build"
+        ) from error
+    return timm
+
+
+def _fill(network: nn.Module, weights: Path, full: str) -> None:
+    """Load weights as timm does: published names become its own, positions are made to fit the size."""
+    fit = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    state = _state(weights)
+    try:
+        missing, _ = network.load_state_dict(fit(state, network) if fit else state, strict=False)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{weights} does not fit {full} ({error}); give the weights of that network"
+        ) from error
+    if missing:
+        raise ConfigError(f"{weights} lacks '{missing[0]}' of {full}; give the weights of that network")
 
 
 def known() -> list[str]:
