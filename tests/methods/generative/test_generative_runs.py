@@ -137,6 +137,8 @@ def test_the_template_policy_admits_what_is_private_and_refuses_what_is_not():
         ({"labels": torch.full((40,), 4)}, "none of the classes 0 to 3"),
         ({"embeddings": torch.full((40, 12), float("inf"))}, "is not finite"),
         ({"labels": torch.zeros(40, dtype=torch.int64), "splits": torch.zeros(40, dtype=torch.int64)}, None),
+        ({"embeddings": draw(40, 5)}, "5 numbers, fewer than the 8 of features.dimension"),
+        ({"embeddings": torch.full((40, 12), float("nan"))}, "is not finite"),
         ({"embeddings": torch.cat((torch.full((40, 2), 7.0), draw(40, 10)), dim=1)}, None),
     ],
 )
@@ -160,7 +162,9 @@ def test_few_images_warn_of_a_delta_that_would_allow_to_give_one_away(tmp_path, 
     assert "δ = 0.2 is not below 1 / 14" in caplog.text
 
 
-def test_an_epsilon_of_zero_is_refused():
+def test_a_delta_of_one_and_an_epsilon_of_zero_are_refused():
+    with pytest.raises(ConfigError, match="delta must be below 1, not 1"):
+        config_of(CVAE, privacy={"epsilon": 4.0, "delta": 1.0})
     with pytest.raises(ConfigError, match="epsilon must be positive"):
         config_of(CVAE, privacy={"epsilon": 0.0})
 

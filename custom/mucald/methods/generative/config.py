@@ -82,6 +82,8 @@ class GenerativeConfig(JobConfig):
         super().__post_init__()
         if self.runtime.record:
             raise ValueError("runtime.record keeps messages of steps, and this method has none")
+        if self.privacy.delta >= 1:
+            raise ValueError(f"privacy.delta must be below 1, not {self.privacy.delta:g}")
         if self.training.augmentation:
             raise ValueError("training.augmentation changes images, and embeddings are none")
 

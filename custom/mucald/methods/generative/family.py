@@ -98,16 +98,16 @@ class GenerativeFamily:
         """Build a site, and enter the job into its ledger if it trains with noise."""
         from mucald.data.loading import load_for
         from mucald.methods.generative.centralised_site import CentralisedSite
-        from mucald.methods.generative.features import check_header
+        from mucald.methods.generative.features import check_set
         from mucald.methods.generative.site import GenerativeSite
 
         if _algorithm(config).pooled:
             data = {site: load_for(site, config, home / site, pictures=False) for site in config.sites}
             for site, of_site in data.items():
-                check_header(config.features, of_site.train.content.header, site)  # type: ignore[attr-defined]
+                check_set(config.features, of_site.train.content, site)  # type: ignore[attr-defined]
             return CentralisedSite(name, config, data)
         own = load_for(name, config, home, pictures=False)
-        check_header(config.features, own.train.content.header, name)  # type: ignore[attr-defined]
+        check_set(config.features, own.train.content, name)  # type: ignore[attr-defined]
         spending = _spending(name, config, home, policy, own, store)
         found = self.disclosures(config, policy, own.images_per_case)
         return GenerativeSite(name, config, own, found, spending, store)

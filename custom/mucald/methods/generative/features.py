@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mucald import randomness
 from mucald.data.embeddings.loader import EmbeddingSplit, standardised
-from mucald.data.embeddings.sets import Header
+from mucald.data.embeddings.sets import EmbeddingSet
 from mucald.errors import DataError
 from mucald.methods.generative.config import FeaturesConfig
 
@@ -15,12 +15,13 @@ def space_of(config: FeaturesConfig) -> str:
     return f"features-{config.dimension}"
 
 
-def check_header(config: FeaturesConfig, header: Header, site: str) -> None:
-    """Check that a site has embeddings of the network that the job names.
+def check_set(config: FeaturesConfig, content: EmbeddingSet, site: str) -> None:
+    """Check that a site has embeddings of the network that the job names, with enough numbers.
 
     Raises:
         DataError: it has others.
     """
+    header = content.header
     wanted = f"{config.backbone}{f' ({config.weights})' if config.weights else ''}"
     if header.backbone != config.backbone or not header.weights.startswith(config.weights or ""):
         own = f"{header.backbone} ({header.weights[:12]})"
@@ -28,6 +29,12 @@ def check_header(config: FeaturesConfig, header: Header, site: str) -> None:
         raise DataError(f"{public}; embed the images again with that network", public=public)
     if header.space not in ("", space_of(config)):
         public = f"site '{site}' has synthetic features of another space ({header.space})"
+        raise DataError(public, public=public)
+    if content.dimension < config.dimension:
+        public = (
+            f"site '{site}' has embeddings of {content.dimension} numbers, fewer than the "
+            f"{config.dimension} of features.dimension; embed the images with the other sites' network"
+        )
         raise DataError(public, public=public)
 
 
