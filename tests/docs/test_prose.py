@@ -56,6 +56,7 @@ KNOWN = {
     "FLARE",
     "GPU",
     "JPEG",
+    "MB",
     "JSON",
     "MONAI",
     "MR",

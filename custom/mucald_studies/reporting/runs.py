@@ -89,7 +89,9 @@ class Run:
     @property
     def pooled(self) -> bool:
         """Whether the images of all sites lay in one place."""
-        return self.content["config"]["method"] == "pooled"
+        config = self.content["config"]
+        centralised = config["method"] == "generative" and config["algorithm"]["name"] == "centralised"
+        return config["method"] == "pooled" or centralised
 
     @property
     def noised(self) -> bool:

@@ -37,6 +37,7 @@ LATENTS = {
     "facts": {},
     "bounds": {"train": {"mu": 2.0}, "test": {"mu": 4.0}},
 }
+CENTRALISED = {"config__method": "generative", "config__algorithm": {"name": "centralised", "args": {}}}
 PROXIES = {"kind": "proxies", "often": "once", "noise": "Gaussian", "facts": {}, "bounds": {}}
 
 
@@ -92,8 +93,9 @@ def test_a_guarantee_is_as_weak_as_its_weakest_part(like, disclosures, guarantee
 
 
 def test_who_has_the_images_sees_all(like):
-    run = method(like("any", ALONE, config__method="pooled")).first
-    assert (guarantee(run), sees_weights(run)) == ("none", "has the images")
+    for config in ({"config__method": "pooled"}, CENTRALISED):
+        run = method(like("any", ALONE, **config)).first
+        assert (guarantee(run), sees_weights(run)) == ("none", "has the images")
 
 
 def test_another_budget_has_a_mark_and_other_data_no_gain(like):
