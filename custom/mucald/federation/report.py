@@ -20,11 +20,11 @@ class ReportField:
     """A field of a method's own in its sites' reports: a number, null, or an object of such.
 
     Args:
-        task: in whose report it comes.
+        task: in whose report it comes; of both, results have that of the test.
         needed: whether it has to be there.
     """
 
-    task: Literal["train", "test"]
+    task: Literal["train", "test", "both"]
     needed: bool = True
 
 
@@ -64,7 +64,7 @@ def check_report(
         raise WireError(f"site '{site}' sent no report")
     names = names_of(task)
     kind = "test" if "test" in report else "train"
-    of_method = {name for name, field in own.items() if field.task == kind}
+    of_method = {name for name, field in own.items() if field.task in (kind, "both")}
     needed = _ALWAYS | (_TRAIN if kind == "train" else {"test", names.per_image})
     needed |= {name for name in of_method if own[name].needed}
     if unknown := set(report) - needed - of_method - _OPTIONAL:

@@ -55,7 +55,9 @@ WEIGHT_PARTS = (
 _PAYLOAD_TYPE = Limit("number formats in which they may leave", ("float32", "bfloat16", "int8", "int4"))
 
 KINDS: dict[str, Kind] = {
-    "scores": Kind("losses, scores, numbers of images and times, in every report"),
+    "scores": Kind(
+        "losses, scores, numbers of images, times, and a hash of how embeddings were made, in every report"
+    ),
     "latents": Kind(
         "numbers that the front end makes of an image",
         {

@@ -25,6 +25,7 @@ from mucald.data.loading import load_for
 from mucald.data.site_file import read_site_file
 from mucald.errors import ConfigError
 from mucald.methods.generative.config import GenerativeConfig
+from mucald.methods.generative.origins import check_alike
 from mucald.methods.jobs import load_job
 from mucald_studies.generative.federation import Federation
 from mucald_studies.generative.federation import run as run_job
@@ -125,7 +126,9 @@ def _on_sets(config: GenerativeConfig, home: Path, dimension: int | None) -> Gen
 
 def _federation(config: GenerativeConfig, home: str | None, seed: int) -> Federation:
     folder = Path(home.format(seed=seed)) if home else Path("nowhere")
-    return Federation({site: load_for(site, config, folder / site, False) for site in config.sites}, config)
+    data = {site: load_for(site, config, folder / site, False) for site in config.sites}
+    check_alike({site: of_site.train.content for site, of_site in data.items()})  # type: ignore[attr-defined]
+    return Federation(data, config)
 
 
 def _measured(config: GenerativeConfig, federation: Federation, whole: bool) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from families import METHODS, config_of
+from own_sets import CVAE, own_sets, private
 from tiny_job import CPU, REPOSITORY, Federation, draw, equal_models, run_job, with_limits, write_policy
 
-from mucald.data.embeddings.sets import EmbeddingSet, Header, read_set, write_set
+from mucald.data.embeddings.sets import Header, read_set
 from mucald.errors import ConfigError, ModelError, PolicyError
 from mucald.federation.method import TrainedModel
 from mucald.federation.participant import create_site
@@ -25,34 +26,10 @@ from mucald.privacy.gaussian import epsilon
 from mucald.privacy.policy import DEFAULT, OPEN, check_disclosures
 from mucald.tasks import get_task
 
-CVAE = "generative cvae"
-
 
 def entries(home: Path, kind: str) -> list[dict[str, Any]]:
     lines = (home / LEDGER_FILE).read_text().splitlines()
     return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
-
-
-def private(folder: Path, site: str, count: int = 40, **changes: Any) -> EmbeddingSet:
-    """Give a site a set of its own."""
-    classes = get_task("brain_tumour").classes
-    header = Header("random-features", "", "none", classes)
-    hashes = torch.arange(count * 16).remainder(253).reshape(count, 16).to(torch.uint8)
-    labels = torch.arange(count) % 4
-    content = EmbeddingSet(header, draw(count, 12) + 2 * draw(4, 12, seed=4)[labels], labels, hashes)
-    content = replace(content, **changes)
-    home = folder / "home" / site
-    home.mkdir(parents=True, exist_ok=True)
-    write_set(home / "set.safetensors", content)
-    site_file = {"task": "brain_tumour", "root": "set.safetensors", "layout": "embeddings"}
-    (home / "site.json").write_text(json.dumps(site_file))
-    write_policy(home)
-    return content
-
-
-def own_sets(**changes: Any):
-    sites = {name: {"task": "brain_tumour"} for name in ("north", "south", "west")}
-    return config_of(CVAE, sites=sites, **changes)
 
 
 def test_a_run_spends_exactly_its_budget_and_the_ledger_has_it(tmp_path):

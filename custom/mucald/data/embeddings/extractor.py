@@ -24,21 +24,24 @@ PREPROCESSING = f"RGB in [0, 1], averaged down to {SIDE} x {SIDE}"
 _WIDTHS = (5, 3)
 
 
+def _draws() -> list[Tensor]:
+    shapes = zip(FILTERS, (3, *FILTERS), _WIDTHS, _WIDTHS, strict=False)
+    return [randomness.normal(shape, NAME, layer) for layer, shape in enumerate(shapes)]
+
+
 @cache
 def _filters() -> tuple[Tensor, ...]:
-    found, channels = [], 3
-    for layer, (count, width) in enumerate(zip(FILTERS, _WIDTHS, strict=True)):
-        weights = randomness.normal((count, channels, width, width), NAME, layer)
-        # Without a mean a filter sees edges and textures, and no brightness.
-        weights = weights - weights.mean(dim=(1, 2, 3), keepdim=True)
-        found.append(weights / weights.flatten(1).norm(dim=1)[:, None, None, None])
-        channels = count
-    return tuple(found)
+    # Without a mean a filter sees edges and textures, and no brightness.
+    centred = [weights - weights.mean(dim=(1, 2, 3), keepdim=True) for weights in _draws()]
+    return tuple(weights / weights.flatten(1).norm(dim=1)[:, None, None, None] for weights in centred)
 
 
 def weights_hash() -> str:
-    """Return a hash of the filters."""
-    return hashlib.sha256(b"".join(part.numpy().tobytes() for part in _filters())).hexdigest()
+    """Return a hash of the draws that the filters are made of.
+
+    The filters themselves may differ in their last bits from machine to machine, as sums do.
+    """
+    return hashlib.sha256(b"".join(part.numpy().tobytes() for part in _draws())).hexdigest()
 
 
 @torch.no_grad()

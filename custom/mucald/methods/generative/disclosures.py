@@ -30,15 +30,21 @@ def disclosures(config: GenerativeConfig, images_per_case: int = 1) -> list[Disc
     often = "once" if algorithm.once else _OFTEN
     guarantee = config.privacy.guarantee
     if guarantee is None:
-        return [SCORES, weights(algorithm.part, often)]
+        return [_told(*SCORES.meaning), weights(algorithm.part, often)]
     part = f"{algorithm.part} under DP"
-    return [_SCORES_BESIDE, private_weights(part, often, guarantee, steps_of(config), images_per_case)]
+    return [_told(_BESIDE), private_weights(part, often, guarantee, steps_of(config), images_per_case)]
 
 
-_SCORES_BESIDE = replace(
-    SCORES,
-    meaning=(
-        "Losses in training leave with the noise of the weights, within the same ε. Scores of validation and "
-        "test, numbers of images and times leave as they are, and no ε covers them.",
-    ),
+def _told(*meaning: str) -> Disclosure:
+    """Return the disclosure of reports by sites that train together."""
+    return replace(SCORES, meaning=(*meaning, _ORIGIN))
+
+
+_BESIDE = (
+    "Losses in training leave with the noise of the weights, within the same ε. Scores of validation and "
+    "test, numbers of images and times leave as they are, and no ε covers them."
+)
+_ORIGIN = (
+    "A hash of how the embeddings were made (network, weights, preprocessing, dimension) leaves as it is; it "
+    "tells nothing of an image."
 )

@@ -99,12 +99,15 @@ class GenerativeFamily:
         from mucald.data.loading import load_for
         from mucald.methods.generative.centralised_site import CentralisedSite
         from mucald.methods.generative.features import check_set
+        from mucald.methods.generative.origins import check_alike
         from mucald.methods.generative.site import GenerativeSite
 
         if _algorithm(config).pooled:
             data = {site: load_for(site, config, home / site, pictures=False) for site in config.sites}
-            for site, of_site in data.items():
-                check_set(config.features, of_site.train.content, site)  # type: ignore[attr-defined]
+            sets = {site: of_site.train.content for site, of_site in data.items()}  # type: ignore[attr-defined]
+            for site, content in sets.items():
+                check_set(config.features, content, site)
+            check_alike(sets)
             return CentralisedSite(name, config, data)
         own = load_for(name, config, home, pictures=False)
         check_set(config.features, own.train.content, name)  # type: ignore[attr-defined]

@@ -13,17 +13,21 @@ from mucald.methods.generative.algorithms import make_algorithm
 from mucald.methods.generative.build import build_learner
 from mucald.methods.generative.config import GenerativeConfig
 from mucald.methods.generative.downstream import MIXTURES, best_mixture, mean_votes
+from mucald.methods.generative.origins import BITS, unlike
 from mucald.state.averages import total_norm
 from mucald.wire.tensors import check_tensors
 
 MIXTURE = "mixture"
 """Name of the number λ among the tensors that a test brings."""
 
+_ORIGIN = "origin"
+
 
 class GenerativeServer(ServerMethod):
     """Sends each site the shared weights, and takes their changes.
 
-    In the last round sites also vote on λ, with what that round began with.
+    In the last round sites also vote on λ, with what that round began with. Who is the first to train decides
+    how embeddings are made: of unlike ones those that most sites have; later no other is taken.
 
     Args:
         config: the job.
@@ -33,6 +37,7 @@ class GenerativeServer(ServerMethod):
     report_fields: ClassVar[Mapping[str, ReportField]] = {
         "votes": ReportField("train", needed=False),
         "classifiers": ReportField("test"),
+        "embeddings": ReportField("both", needed=False),
     }
 
     def __init__(self, config: GenerativeConfig, sites: Sequence[str]):
@@ -45,10 +50,12 @@ class GenerativeServer(ServerMethod):
         self._changes: dict[str, State] = {}
         self._votes: dict[str, Mapping[str, float]] = {}
         self._mixture = 0.5
+        self._origins: dict[str, int | None] = {}
+        self._agreed: int | None = None
 
     def begin_round(self, round_number: int) -> None:
         """Forget what came for the task before."""
-        self._changes, self._votes = {}, {}
+        self._changes, self._votes, self._origins = {}, {}, {}
         self._trains = round_number < self._config.training.rounds
 
     def payload(self, site: str, task: SiteTask) -> State:  # noqa: ARG002 - all sites get the same
@@ -58,7 +65,14 @@ class GenerativeServer(ServerMethod):
         return self._weights | {MIXTURE: torch.tensor([self._mixture], dtype=torch.float64)}
 
     def receive(self, site: str, reports: Mapping[str, dict[str, Any]], payload: State) -> Notes:
-        """Take a site's change and votes, which a test does not bring."""
+        """Take a site's change and votes, which a test does not bring.
+
+        Raises:
+            WireError: they are not those of this job, or of embeddings that were made differently.
+        """
+        if self._weights:
+            for name, report in reports.items():
+                self._take_origin(name, report.get("embeddings"))
         if not self._trains:
             return super().receive(site, reports, payload)
         check_tensors(payload, self._weights, f"site '{site}'")
@@ -70,6 +84,17 @@ class GenerativeServer(ServerMethod):
                 self._votes[name] = votes
         self._changes[site] = payload
         return Notes()
+
+    def _take_origin(self, site: str, told: Any) -> None:
+        if told is not None and not (type(told) is int and 0 <= told < 2**BITS):
+            raise WireError(f"'embeddings' in the report of site '{site}' is no hash of {BITS} bits")
+        if self._agreed is not None and (reasons := unlike({site: told}, self._agreed)):
+            raise WireError(reasons[site])
+        self._origins[site] = told
+
+    def unfit(self, sites: Sequence[str]) -> dict[str, str]:
+        """Return the sites whose embeddings were made differently, see :func:`.unlike`."""
+        return unlike({site: self._origins.get(site) for site in sites}, self._agreed)
 
     def rewind(self, site: str, saved: Saved | None) -> None:  # noqa: ARG002 - nothing is kept per site
         """Forget what came of a site."""
@@ -84,6 +109,7 @@ class GenerativeServer(ServerMethod):
             moved = self._algorithm.combine(self._weights, changes, [c.n_train for c in present.values()])
             norm = total_norm(moved[name] - tensor for name, tensor in self._weights.items())
             numbers["update_norm"], self._weights = {"shared": norm}, moved
+            self._agreed = self._origins.get(next(iter(present)))
         votes = [self._votes[site] for site in present if site in self._votes]
         if votes:
             self._mixture = best_mixture(mean_votes(votes))
@@ -92,12 +118,14 @@ class GenerativeServer(ServerMethod):
         return numbers
 
     def state(self) -> State:
-        """Return the shared weights and λ."""
-        return self._weights | {MIXTURE: torch.tensor([self._mixture], dtype=torch.float64)}
+        """Return the shared weights, λ, and how embeddings are made once that is known."""
+        agreed = {} if self._agreed is None else {_ORIGIN: torch.tensor([self._agreed])}
+        return self._weights | agreed | {MIXTURE: torch.tensor([self._mixture], dtype=torch.float64)}
 
     def load_state(self, tensors: State, site_parts: Mapping[str, Callable[[], Saved]]) -> None:  # noqa: ARG002
         """Restore what :meth:`state` returned."""
         self._mixture = float(tensors[MIXTURE])
+        self._agreed = int(tensors[_ORIGIN]) if _ORIGIN in tensors else None
         # In the order of the networks, so that sums are those of a run that was never stopped.
         self._weights = {name: tensors[name] for name in self._weights}
 

@@ -12,6 +12,7 @@ from mucald.federation.method import Outcome, Send, State, Tested
 from mucald.federation.task import SiteTask
 from mucald.methods.generative.config import GenerativeConfig
 from mucald.methods.generative.learning import SiteLearning, samples_of
+from mucald.methods.generative.origins import origin
 from mucald.methods.generative.server import MIXTURE
 from mucald.methods.generative.spending import Spending
 from mucald.methods.generative.synthesis import SYNTHETIC_FILE, synthetic_set
@@ -70,6 +71,8 @@ class GenerativeSite(Resumable):
         report, size = data_report(self.name, self._data, task.round), byte_count(received)
         mixture = float(received.pop(MIXTURE)) if MIXTURE in received else self._learning.mixture
         begun = self._learning.take(received)
+        if begun:
+            report["embeddings"] = origin(self._data.train.content)  # type: ignore[attr-defined]
         change: State = {}
         if task.kind == "train":
             learnt = self._learning.learn(task.round, begun, task.is_new(self.name))
