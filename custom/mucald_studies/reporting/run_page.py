@@ -59,6 +59,7 @@ def run_page(run: Run, own_pictures: bool = False) -> Page:
             "sites": run.sites,
             "failures": run.failures,
             "scores": _scores(run),
+            "cross_site": _cross_site(run),
             "examples": {site: found for site, found in pictures.items() if found},
             "withheld": [site for site in run.sites if site not in shown],
             "disclosures": _disclosures(run),
@@ -94,6 +95,19 @@ def _scores(run: Run) -> Table:
         ]
     )
     return Table(columns, rows, words=3)
+
+
+def _cross_site(run: Run) -> Table | None:
+    """Return how each site's network does on the test samples of every other site of its task."""
+    found = {site: entry["cross_site"] for site, entry in run.sites.items() if entry.get("cross_site")}
+    networks = sorted({network for scores in found.values() for network in scores})
+    rows: list[list[Cell | str]] = []
+    for site, scores in found.items():
+        primary = names_of(run.sites[site]["task"]).primary
+        of_site = scores | {site: run.sites[site]["test"][primary]}
+        cells = [Cell(_spread(of_site.get(name), primary), bold=name == site) for name in networks]
+        rows.append([site, header(primary), *cells])
+    return Table(["tests of", "metric", *networks], rows, words=2) if rows else None
 
 
 def _spread(value: float | None, metric: str) -> str:

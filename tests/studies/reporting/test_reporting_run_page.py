@@ -45,6 +45,18 @@ def test_every_score_loss_and_disclosure_is_shown(run):
     assert "| training.rounds | 2 |" in text
 
 
+def test_sites_that_tested_each_others_networks_are_shown_as_a_matrix(run):
+    assert "Each other's networks" not in run_page(run).markdown()
+    content = json.loads(json.dumps(run.content))
+    content["sites"]["north"]["cross_site"] = {"west": 0.25}
+    content["sites"]["west"]["cross_site"] = {"north": 0.75}
+    text = run_page(Run(run.path, content)).markdown().split("## Each other's networks")[1].split("##")[0]
+    north, west = (run.sites[site]["test"]["dice"] for site in ("north", "west"))
+    assert "| tests of | metric | north | west |" in text
+    assert f"| north | Dice | **{north:.3f}** | 0.250 |" in text
+    assert f"| west | Dice | 0.750 | **{west:.3f}** |" in text
+
+
 def pictures_of(page: Page) -> list[str]:
     page.markdown()
     return [name for name in page.pictures if name.endswith(".png")]
