@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
 from tiny_job import draw, tiny_config
 
@@ -50,7 +51,19 @@ def test_a_set_is_read_as_it_was_written(ending, tmp_path):
         ({"labels": torch.full((60,), 4)}, "label 4 of sample 0 is none of the classes 0 to 3"),
         ({"labels": torch.zeros(59, dtype=torch.int64)}, "not equally many"),
         ({"hashes": torch.zeros(60, 3, dtype=torch.uint8)}, "hashes must be 16 bytes"),
+        ({"hashes": torch.zeros(60, 16, dtype=torch.int64)}, "hashes must be 16 bytes"),
+        ({"hashes": torch.tensor(1, dtype=torch.uint8)}, "hashes must be 16 bytes"),
         ({"reference": torch.ones(2, 5)}, "reference must be 2 x 6"),
+        ({"reference": torch.full((2, 6), float("nan"))}, "reference must be finite"),
+        ({"reference": -torch.ones(2, 6)}, "no deviation negative; embed the images again"),
+        ({"splits": torch.full((60,), 3)}, r"splits must be 0 \(train\), 1 \(validation\) or 2 \(test\)"),
+        ({"splits": torch.full((60,), -1)}, "splits must be 0"),
+        ({"splits": torch.zeros(60, 2, dtype=torch.int64)}, "splits must be 0"),
+        ({"splits": torch.zeros(60)}, "splits must be whole numbers .*save them as torch.int64"),
+        ({"labels": torch.full((60,), 0.5)}, "labels must be whole numbers .*save them as torch.int64"),
+        ({"labels": torch.full((60,), -1)}, "label -1 of sample 0 is none of the classes 0 to 3"),
+        ({"embeddings": torch.zeros(60, 6, dtype=torch.complex64)}, "embeddings must be floating point"),
+        ({"embeddings": torch.full((60, 6), 1e300, dtype=torch.float64)}, "sample 0 is not finite"),
     ],
 )
 def test_a_wrong_set_is_refused_with_the_fix(changes, said, tmp_path):
@@ -58,6 +71,25 @@ def test_a_wrong_set_is_refused_with_the_fix(changes, said, tmp_path):
     with pytest.raises(DataError, match=said) as raised:
         read_set(tmp_path / "set.safetensors")
     assert str(tmp_path) not in raised.value.public
+
+
+def test_a_set_in_float64_is_read_as_float32(tmp_path):
+    content = made()
+    double = replace(content, embeddings=content.embeddings.double(), reference=torch.ones(2, 6).double())
+    for ending in (".safetensors", ".npz"):
+        write_set(tmp_path / f"set{ending}", double)
+        read = read_set(tmp_path / f"set{ending}")
+        assert (read.embeddings.dtype, read.reference.dtype) == (torch.float32, torch.float32)
+        assert torch.equal(read.embeddings, content.embeddings)
+
+
+@pytest.mark.parametrize("header", ["[]", '{"backbone"', "null"])
+def test_a_header_that_is_no_object_is_refused_with_the_files_name(header, tmp_path):
+    path = tmp_path / "set.safetensors"
+    path.write_bytes(safetensors.torch.save(made().tensors(), {"header": header}))
+    with pytest.raises(DataError, match=r"set\.safetensors: header ") as raised:
+        read_set(path)
+    assert raised.value.public == "the site's embedding set is wrong"
 
 
 def test_no_case_is_in_two_splits_and_each_class_is_held_out():

@@ -1,9 +1,11 @@
 """The ledger of what images have given away."""
 
 import hashlib
+import json
 import math
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -89,7 +91,32 @@ def _nonsense(path):
     path.write_bytes(path.read_bytes() + b"{}\n")
 
 
-@pytest.mark.parametrize("damage", [_cut, _changed, _lost, _nonsense])
+def _last(path, **changes):
+    """Change the last entry, which no other names by its hash."""
+    *others, last = path.read_text().splitlines()
+    path.write_text("\n".join([*others, json.dumps(json.loads(last) | changes)]) + "\n")
+
+
+def _nested(path):
+    path.write_bytes(path.read_bytes() + b"[" * 100_000 + b"\n")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _cut,
+        _changed,
+        _lost,
+        _nonsense,
+        _nested,
+        partial(_last, count=-4),
+        partial(_last, count=0),
+        partial(_last, count=True),
+        partial(_last, note="an unknown key"),
+        partial(_last, kind="job"),
+        partial(_last, kind=["releases"]),
+    ],
+)
 def test_a_damaged_ledger_lets_nothing_begin_and_says_what_to_do(damage, tmp_path):
     ledger = Ledger(tmp_path, "north")
     ledger.reserve(plan(), None, DELTA)
@@ -100,6 +127,14 @@ def test_a_damaged_ledger_lets_nothing_begin_and_says_what_to_do(damage, tmp_pat
         with pytest.raises(DataError, match=r"restored from a backup.*do not delete") as raised:
             action()
         assert raised.value.public == "the privacy ledger of site 'north' is damaged"
+
+
+@pytest.mark.parametrize("mu", [-1.0, 0.0, math.nan, math.inf])
+def test_a_budget_that_is_negative_or_no_number_is_damage(mu, tmp_path):
+    Ledger(tmp_path, "north").reserve(plan(), None, DELTA)
+    _last(tmp_path / LEDGER_FILE, mu=mu)
+    with pytest.raises(DataError, match="line 1 is not as it was written"):
+        Ledger(tmp_path, "north").reserve(plan("b"), 1.2, DELTA)
 
 
 def test_a_list_of_images_that_is_missing_or_changed_is_found(tmp_path):

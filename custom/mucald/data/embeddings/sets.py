@@ -1,9 +1,10 @@
 """A set of embeddings in one file: safetensors, or NumPy's ``.npz`` without pickle.
 
-Tensors: ``embeddings`` float32 N x D, ``labels`` int64 N, ``hashes`` uint8 N x 16 (SHA-256 of each image's
-pixels, cut: whose images they are, whatever the backbone), and if known ``splits`` int64 N (0 train,
-1 validation, 2 test) and ``reference`` float32 2 x D (mean and standard deviation over public images). The
-header is JSON: in safetensors' metadata, or in an array ``header`` of one text.
+Tensors: ``embeddings`` float32 N x D (float64 and others are read as that), ``labels`` int64 N, ``hashes``
+uint8 N x 16 (SHA-256 of each image's pixels, cut: whose images they are, whatever the backbone), and if known
+``splits`` int64 N (0 train, 1 validation, 2 test) and ``reference`` float32 2 x D (mean and standard
+deviation over public images). The header is JSON: in safetensors' metadata, or in an array ``header`` of one
+text.
 """
 
 import io
@@ -29,6 +30,12 @@ HASH_BYTES = 16
 """Of SHA-256 that are kept for an image."""
 
 _HEADER = "header"
+_TYPES = {
+    "embeddings": torch.float32,
+    "labels": torch.int64,
+    "splits": torch.int64,
+    "reference": torch.float32,
+}
 _PUBLIC = "the site's embedding set is wrong"
 
 
@@ -128,15 +135,15 @@ def read_set(path: Path) -> EmbeddingSet:
     """Read and check a set.
 
     Raises:
-        DataError: the file is missing, damaged or no set; a number is not finite; a label is none of the
-            header's classes; lengths differ.
+        DataError: the file is missing, damaged or no set; a number is not finite or of another type; a label
+            is none of the header's classes; lengths differ.
     """
     if path.suffix not in ENDINGS:
         raise DataError(f"{path}: an embedding set ends with {' or '.join(ENDINGS)}", public=_PUBLIC)
-    with reading(path):
-        data = read_bytes(path)
-        header, tensors = _of_npz(data) if path.suffix == ".npz" else _of_safetensors(data)
     try:
+        with reading(path):
+            data = read_bytes(path)
+            header, tensors = _of_npz(data) if path.suffix == ".npz" else _of_safetensors(data)
         if header is None or header.get("format") != FORMAT:
             raise ConfigError("it has no header of this version; make it with 'mucald embed'")
         content = EmbeddingSet(parse(Header, header), *_known(tensors))
@@ -163,20 +170,32 @@ def _known(tensors: dict[str, Tensor]) -> tuple[Any, ...]:
     for name in ("embeddings", "labels", "hashes"):
         if name not in tensors:
             raise ConfigError(f"it lacks '{name}'")
-    embeddings, labels = tensors["embeddings"].to(torch.float32), tensors["labels"].to(torch.int64)
-    return embeddings, labels, tensors["hashes"], tensors.get("splits"), tensors.get("reference")
+    found = dict[str, Tensor | None]()
+    for name, kind in _TYPES.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            found[name] = None
+            continue
+        if tensor.is_complex() or tensor.is_floating_point() != kind.is_floating_point:
+            wanted = "floating point" if kind.is_floating_point else "whole numbers"
+            raise ConfigError(f"{name} must be {wanted} (here {tensor.dtype}); save them as {kind}")
+        found[name] = tensor.to(kind)
+    return found["embeddings"], found["labels"], tensors["hashes"], found["splits"], found["reference"]
 
 
 def _check(content: EmbeddingSet) -> None:
     embeddings, labels, header = content.embeddings, content.labels, content.header
     if embeddings.ndim != 2 or labels.ndim != 1 or not len(labels):
         raise ConfigError("embeddings must be samples x numbers, and labels one for each sample")
-    lengths = {len(embeddings), len(labels), len(header.cases or labels), len(content.hashes)}
-    lengths |= {len(values) for values in header.groups.values()}
-    if len(lengths | ({len(content.splits)} if content.splits is not None else set())) > 1:
-        raise ConfigError("embeddings, labels, hashes, cases, splits and groups are not equally many")
-    if content.hashes.shape[1:] != (HASH_BYTES,) or content.hashes.dtype != torch.uint8:
+    hashes = content.hashes
+    if hashes.ndim != 2 or hashes.shape[1] != HASH_BYTES or hashes.dtype != torch.uint8:
         raise ConfigError(f"hashes must be {HASH_BYTES} bytes for each sample")
+    splits = labels.new_zeros(len(labels)) if content.splits is None else content.splits
+    if splits.ndim != 1 or bool(((splits < 0) | (splits > 2)).any()):
+        raise ConfigError("splits must be 0 (train), 1 (validation) or 2 (test) for each sample")
+    lengths = {len(embeddings), len(labels), len(header.cases or labels), len(hashes), len(splits)}
+    if len(lengths | {len(values) for values in header.groups.values()}) > 1:
+        raise ConfigError("embeddings, labels, hashes, cases, splits and groups are not equally many")
     if not bool(embeddings.isfinite().all()):
         row = int((~embeddings.isfinite()).any(dim=1).nonzero()[0])
         raise ConfigError(f"the embedding of sample {row} is not finite; embed its image again")
@@ -185,7 +204,10 @@ def _check(content: EmbeddingSet) -> None:
         row = int(wrong.nonzero()[0])
         raise ConfigError(
             f"the label {int(labels[row])} of sample {row} is none of the classes 0 to "
-            f"{len(header.classes) - 1} ({', '.join(header.classes)})"
+            f"{len(header.classes) - 1} ({', '.join(header.classes)}); correct it"
         )
-    if content.reference is not None and content.reference.shape != (2, content.dimension):
+    reference = content.reference
+    if reference is not None and reference.shape != (2, content.dimension):
         raise ConfigError(f"reference must be 2 x {content.dimension}")
+    if reference is not None and (not bool(reference.isfinite().all()) or bool((reference[1] < 0).any())):
+        raise ConfigError("reference must be finite, and no deviation negative; embed the images again")

@@ -13,8 +13,8 @@ def rows_by_split(content: EmbeddingSet, site_file: SiteFile) -> dict[str, list[
     """Return the rows of every split.
 
     A set that tells its splits keeps them; training cases are held out for a split that it lacks. The draw
-    depends on the cases' names alone. Of each class the shares of the site file are held out, and one case at
-    least where it has three; one with fewer only trains.
+    depends on the cases' names alone. Of each class the share to validate is held out, then that to test of
+    what is left, each time one case at least where there are three; a class with fewer only trains.
 
     Raises:
         DataError: a patient is in two splits, or a split is left empty.
@@ -43,8 +43,9 @@ def rows_by_split(content: EmbeddingSet, site_file: SiteFile) -> dict[str, list[
             found["train"] += members
     for name in SPLITS:
         if not found[name]:
+            needed = len(SPLITS) + len(lacking) - 1
             raise DataError(
-                f"no case is left for the split '{name}': every class has fewer than {len(SPLITS)} cases",
+                f"no case is left for the split '{name}': no class has {needed} cases to train; add images",
                 public=f"too few cases: the split '{name}' is empty",
             )
     return {name: sorted(_rows(cases, found[name])) for name in SPLITS}

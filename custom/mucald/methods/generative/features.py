@@ -28,7 +28,10 @@ def check_set(config: FeaturesConfig, content: EmbeddingSet, site: str) -> None:
         public = f"site '{site}' has embeddings of {own}, the job wants {wanted}"
         raise DataError(f"{public}; embed the images again with that network", public=public)
     if header.space not in ("", space_of(config)):
-        public = f"site '{site}' has synthetic features of another space ({header.space})"
+        public = (
+            f"site '{site}' has synthetic features of another space, {header.space} and not "
+            f"{space_of(config)}; take a synthetic set of a job with features.dimension {config.dimension}, or real embeddings"
+        )
         raise DataError(public, public=public)
     if content.dimension < config.dimension:
         public = (

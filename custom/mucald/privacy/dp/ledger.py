@@ -27,6 +27,7 @@ LEDGER_FILE = "privacy_ledger.jsonl"
 SETS_FOLDER = "privacy_ledger"
 
 _FIRST = "0" * 16
+_ALWAYS: dict[str, type] = {"kind": str, "time": int, "after": str}
 _FIELDS: dict[str, dict[str, type]] = {
     "job": {"run": str, "job": str, "set": str, "images": int, "mu": float, "releases": int},
     "releases": {"run": str, "set": str, "key": str, "count": int},
@@ -205,9 +206,13 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     """Return an entry; None where a line is none."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    fields = _FIELDS.get(entry.get("kind", "")) if isinstance(entry, dict) else None
-    if fields is None or not isinstance(entry.get("after"), str):
+    fields = _FIELDS.get(str(entry.get("kind"))) if isinstance(entry, dict) else None
+    if fields is None or entry.keys() != _ALWAYS.keys() | fields.keys():
         return None
-    return entry if all(type(entry.get(name)) is kind for name, kind in fields.items()) else None
+    if any(type(entry[name]) is not kind for name, kind in (_ALWAYS | fields).items()):
+        return None
+    # Numbers count what was spent: one that is negative or no number would let more be spent.
+    numbers = [entry[name] for name, kind in fields.items() if kind is not str]
+    return entry if all(0 < number < math.inf for number in numbers) else None
