@@ -71,7 +71,7 @@ def test_a_synthetic_set_of_another_job_is_refused_with_its_space(tmp_path):
     )
     config = own_sets(features={"dimension": 7})
     with pytest.raises(
-        DataError, match="features-8 and not features-7; take .*features.dimension 7, or real"
+        DataError, match=r"features-8 and not features-7; take .*features.dimension 7, or real"
     ):
         create_site(family_of("generative"), "north", config, home, "run", CPU)
 

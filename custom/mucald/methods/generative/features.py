@@ -30,7 +30,8 @@ def check_set(config: FeaturesConfig, content: EmbeddingSet, site: str) -> None:
     if header.space not in ("", space_of(config)):
         public = (
             f"site '{site}' has synthetic features of another space, {header.space} and not "
-            f"{space_of(config)}; take a synthetic set of a job with features.dimension {config.dimension}, or real embeddings"
+            f"{space_of(config)}; take a synthetic set of a job with features.dimension "
+            f"{config.dimension}, or real embeddings"
         )
         raise DataError(public, public=public)
     if content.dimension < config.dimension:
