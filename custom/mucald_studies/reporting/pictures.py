@@ -1,5 +1,6 @@
 """Example predictions, where a run's folders hold any: only phantoms' do, unless a site's file allows it."""
 
+import logging
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from mucald_studies.reporting.runs import Run
 _CASES = ("best", "median", "worst")
 _SERVER_FOLDERS = ("server", "simulate_job")
 _EVENTS = "tb_events"
+# It tells at level INFO of every file that has no successor, in the log of the run.
+logging.getLogger("tensorboard").setLevel(logging.WARNING)
 GAP = 1
 OUTLINES = ((255, 214, 10), (0, 200, 255), (255, 64, 129), (118, 255, 3))
 """Colours of the foreground classes, in their order."""
