@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from families import METHODS
 from image_files import write_pair
 from loopback_federation import LEAD, REPOSITORY, Loopback, loopback, write_main_job
 from tiny_job import PLAIN, in_one_process, tiny_content, write_policy
@@ -81,8 +82,15 @@ def results_of(out: Path) -> Path:
     return folder
 
 
-def test_a_submitted_job_gives_the_numbers_of_one_process_and_listens_on_loopback_alone(federation, tmp_path):
-    job = write_main_job(tmp_path, tiny_content())
+# The policy of the kits allows ε = 1.
+GENERATIVE = METHODS["generative cvae"] | {"name": "generative", "privacy": {"epsilon": 1.0}}
+
+
+@pytest.mark.parametrize("content", [tiny_content(), GENERATIVE], ids=["split", "generative cvae"])
+def test_a_submitted_job_gives_the_numbers_of_one_process_and_listens_on_loopback_alone(
+    content, federation, tmp_path
+):
+    job = write_main_job(tmp_path, content)
     process = submit(federation, job, tmp_path / "out")
     federation.job_process("north")
     addresses = federation.listening()
