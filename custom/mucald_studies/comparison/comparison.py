@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mucald.privacy.gaussian import DELTA, epsilon
+from mucald.privacy.gaussian import DELTA, VACUOUS_EPSILON, epsilon
 from mucald_studies.comparison.presets import Preset
 from mucald_studies.reporting.comparability import differences
 from mucald_studies.reporting.figures import Dot, scatter, svg
@@ -10,7 +10,7 @@ from mucald_studies.reporting.joining import Attacks, attacks_on, leaves, strong
 from mucald_studies.reporting.page import Cell, Page, Picture, Table
 from mucald_studies.reporting.runs import Method, Run
 from mucald_studies.reporting.statistics import MEAN, bootstrap_interval, compare_all
-from mucald_studies.reporting.tables import MARK, NOTHING, Tables, amount, gain
+from mucald_studies.reporting.tables import MARK, NOTHING, Tables, amount, gain, guaranteed
 
 COLUMNS = (
     "family",
@@ -75,6 +75,7 @@ def comparison_page(preset: Preset, methods: Sequence[Method], attacks: Attacks)
             "table": Table(COLUMNS, rows, words=_WORDS),
             "plane": _plane(ordered, attacks, tables.score),
             "missing": [name for name in preset.rows if name not in by_name],
+            "vacuous": VACUOUS_EPSILON,
             "odd": {name: odd[method.label] for name, method in ordered.items() if method.label in odd},
             "by_site": tables.scores(),
         },
@@ -91,7 +92,10 @@ def guarantee(run: Run) -> str:
     strengths = [bound["mu"] for one in left for bound in one["bounds"].values()]
     if None in strengths or not all(one["bounds"] for one in left):
         return "none"
-    return f"ε = {epsilon(max(strengths), delta):.3g} at δ = {delta:g}" if left else "nothing leaves"
+    if not left:
+        return "nothing leaves"
+    weakest = epsilon(max(strengths), delta)
+    return guaranteed(weakest, f"ε = {weakest:.3g} at δ = {delta:g}")
 
 
 def sees_weights(run: Run) -> str:

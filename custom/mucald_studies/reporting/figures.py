@@ -68,10 +68,19 @@ def bar_chart(panels: Sequence[str], rows: Sequence[BarRow]) -> Figure:
         axes.grid(axis="y", visible=False)
         for place, row in enumerate(rows):
             _draw_bar(axes, place, row, *row.bars[column])
-    kinds = {"leaves noised": BAR, "leaves clean": PALE, "reference": REFERENCE_BAR}
+    if len(rows) > 1:
+        _explain_colours(figure, rows)
+    return figure
+
+
+def _explain_colours(figure: Figure, rows: Sequence[BarRow]) -> None:
+    """Add a key of the colours that there are."""
+    others = {row.filled for row in rows if not row.reference}
+    kinds = {"leaves noised": BAR} if True in others else {}
+    kinds |= {"leaves clean": PALE} if False in others else {}
+    kinds |= {"reference": REFERENCE_BAR} if any(row.reference for row in rows) else {}
     handles = [Patch(facecolor=colour, edgecolor=BAR, label=text) for text, colour in kinds.items()]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(kinds), frameon=False)
-    return figure
 
 
 def _draw_bar(axes: Axes, place: int, row: BarRow, value: float | None, interval: Interval | None) -> None:

@@ -14,6 +14,8 @@ from markdown import markdown
 from mucald.state.files import write_atomically
 
 _FIGURE = re.compile(r'<img [^>]*src="figures/([^"]+)"[^>]*>')
+# Whoever has no mouse scrolls what has the focus.
+_TABLE_BOX = '<div class="table" tabindex="0"><table>'
 _MARKED_UP = re.compile(r"([\\`*_\[\]|])")
 
 Show = Callable[[str], str]
@@ -76,7 +78,8 @@ class Page:
     def html(self) -> str:
         """Return the page as one HTML file that loads nothing."""
         text = self._rendered(_inert, _inert, lambda text: f"<code>{_inert(text)}</code>")
-        body = markdown(text, extensions=["tables"])
+        body = markdown(text, extensions=["tables", "md_in_html"])
+        body = body.replace("<table>", _TABLE_BOX).replace("</table>", "</table></div>")
         body = _FIGURE.sub(lambda name: _figure(self.pictures[name[1]]), body)
         (title, *_) = re.findall("<h1>(.*)</h1>", body)
         return _environment().get_template("page.html").render(title=title, body=body)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from mucald.metrics.names import names_of
+from mucald.privacy.gaussian import VACUOUS_EPSILON
 from mucald_studies.reporting.comparability import (
     PASSES,
     budget,
@@ -68,6 +69,7 @@ def report(
         "without_pictures": [site for site, found in pictures.items() if not found],
         "titles": {site: f"{site} ({tasks[site]})" for site in sorted(tasks)},
         "odd": odd,
+        "vacuous": VACUOUS_EPSILON,
     }
     return Page("report.md", content)
 

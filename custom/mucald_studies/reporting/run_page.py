@@ -1,11 +1,13 @@
 """The results of one run as a page, written beside its ``results.json``."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mucald.errors import ReportError
 from mucald.metrics.names import names_of
+from mucald.privacy.gaussian import VACUOUS_EPSILON
 from mucald_studies.reporting.figures import Curves, curve_panels, svg
 from mucald_studies.reporting.page import Cell, Page, Picture, Table
 from mucald_studies.reporting.pictures import site_examples
@@ -23,6 +25,21 @@ from mucald_studies.reporting.tables import (
 
 PAGE = "results.html"
 _PHANTOMS = "phantoms"
+LOSSES = {
+    "segmentation": "Dice loss and cross-entropy of the masks, weighted; progress shows it",
+    "classification": "cross-entropy of the classes; progress shows it",
+    "generation": "of the network that draws embeddings",
+    "dice": "1 − Dice of the predicted probabilities",
+    "cross_entropy": "of each pixel's probabilities",
+    "proximal": "how far shared weights went from those that the round began with",
+    "distillation": "how far predictions went from those of the network that the round began with",
+    "proxy": "how far the causal variables are from the noised proxies",
+    "kl_exogenous": "how far the exogenous variables are from N(0, 1)",
+    "kl_causal": "how far the causal variables are from what the proxies foretell",
+    "diffusion": "error of the denoiser",
+    "adversarial": "of telling the site from its features; it rises to ln(sites) where that is a guess",
+}
+"""What each loss is, by its name without a number or ``personal_``."""
 
 
 def write_run_page(place: Path, own_pictures: bool = False) -> Path:
@@ -65,14 +82,22 @@ def run_page(run: Run, own_pictures: bool = False) -> Page:
             "disclosures": _disclosures(run),
             "meaning": content["privacy"].get("meaning", []),
             "pooled": run.pooled,
-            "validation": _picture("validation", _validation(run)),
-            "losses": _picture("losses", _losses(run)),
+            "validation": _picture(
+                "validation", _validation(run), "Validation per round, a line for each site."
+            ),
+            "vacuous": VACUOUS_EPSILON,
+            **_losses(run),
             "costs": _costs(run),
             "settings": Table(
                 ["key", "value"], [[key, str(value)] for key, value in sorted(run.settings.items())], words=2
             ),
         },
     )
+
+
+def plain_name(loss: str) -> str:
+    """Return the name in :data:`LOSSES` of a loss that a report names."""
+    return re.sub(r"_\d+$", "", loss.removeprefix("personal_"))
 
 
 def _scores(run: Run) -> Table:
@@ -123,22 +148,21 @@ def _disclosures(run: Run) -> Table | None:
         [
             kind,
             found["often"],
-            "none" if found["noise"] == "none" else found["noise"],
+            found["noise"],
+            disclosure_bounds(found),
             disclosure_facts(found) or NOTHING,
-            disclosure_bounds(found) or "none",
         ]
         for kind, found in run.disclosures.items()
     ]
-    return Table(["what", "how often", "noise", "of what", "guarantee"], rows, words=5) if rows else None
+    return Table(["what", "how often", "noise", "guarantee", "settings"], rows, words=5) if rows else None
 
 
-def _picture(name: str, curves: Mapping[str, Curves]) -> list[Picture]:
+def _picture(name: str, curves: Mapping[str, Curves], caption: str) -> list[Picture]:
     """Return one panel per name within the curves, with a line for each site; none if there are no curves."""
     panels = list(dict.fromkeys(panel for by_panel in curves.values() for panel in by_panel))
     if not panels:
         return []
     figure = curve_panels(panels, curves, with_reference=False)
-    caption = f"{name.capitalize()} per round, a line for each site."
     return [Picture(f"{name}.svg", svg(figure, name), caption)]
 
 
@@ -154,12 +178,29 @@ def _validation(run: Run) -> dict[str, Curves]:
     return found
 
 
-def _losses(run: Run) -> dict[str, Curves]:
+def _losses(run: Run) -> dict[str, Any]:
+    """Return what the page shows of losses: the one that each site is known by, and all others with it."""
     found: dict[str, dict[str, dict[int, list[float]]]] = {}
     for record in run.content.get("rounds", []):
         for site, name, value in _told(record):
             found.setdefault(site, {}).setdefault(name, {})[record["round"] + 1] = [value]
-    return {site: dict(by_name) for site, by_name in found.items()}
+    main = {names_of(entry["task"]).loss for entry in run.sites.values()}
+    known = {name for by_name in found.values() for name in by_name}
+    # A generative network is trained with neither masks nor classes.
+    main = (main & known) or known
+    shown, rest = (
+        {
+            site: {name: by for name, by in by_name.items() if (name in main) == first}
+            for site, by_name in sorted(found.items())
+        }
+        for first in (True, False)
+    )
+    rows = [[name, LOSSES[name]] for name in dict.fromkeys(map(plain_name, sorted(known)))]
+    return {
+        "loss": _picture("loss", shown, "Training loss per round, a line for each site."),
+        "meanings": Table(["loss", "what it is"], rows, words=2),
+        "parts": _picture("parts", rest, "Parts of the training loss per round, a line for each site."),
+    }
 
 
 def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:

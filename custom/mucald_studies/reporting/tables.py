@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from mucald.metrics.names import names_of
+from mucald.privacy.gaussian import VACUOUS_EPSILON
 from mucald_studies.reporting.page import Cell, Table
 from mucald_studies.reporting.runs import Method
 from mucald_studies.reporting.statistics import MEAN, Comparison, Comparisons, mean_and_deviation
@@ -208,7 +209,7 @@ def _factors(method: Method, site: str) -> str:
 
 def _disclosure(disclosure: Mapping[str, Any]) -> Cell:
     """Describe what leaves by its noise, and below that how often, all facts, and what is guaranteed."""
-    facts, guarantee = disclosure_facts(disclosure), disclosure_bounds(disclosure) or "nothing guaranteed"
+    facts, guarantee = disclosure_facts(disclosure), f"guarantee: {disclosure_bounds(disclosure)}"
     noise = "WITHOUT noise" if disclosure["noise"] == "none" else disclosure["noise"]
     return Cell(noise, small="; ".join(filter(None, (disclosure["often"], facts, guarantee))))
 
@@ -219,9 +220,20 @@ def disclosure_facts(disclosure: Mapping[str, Any]) -> str:
 
 
 def disclosure_bounds(disclosure: Mapping[str, Any]) -> str:
-    """Return what is guaranteed of what leaves; empty if nothing is."""
-    known = {split: bound["epsilon"] for split, bound in disclosure["bounds"].items()}
-    return ", ".join(f"ε {value:.3g} for {split}" for split, value in known.items() if value is not None)
+    """Return what is guaranteed of what leaves, by the data splits where they differ."""
+    splits: dict[str, list[str]] = {}
+    for split, bound in disclosure["bounds"].items():
+        value = bound["epsilon"]
+        text = "none" if value is None else guaranteed(value, f"ε {value:.3g}")
+        splits.setdefault(text, []).append(split)
+    if len(splits) < 2:
+        return next(iter(splits), "none")
+    return "; ".join(f"{text} for {', '.join(names)}" for text, names in splits.items())
+
+
+def guaranteed(epsilon: float, text: str) -> str:
+    """Return the text that tells an ε, or none with that text in brackets where it is too large to be one."""
+    return f"none ({text})" if epsilon >= VACUOUS_EPSILON else text
 
 
 def header(name: str) -> str:

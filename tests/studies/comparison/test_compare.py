@@ -80,7 +80,7 @@ def test_a_row_tells_what_is_achieved_and_what_it_costs(like):
     ("disclosures", "guaranteed", "seen"),
     [
         ([], "nothing leaves", "no"),
-        ([LATENTS], f"ε = {epsilon(4.0, 1e-5):.3g} at δ = 1e-05", "no"),
+        ([LATENTS], f"none (ε = {epsilon(4.0, 1e-5):.3g} at δ = 1e-05)", "no"),
         ([LATENTS | {"bounds": {"train": {"mu": 2.0}, "test": {"mu": None}}}], "none", "no"),
         ([LATENTS, PROXIES], "none", "no"),
         ([weights("decoder under DP", 4.0)], "ε = 4 at δ = 0.0001", "yes: decoder under DP"),

@@ -38,6 +38,17 @@ def test_bars_are_as_long_as_their_values():
     assert {"full", "<other>", "mean", "site", "0.800", "0.200", "no value", "reference"} <= set(shown)
 
 
+def test_the_key_names_only_what_is_there():
+    def key(*filled):
+        rows = [BarRow(str(i), [(0.5, None)], filled=each, reference=not i) for i, each in enumerate(filled)]
+        shown = texts(svg(bar_chart(["mean"], rows), "dice"))
+        return [text for text in shown if text in ("leaves noised", "leaves clean", "reference")]
+
+    assert key(True) == []
+    assert key(True, False) == ["leaves clean", "reference"]
+    assert key(True, False, True) == ["leaves noised", "leaves clean", "reference"]
+
+
 def test_curves_show_their_values_and_up_to_three_methods_have_bands():
     figure = curve_panels(["a", "b"], {"mucald": {"a": CURVE, "b": CURVE}, "other": {"a": CURVE}})
     first, second = figure.axes

@@ -90,6 +90,10 @@ def test_html_shows_texts_as_they_are(page):
     assert "Title" in found.text
 
 
+def test_a_table_scrolls_in_its_own_box_by_keys_too(page):
+    assert re.search(r'<div class="table" tabindex="0"><table>.*</table></div>', page.html(), flags=re.DOTALL)
+
+
 def test_markdown_has_tables_and_names_its_files(page, tmp_path):
     text = page.markdown()
     assert text.startswith("# Title\n\n")

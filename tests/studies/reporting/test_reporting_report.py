@@ -155,9 +155,9 @@ def test_what_leaves_is_told_by_kind_of_whatever_family(like):
     latents, proxies = (rows["mucald"][columns.index(kind) - 1] for kind in ("latents", "proxies"))
     assert latents.startswith("Gaussian, SNR 0.165 on each of 256 numbers<br>2 × per train image")
     assert "cut 1" in latents
-    assert re.search(r"ε [\d.e+]+ for train", latents)
-    assert proxies == "Gaussian, 0.5 standard deviations<br>once per run; noise 0.5; nothing guaranteed"
-    weights = "WITHOUT noise<br>often; part whole network, epsilon –; nothing guaranteed"
+    assert re.search(r"guarantee: none \(ε [\d.]+\) for train", latents)
+    assert proxies == "Gaussian, 0.5 standard deviations<br>once per run; noise 0.5; guarantee: none"
+    weights = "WITHOUT noise<br>often; part whole network, epsilon –; guarantee: none"
     assert rows["fedavg"] == ["yes", "–", "–", "–", weights]
     assert rows["pooled"] == ["NO", "–", "–", "–", "–"]
     _, added = table(page, "What the server adds")
@@ -258,13 +258,13 @@ def test_examples_come_from_the_sites_own_folders(full):
 def test_the_report_shows_examples_or_says_that_there_are_none(full, tmp_path):
     (run,) = find_runs([full.run.folder / "results"])
     page = report(Method("tiny", {run.seed: run}))
-    assert "No pictures" not in page.markdown()
+    assert "Not shown" not in page.markdown()
     shown = [name.partition("-")[0] for name in page.pictures if name.endswith(".png")]
     assert list(dict.fromkeys(shown)) == ["north", "south", "west"]
     alone = tmp_path / "results.json"
     alone.write_text(json.dumps(run.content))
     page = report(Method("tiny", {run.seed: read_run(alone)}))
-    assert "No pictures of north, south, west." in page.markdown()
+    assert "Not shown: pictures of north, south, west." in page.markdown()
     assert list(page.pictures) == ["scores.svg", "validation.svg"]
 
 

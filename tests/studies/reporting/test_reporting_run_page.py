@@ -5,13 +5,14 @@ import re
 import shutil
 
 import pytest
+from tiny_job import REPOSITORY
 
 from mucald import commands
 from mucald.commands import main_of, write_page
 from mucald.errors import ReportError
 from mucald_studies.reporting import run_page as module
 from mucald_studies.reporting.page import Page
-from mucald_studies.reporting.run_page import PAGE, run_page, write_run_page
+from mucald_studies.reporting.run_page import LOSSES, PAGE, plain_name, run_page, write_run_page
 from mucald_studies.reporting.runs import Run, read_run
 
 
@@ -36,12 +37,14 @@ def test_every_score_loss_and_disclosure_is_shown(run):
     table = text.split("## What left the sites")[1].split("##")[0]
     assert all(f"| {kind} |" in table for kind in run.disclosures)
     assert all(sentence in table for sentence in run.content["privacy"]["meaning"])
-    drawn = page.pictures["losses.svg"].data.decode()
+    known, parts = (page.pictures[name].data.decode() for name in ("loss.svg", "parts.svg"))
     losses = {
         name for record in run.content["rounds"] for one in record["sites"].values() for name in one["losses"]
     }
-    assert all(f">{name}<" in drawn for name in losses)
-    assert all(f">{site}<" in drawn for site in run.sites)
+    assert ">segmentation<" in known
+    assert all(f">{name}<" in parts for name in losses - {"segmentation"})
+    assert all(f">{site}<" in drawn for site in run.sites for drawn in (known, parts))
+    assert all(f"| {plain_name(name)} |" in text for name in losses)
     assert "| training.rounds | 2 |" in text
 
 
@@ -55,6 +58,28 @@ def test_sites_that_tested_each_others_networks_are_shown_as_a_matrix(run):
     assert "| tests of | metric | north | west |" in text
     assert f"| north | Dice | **{north:.3f}** | 0.250 |" in text
     assert f"| west | Dice | 0.750 | **{west:.3f}** |" in text
+
+
+def test_every_loss_of_every_job_is_explained():
+    jobs = json.loads((REPOSITORY / "tests/jobs/golden.json").read_text())
+    names = {fact.split("/")[2] for facts in jobs.values() for fact in facts if "/losses/" in fact}
+    assert {plain_name(name) for name in names} == set(LOSSES)
+
+
+def test_an_epsilon_too_large_to_guarantee_anything_is_none(run):
+    content = json.loads(json.dumps(run.content))
+    (latents,) = (one for one in content["privacy"]["disclosures"] if one["kind"] == "latents")
+
+    def guarantee(*epsilons):
+        bounds = zip(("train", "validation", "test"), epsilons, strict=True)
+        latents["bounds"] = {split: {"epsilon": epsilon} for split, epsilon in bounds}
+        (row,) = re.findall(r"(?m)^\| latents \|.*$", run_page(Run(run.path, content)).markdown())
+        return row.split("|")[4].strip()
+
+    assert guarantee(411.2, 411.2, 411.2) == "none (ε 411)"
+    assert guarantee(9.99, 9.99, 9.99) == "ε 9.99"
+    assert guarantee(10.0, 2.0, None) == "none (ε 10) for train; ε 2 for validation; none for test"
+    assert "*none* from 10 on" in run_page(run).markdown()
 
 
 def pictures_of(page: Page) -> list[str]:
