@@ -1,5 +1,6 @@
 """What a hospital hands over as files: their names, and any fault of one as an error that names it."""
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -83,6 +84,15 @@ def unread(names: Iterable[str], where: str) -> list[str]:
     endings = Counter(ending_of(name) or "without ending" for name in files)
     listed = ", ".join(f"{number} {ending}" for ending, number in sorted(endings.items()))
     return [f"{count(len(files), f'file {where} is', f'files {where} are')} not read: {listed}"] * bool(files)
+
+
+def plain(value: float) -> str:
+    """Return a number in four significant digits, or all before its point, without an exponent: "25 870"."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    digits = max(0, 3 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{digits}f}".replace(",", " ")
+    return text.rstrip("0").rstrip(".") if digits else text
 
 
 def count(number: int, one: str, many: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 from PIL import Image
 
 from mucald.data.images.summary import MOST_LISTED, summaries
@@ -10,7 +11,7 @@ from mucald_studies.reporting.page import Page, Picture, Table
 from mucald_studies.reporting.pictures import outlined, png
 
 STAYS = "This page holds images, file names and patients' numbers. It stays at the site."
-SIDE = 160
+SIDE = 256
 _WORDS = {"group": 4}
 """Columns of words of a table, by the first one's header; others have one."""
 
@@ -35,7 +36,9 @@ def data_document(survey: Survey) -> Page:
 def _examples(survey: Survey) -> Iterator[Picture]:
     for number, example in enumerate(survey.examples):
         pair = Image.new("RGB", (2 * SIDE, SIDE))
-        for column, pixels in enumerate((example.image, outlined(example.image, example.labels))):
-            square = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-            pair.paste(square, (column * SIDE, 0))
+        image = Image.fromarray(example.image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        # Outlines are drawn after the change of size, or those of large images would fade.
+        labels = Image.fromarray(example.labels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+        pair.paste(image)
+        pair.paste(Image.fromarray(outlined(np.asarray(image), np.asarray(labels))), (SIDE, 0))
         yield Picture(f"example_{number}.png", png(pair), example.name)

@@ -17,11 +17,13 @@ from PIL import Image
 from tiny_job import REPOSITORY
 
 from mucald.commands.data.check import main
+from mucald.data.files import plain
 from mucald.data.images.summary import summaries
 from mucald.data.images.survey import survey
 from mucald.data.site_file import read_site_file
 from mucald.methods.split.causal.graphs import CAUSAL_TASKS, causal_task
 from mucald_studies.reporting.data_page import STAYS
+from mucald_studies.reporting.pictures import OUTLINES
 
 
 @pytest.fixture
@@ -154,7 +156,10 @@ def test_the_page_needs_nothing_else_and_says_that_it_stays(home, tmp_path):
     pictures = re.findall(r"base64,([^\"]+)", text)
     assert len(pictures) == 8
     pixels = Image.open(io.BytesIO(base64.b64decode(pictures[0]))).convert("RGB")
-    assert pixels.size == (320, 160)
+    assert pixels.size == (512, 256)
+    assert OUTLINES[0] in {colour for _, colour in pixels.getcolors(512 * 256)}
+    titles = re.findall("<h2>(.*)</h2>", text)
+    assert titles[:3] == ["Faults", "Examples", "Counts"]
     with (tmp_path / "check/files.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 10
@@ -164,6 +169,21 @@ def test_the_page_needs_nothing_else_and_says_that_it_stays(home, tmp_path):
         "data.html": 0,
         "files.csv": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (25870.4, "25 870"),
+        (1234567, "1 234 567"),
+        (0.012345, "0.01235"),
+        (-1000.0, "-1 000"),
+        (2.5, "2.5"),
+        (0, "0"),
+    ],
+)
+def test_numbers_are_shown_without_exponents(value, shown):
+    assert plain(value) == shown
 
 
 def test_without_the_studies_only_the_page_is_missing(home, tmp_path, monkeypatch, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mucald.data.files import count
+from mucald.data.files import count, plain
 from mucald.data.images.survey import ImageFacts, Survey
 from mucald.data.records.layouts import SPLITS
 
@@ -112,7 +112,7 @@ def _intensities(images: list[ImageFacts]) -> Summary:
     if windows:
         ends |= {f"shown as {name}": [w[end] for w in windows] for end, name in enumerate(("black", "white"))}
     rows = [
-        [name, *(f"{value:g}" for value in (min(values), np.median(values), max(values)))]
+        [name, *(plain(value) for value in (min(values), np.median(values), max(values)))]
         for name, values in ends.items()
     ]
     return Summary("Intensities", ("of an image, as stored", "least", "median", "greatest"), rows)
@@ -138,7 +138,7 @@ def _measured(survey: Survey) -> list[Summary]:
         numbers: Iterable[str] = ["-"] * 4
         if len(known):
             spread = known.std(ddof=1) if len(known) > 1 else 0.0
-            numbers = [f"{value:.4g}" for value in (known.mean(), spread, known.min(), known.max())]
+            numbers = [plain(value) for value in (known.mean(), spread, known.min(), known.max())]
         rows.append([name, f"{len(known)} of {len(values)}", *numbers])
     columns = ("proxy", "defined", "mean", "standard deviation", "least", "greatest")
     return [Summary("Proxies of slices, in pixels", columns, rows)] if rows else []

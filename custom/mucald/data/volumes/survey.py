@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mucald.console import watched
 from mucald.data.checked import SeenImages
-from mucald.data.files import count
+from mucald.data.files import count, plain
 from mucald.data.images.geometry import doubts, plausible
 from mucald.data.images.summary import Summary
 from mucald.data.records.layouts import SPLITS, Record, find_set
@@ -121,11 +121,11 @@ class VolumeSurvey:
             for axis, title in enumerate(("right", "anterior", "superior")):
                 column = values[:, axis]
                 numbers = (column.min(), np.median(column), column.max())
-                rows.append([title, name, *(f"{value:.4g}" for value in numbers)])
+                rows.append([title, name, *map(plain, numbers)])
         limits = {"lowest": [c.low for c in self.images], "highest": [c.high for c in self.images]}
         for name, ends in limits.items():
             numbers = (min(ends), np.median(ends), max(ends))
-            rows.append([name, "value", *(f"{value:.6g}" for value in numbers)])
+            rows.append([name, "value", *map(plain, numbers)])
         return rows
 
     def _classes(self) -> Summary:
