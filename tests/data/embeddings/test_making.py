@@ -86,6 +86,12 @@ def test_camelyon17_has_patients_and_hospitals(tmp_path):
     assert (source.labels, source.cases) == ([0, 1, 0], ["000", "001", "002"])
     assert source.groups == {"hospital": ["0", "1", "2"]}
     assert source.read(2).shape == (20, 24, 3)
+    for changed, said in (("tumor", "no column 'center'; copy"), ("tumor,center", "tumor is 'x', no class")):
+        (tmp_path / "metadata.csv").write_text(
+            f"patient,node,x_coord,y_coord,{changed}\n0,0,3,4,x{',0' * changed.count(',')}\n"
+        )
+        with pytest.raises(DataError, match=said):
+            SOURCES["camelyon17"](tmp_path, NODE, {})
 
 
 def test_a_data_list_names_classes_patients_and_splits(tmp_path):
@@ -99,6 +105,15 @@ def test_a_data_list_names_classes_patients_and_splits(tmp_path):
     (tmp_path / "list.json").write_text(json.dumps(content))
     source = SOURCES["datalist"](tmp_path / "list.json", NODE, {})
     assert (source.labels, source.cases, source.splits) == ([1, 0, 1], ["a", "b", "c"], [0, 1, 2])
+
+    for entry, said in (
+        ({"label": 0}, "training\\[0\\] must have 'image' and 'label'"),
+        ({"image": ["0.png", "1.png"], "label": 0}, "must name one image"),
+        ({"image": "0.png", "label": "odd"}, "not 'odd'; add --class 'odd=NAME'"),
+    ):
+        (tmp_path / "list.json").write_text(json.dumps({"training": [entry]}))
+        with pytest.raises(DataError, match=said):
+            SOURCES["datalist"](tmp_path / "list.json", NODE, {})
 
 
 def test_what_was_done_before_a_stop_is_not_done_again(tmp_path, monkeypatch):
@@ -122,6 +137,17 @@ def test_a_set_of_another_network_is_never_overwritten(tmp_path):
     list(embed_source(source, NODE, load_backbone("random-features"), path, 4))
     with pytest.raises(WorkspaceError, match="holds embeddings of random-features"):
         list(embed_source(source, NODE, load_backbone("efficientnet-lite0", size=32), path, 4))
+    with pytest.raises(WorkspaceError, match=r"give another file for random-features \(resized to 48 x 48"):
+        list(embed_source(source, NODE, load_backbone("random-features", size=48), path, 4))
+
+
+def test_what_was_done_at_another_size_before_a_stop_is_done_anew(tmp_path, monkeypatch):
+    source = SOURCES["folders"](in_folders(tmp_path / "images"), NODE, {"cancer": "tumour"})
+    monkeypatch.setattr(making, "_SAVED_EVERY", 1)
+    small, large = (load_backbone("random-features", size=size) for size in (32, 64))
+    next(stopped := embed_source(source, NODE, small, tmp_path / "set.safetensors", 4))
+    next(stopped)
+    assert list(embed_source(source, NODE, large, tmp_path / "set.safetensors", 4)) == [4, 8, 10]
 
 
 def test_the_installed_pretrained_network_embeds_alike_in_any_batch_and_tells_its_weights():

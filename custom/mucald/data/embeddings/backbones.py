@@ -60,8 +60,10 @@ def load_backbone(name: str, weights: Path | None = None, size: int | None = Non
         ConfigError: the network is unknown, or what it needs is not installed.
     """
     if name == extractor.NAME:
-        side = size or extractor.SIDE
-        return Backbone(name, extractor.weights_hash(), extractor.PREPROCESSING, extractor.embed, side)
+        side, words = size or extractor.SIDE, extractor.PREPROCESSING
+        if side != extractor.SIDE:
+            words = f"resized to {side} x {side}, {words}"
+        return Backbone(name, extractor.weights_hash(), words, extractor.embed, side)
     if name == EFFICIENTNET:
         return _efficientnet(weights, size or 224)
     return _timm(name, weights, size)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mucald.data.checked import content_hash
 from mucald.data.embeddings.backbones import Backbone
 from mucald.data.embeddings.reference import reference_images, statistics
-from mucald.data.embeddings.sets import HASH_BYTES, EmbeddingSet, read_set, write_set
+from mucald.data.embeddings.sets import HASH_BYTES, EmbeddingSet, Header, read_set, write_set
 from mucald.data.embeddings.sources import Source, header_of
 from mucald.errors import DataError, WorkspaceError
 from mucald.tasks import Task
@@ -22,7 +22,7 @@ _SAVED_EVERY = 20
 def embed_source(source: Source, task: Task, backbone: Backbone, path: Path, batch: int) -> Iterator[int]:
     """Write the embedding set of a source; yield how many images are done, after each batch.
 
-    What was done before a stop lies beside ``path``, and is taken up if it is of the same network and images.
+    What was done before a stop lies beside ``path``, and is taken up if it was made alike of the same images.
 
     Args:
         source: the images.
@@ -32,18 +32,19 @@ def embed_source(source: Source, task: Task, backbone: Backbone, path: Path, bat
         batch: images at once.
 
     Raises:
-        WorkspaceError: ``path`` holds a set of another backbone, which is never overwritten.
+        WorkspaceError: ``path`` holds a set of another backbone or size, which is never overwritten.
         DataError: an image cannot be read, or there is none.
     """
     if not source.labels:
         raise DataError(f"there are no images to embed for {path}", public="the site has no images to embed")
     header = header_of(source, task, backbone.name, backbone.weights, backbone.preprocessing)
-    if path.exists() and (there := read_set(path).header).weights != backbone.weights:
+    if path.exists() and not _made_alike(there := read_set(path).header, header):
         raise WorkspaceError(
-            f"{path} holds embeddings of {there.backbone}; give another file for {backbone.name}"
+            f"{path} holds embeddings of {there.backbone} ({there.preprocessing}); give another file for "
+            f"{backbone.name} ({backbone.preprocessing})"
         )
     partial = path.with_name(f".{path.stem}.partial.safetensors")
-    done = _done(partial, header.weights, source)
+    done = _done(partial, header, source)
     vectors = [] if done is None else [done.embeddings]
     hashes = [] if done is None else list(done.hashes)
     count = len(hashes)
@@ -77,12 +78,16 @@ def _write(
     write_set(path, EmbeddingSet(header, torch.cat(vectors), torch.tensor(first.labels), torch.stack(hashes)))
 
 
-def _done(path: Path, weights: str, source: Source) -> EmbeddingSet | None:
-    """Return what an earlier call has done of the same images with the same network."""
+def _made_alike(one: Header, other: Header) -> bool:
+    return (one.weights, one.preprocessing) == (other.weights, other.preprocessing)
+
+
+def _done(path: Path, header: Header, source: Source) -> EmbeddingSet | None:
+    """Return what an earlier call has done of the same images in the same way."""
     if not path.exists():
         return None
     done = read_set(path)
-    same = done.header.weights == weights and done.labels.tolist() == source.labels[: len(done)]
+    same = _made_alike(done.header, header) and done.labels.tolist() == source.labels[: len(done)]
     # The first and the last image tell whether the folder is still the same.
     if not same or any(
         not torch.equal(_hash(source.read(row)), done.hashes[row]) for row in (0, len(done) - 1)

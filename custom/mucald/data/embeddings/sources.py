@@ -12,7 +12,7 @@ from mucald.data.embeddings.sets import Header
 from mucald.data.files import reading
 from mucald.data.images.readers import read_image
 from mucald.data.images.stored import IMAGE_ENDINGS
-from mucald.data.records.descriptions import SECTIONS, read_description
+from mucald.data.records.descriptions import read_description, read_entries
 from mucald.data.records.layouts import SPLITS
 from mucald.errors import DataError
 from mucald.tasks import Task
@@ -109,37 +109,40 @@ def camelyon17(root: Path, task: Task, names: Mapping[str, str]) -> Source:  # n
     path = root / "metadata.csv"
     with reading(path), path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    files, labels = [], []
+    files, labels, hospitals = [], [], []
     for row in rows:
         try:
             folder = f"patient_{row['patient']}_node_{row['node']}"
             name = f"patch_{folder}_x_{row['x_coord']}_y_{row['y_coord']}.png"
             files.append(root / "patches" / folder / name)
-            labels.append(int(row["tumor"]))
+            told, hospital = row["tumor"], row["center"]
         except KeyError as error:
-            raise DataError(f"{path}: no column {error}", public=_PUBLIC) from None
-    del task
+            raise DataError(f"{path}: no column {error}; copy WILDS' own file", public=_PUBLIC) from None
+        if told not in map(str, range(task.n_classes)):
+            raise DataError(f"{path}: tumor is '{told}', no class of task {task.name}", public=_PUBLIC)
+        labels.append(int(told))
+        hospitals.append(hospital)
     cases = [row["patient"] for row in rows]
-    return Source(labels, _of_files(files), cases, groups={"hospital": [row["center"] for row in rows]})
+    return Source(labels, _of_files(files), cases, groups={"hospital": hospitals})
 
 
 def datalist(root: Path, task: Task, names: Mapping[str, str]) -> Source:
     """A MONAI data list whose ``label`` is a class's name or number, and ``case`` the patient."""
-    files, labels, cases, splits = list[Path](), list[int](), list[str](), list[int]()
-    content = read_description(root)
-    for section, split in SECTIONS.items():
-        for entry in content.get(section) or []:
-            title = entry.get("label")
-            title = names.get(str(title), title)
-            label = task.classes.index(title) if title in task.classes else title
-            if type(label) is not int or not 0 <= label < task.n_classes:
-                raise DataError(f"{root}: '{title}' is no class of task {task.name}", public=_PUBLIC)
-            files.append(root.parent / entry["image"])
-            labels.append(label)
-            cases.append(str(entry.get("case", entry["image"])))
-            splits.append(SPLITS.index(split))
-    told = splits if set(splits) == {0, 1, 2} else []
-    return Source(labels, _of_files(files), cases, told)
+    entries, _ = read_entries(root, read_description(root), classes=True)
+    labels = list[int]()
+    for entry in entries:
+        title = names.get(str(entry.label), entry.label)
+        label = task.classes.index(title) if title in task.classes else title
+        if type(label) is not int or not 0 <= label < task.n_classes or len(entry.images) > 1:
+            raise DataError(
+                f"{entry.where}: must name one image and a class of task {task.name} "
+                f"({', '.join(task.classes)}), not '{title}'; add --class '{title}=NAME'",
+                public=_PUBLIC,
+            )
+        labels.append(label)
+    files, splits = [root.parent / entry.images[0] for entry in entries], [e.split for e in entries]
+    told = [SPLITS.index(split) for split in splits] if set(splits) == set(SPLITS) else []
+    return Source(labels, _of_files(files), [entry.case for entry in entries], told)
 
 
 SOURCES: dict[str, Callable[[Path, Task, Mapping[str, str]], Source]] = {
