@@ -2,17 +2,8 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
-
-
-def exact_transport(x: Tensor, y: Tensor) -> float:
-    """Return the 2-Wasserstein distance of two sets of equally many samples (N, D), by the best matching."""
-    from scipy.optimize import linear_sum_assignment
-
-    costs = torch.cdist(x.double(), y.double()).square().numpy()
-    return float(np.sqrt(costs[linear_sum_assignment(costs)].mean()))
 
 
 def sinkhorn(x: Tensor, y: Tensor, blur: float = 0.05, rounds: int = 200) -> float:

@@ -10,8 +10,8 @@ from tiny_job import draw
 from torch import Tensor, nn
 
 from mucald.errors import TrainingError
-from mucald.privacy.dp.budget import spent
 from mucald.privacy.dp.steps import LOSS_SHARE, PrivateStep
+from mucald.privacy.gaussian import epsilon
 
 STEP = PrivateStep(clip=1.5, noise_multiplier=2.0, largest_loss=4.0)
 
@@ -120,7 +120,7 @@ def audited(step: PrivateStep, delta: float, trials: int) -> float:
     return best
 
 
-CLAIMED = spent(1.0, 1, 1e-2)
+CLAIMED = epsilon(1.0, 1e-2)
 
 
 def test_an_attacker_who_knows_all_but_one_image_finds_less_than_the_claim():

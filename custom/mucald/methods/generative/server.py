@@ -26,8 +26,8 @@ _ORIGIN = "origin"
 class GenerativeServer(ServerMethod):
     """Sends each site the shared weights, and takes their changes.
 
-    In the last round sites also vote on λ, with what that round began with. Who is the first to train decides
-    how embeddings are made: of unlike ones those that most sites have; later no other is taken.
+    In the last round sites also vote on λ, with what that round began with. The first round decides how
+    embeddings are made: as at most of its sites. Later no others are taken.
 
     Args:
         config: the job.

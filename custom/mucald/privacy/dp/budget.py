@@ -10,7 +10,7 @@ is sampled, so nothing has to be assumed of a sampler; at the noise of a small �
 import math
 from dataclasses import dataclass
 
-from mucald.privacy.gaussian import epsilon, mu_of
+from mucald.privacy.gaussian import mu_of
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,3 @@ class Guarantee:
     def noise_multiplier(self, releases: int) -> float:
         """Return σ for that many releases, in units of the sensitivity of one."""
         return math.sqrt(releases) / self.mu
-
-
-def spent(noise_multiplier: float, releases: int, delta: float) -> float:
-    """Return the ε of releases at a noise multiplier, exactly.
-
-    Args:
-        noise_multiplier: σ of each, in units of its sensitivity; 0 guarantees nothing.
-        releases: how many.
-        delta: δ.
-    """
-    if releases == 0:
-        return 0.0
-    return epsilon(math.sqrt(releases) / noise_multiplier, delta) if noise_multiplier else math.inf
