@@ -22,6 +22,17 @@ def test_paths_are_relative_to_the_file(site: Callable[..., Path], tmp_path: Pat
     assert read_site_file(absolute / "site.json").root == str(tmp_path / "other")
 
 
+def test_no_path_is_told_with_dots_in_it(site: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/set").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere/set")
+    home = site(**{**GOOD, "root": "../data"})
+    assert read_site_file(home / "site.json").root == str(home.parent / "data")
+    beside_target = site(**{**GOOD, "root": f"{tmp_path}/link/../other"})
+    assert read_site_file(beside_target / "site.json").root == str(tmp_path / "elsewhere/other")
+    linked = site(**{**GOOD, "root": f"{tmp_path}/link"})
+    assert read_site_file(linked / "site.json").root == str(tmp_path / "link")
+
+
 def test_optional_fields(site: Callable[..., Path]) -> None:
     home = site(
         task="wbc",

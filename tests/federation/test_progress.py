@@ -35,41 +35,51 @@ def train(round_number: int, dice: float | None = None) -> dict:
 
 
 def test_a_line_names_site_round_loss_dice_and_times(time):
-    lines = Progress(rounds=3, tasks=8)
+    lines = Progress(rounds=4)
     time.now += 10
     line = lines.line(train(0))
-    assert line.startswith("round 1/3 north")
+    assert line.startswith("round 1/4 north")
     assert "loss 1.234" in line
     assert "first round" in line
-    # One of eight tasks took ten seconds.
-    assert line.endswith("| 0:10 passed, about 1:10 left")
-    lines.skip()
+    assert line.endswith("| 0:10 passed")
+    lines.end_round()
     time.now += 20
     line = lines.line(train(1, 0.5))
     assert "validation Dice 0.500" in line
-    assert line.endswith("| 0:30 passed, about 0:50 left")
     assert "validation Dice -" in lines.line(train(1, None))
 
 
-def test_the_last_line_tells_the_test_dice_and_that_nothing_is_left(time):
-    lines = Progress(rounds=2, tasks=1)
+def test_rounds_are_counted_by_their_own_times_without_what_comes_before_them(time):
+    lines = Progress(rounds=4)
+    time.now += 300  # pre-training, and the first round
+    lines.end_round()
+    time.now += 20
+    assert lines.line(train(1, 0.5)).endswith("| 5:20 passed")
+    lines.end_round()
+    time.now += 5
+    assert lines.line(train(2, 0.5)).endswith("| 5:25 passed, about 0:35 to the test")
+    time.now += 25
+    lines.end_round()
+    # Rounds of 20 and 30 s: the last takes about 25.
+    time.now += 10
+    assert lines.line(train(3, 0.5)).endswith("| 6:00 passed, about 0:15 to the test")
+    time.now += 60
+    assert lines.line(train(3, 0.5)).endswith("| 7:00 passed, about 0:00 to the test")
+
+
+def test_the_last_line_tells_the_test_dice(time):
+    lines = Progress(rounds=2)
     time.now += 65
     line = lines.line({"site": "north", "task": "kvasir", "round": 2, "test": {"dice": 0.75}})
     assert line.startswith("test      north")
     assert "test Dice 0.750" in line
-    assert line.endswith("| 1:05 passed, about 0:00 left")
-
-
-def test_a_resumed_run_counts_only_what_is_left(time):
-    lines = Progress(rounds=4, tasks=3)
-    time.now += 10
-    assert lines.line(train(2, 0.1)).endswith("about 0:20 left")
+    assert line.endswith("| 1:05 passed")
 
 
 def test_a_site_that_classifies_tells_its_own_loss_and_score(time, monkeypatch):
     task = Task("ward", "Ward", ("ill", "well"), target="class")
     monkeypatch.setitem(TASKS, task.name, task)
-    lines = Progress(rounds=2, tasks=3)
+    lines = Progress(rounds=2)
     time.now += 1
     report = {"site": "north", "task": "ward", "round": 1, "losses": {"classification": 0.5}}
     line = lines.line(report | {"validation": {"balanced_accuracy": 0.75}})

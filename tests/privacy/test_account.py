@@ -1,4 +1,5 @@
 import json
+import logging
 import math
 
 import dp_accounting
@@ -223,6 +224,14 @@ def test_pooled_data_are_not_passed_over():
     config, _ = load_job(REPOSITORY / "jobs/baseline_centralized")
     (scores,) = family_of(config.method).disclosures(config)
     assert "images of all sites lie at 'pooled'" in scores.meaning[-1]
+
+
+def test_a_run_names_the_file_of_a_sites_account_and_does_not_print_it(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    run_job(tiny_config(training={"rounds": 1}), tmp_path)
+    path = tmp_path / "results/south/privacy_account.json"
+    assert f"site 'south': what left it, and what that can tell, is in {path}" in caplog.messages
+    assert not any("guarantees nothing" in message for message in caplog.messages)
 
 
 def test_results_hold_the_jobs_account_and_a_site_keeps_its_own(full):

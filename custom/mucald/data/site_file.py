@@ -158,12 +158,14 @@ def absolute(path: Path, key: str, name: str) -> str:
         DataError: the value begins with ``~`` and a user whom this machine does not know.
     """
     try:
-        return str(path.resolve().parent / Path(name).expanduser())
+        place = path.resolve().parent / Path(name).expanduser()
     except RuntimeError:
         raise DataError(
             f"{path}: '{key}': there is no home folder of {Path(name).parts[0]}; give the path in full",
             public=_PUBLIC,
         ) from None
+    # Links keep their names, unless ".." may lead out of one.
+    return str(place.resolve() if ".." in place.parts else place)
 
 
 def noise_secret(site_file: SiteFile, home: Path) -> str:

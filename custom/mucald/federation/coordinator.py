@@ -86,9 +86,7 @@ class Coordinator:
         if config.resume_from is not None:
             self._resume()
         self._session_start = time.monotonic() - self._history.wall_s
-        rounds = config.training.rounds
-        left = [len(self._taking_part(number)) for number in range(self._completed, rounds + 1)]
-        self._progress = Progress(rounds, sum(left))
+        self._progress = Progress(config.training.rounds)
         self._writer = ScalarWriter(run_folder / "tb_events", config, self._history)
         if self._completed == 0:
             self._save()
@@ -198,7 +196,6 @@ class Coordinator:
         with self._lock:
             if not self._attendance.answer(site):
                 return
-            self._progress.skip()
         self._leave_out(site, reason)
 
     def _leave_out(self, site: str, reason: str) -> None:
@@ -261,6 +258,7 @@ class Coordinator:
         self._history.end_round(time.monotonic() - self._session_start)
         self._save()
         self._writer.write_round(self._round)
+        self._progress.end_round()
 
     def _contributor(self, site: str) -> Contributor:
         validation = self._history.validation.get(site)

@@ -89,7 +89,6 @@ def save_site_outputs(site: SiteMethod, config: JobConfig, folder: Path) -> None
             place = folder if tested.site == site.name else folder / tested.site
             write_previews(place / "tb_events", tested.site, tested.previews, config.training.rounds)
     if (own := site.account()) is not None:
-        write_atomically(folder / ACCOUNT_FILE, json.dumps(own, indent=2).encode())
-        log.info(
-            "site '%s', images per case %d: %s", site.name, own["images_per_case"], " ".join(own["meaning"])
-        )
+        path = folder / ACCOUNT_FILE
+        write_atomically(path, json.dumps(own, indent=2).encode())
+        log.info("site '%s': what left it, and what that can tell, is in %s", site.name, path)

@@ -11,27 +11,28 @@ LOGGER = "mucald.progress"
 
 
 class Progress:
-    """Counts the sites' tasks of a run.
+    """Tells what sites have done, and how long the rounds that are left may take.
 
     Args:
         rounds: rounds of the run; a test follows them.
-        tasks: that sites have to do in this session.
     """
 
-    def __init__(self, rounds: int, tasks: int):
-        self._rounds, self._left = rounds, tasks
-        self._done = 0
+    def __init__(self, rounds: int):
+        self._rounds = rounds
         self._start = time.monotonic()
+        self._ends: list[float] = []
 
-    def skip(self) -> None:
-        """Count a task that failed."""
-        self._done += 1
-        self._left -= 1
+    def end_round(self) -> None:
+        """Note that a round is over.
+
+        The first of a session counts for no estimate: it holds what comes before all rounds, such as
+        pre-training.
+        """
+        self._ends.append(time.monotonic())
 
     def line(self, report: dict[str, Any]) -> str:
-        """Count a task that is done and describe it."""
-        self.skip()
-        elapsed, names = time.monotonic() - self._start, names_of(report["task"])
+        """Describe a task that is done."""
+        names, times = names_of(report["task"]), f"{clock(time.monotonic() - self._start)} passed"
         title = names.primary.replace("_", " ").capitalize()
         if "test" in report:
             score = _number(report["test"][names.primary])
@@ -44,8 +45,16 @@ class Progress:
             if validation := report.get("validation"):
                 score = f"validation {title} {_number(validation[names.primary])}"
             what = f"{number:<9} {report['site']:<12} {_loss(report['losses'], names.loss)}  {score}"
-        left = elapsed / self._done * self._left
-        return f"{what:<58} | {clock(elapsed)} passed, about {clock(left)} left"
+            times += self._left(report["round"])
+        return f"{what:<58} | {times}"
+
+    def _left(self, completed: int) -> str:
+        """Return about how long it takes until all rounds are over, once a round has told."""
+        if len(self._ends) < 2:
+            return ""
+        a_round = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
+        left = a_round * (self._rounds - completed) - (time.monotonic() - self._ends[-1])
+        return f", about {clock(max(0.0, left))} to the test"
 
 
 def _loss(losses: dict[str, float], wanted: str) -> str:
