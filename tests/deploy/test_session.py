@@ -71,7 +71,7 @@ def test_a_run_tells_its_name_every_site_and_round_and_who_is_left_out(log, prog
     assert [line.split()[1] for line in told if line.startswith("test ")] == ["north", "west"]
     refused = [line for line in told if line.startswith("site 'south' is left out of round")]
     assert len(refused) == 3
-    assert "refuses: the job discloses scores" in refused[0]
+    assert "refuses by its policy.json: scores may not leave" in refused[0]
     assert len(told) == 1 + 2 * 2 + 2 + 3
     assert "test results" in log.getvalue(), "which is no progress"
 

@@ -13,6 +13,7 @@ from tiny_job import REPOSITORY, disclosed, in_one_process, write_policy
 from mucald.errors import InterruptedRunError
 from mucald.federation.progress import LOGGER
 from mucald.methods.jobs import load_job
+from mucald.privacy.policy import TO_ALLOW
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1600)]
 
@@ -139,7 +140,8 @@ def test_a_site_whose_policy_refuses_the_job_is_left_out_with_its_reason(
     done = simulate(job, "workspace", "-t", "3")
     assert done.returncode == 0, done.stdout
     found = results(tmp_path / "workspace/server/simulate_job")
-    reason = "site 'polyp' refuses: policy latents.max_snr 0.0374, job without bound"
+    reason = "site 'polyp' refuses by its policy.json: latents.max_snr allows 0.0374, the job has no bound"
+    reason = f"{reason}; {TO_ALLOW}"
     assert found["failures"] == [{"site": "polyp", "round": n, "reason": reason} for n in range(3)]
     assert sorted(found["sites"]) == ["embryo", "skin"]
     assert reason in (tmp_path / "workspace/server/log.txt").read_text()

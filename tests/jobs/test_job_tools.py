@@ -95,7 +95,7 @@ def test_sites_with_images_of_their_own_and_no_policy_are_admitted_to_the_job_th
     for site in sites:
         create_site(family_of(config.method), site, config, home / site, "run", CPU)
     content = load_job(ROOT / "mucald_fresh")[0].to_dict() | {"sites": config.to_dict()["sites"]}
-    with pytest.raises(PolicyError, match=r"site 'endoscopy' refuses: policy latents\.max_snr"):
+    with pytest.raises(PolicyError, match=r"site 'endoscopy' refuses by its policy.json: latents\.max_snr"):
         create_site(family_of("split"), "endoscopy", parse_config(content), home / "endoscopy", "run", CPU)
 
 

@@ -6,7 +6,7 @@ from tiny_job import with_limits
 from mucald.config.job import JobConfig
 from mucald.errors import PolicyError
 from mucald.methods import family_of
-from mucald.privacy.policy import DEFAULT, Policy, check_disclosures
+from mucald.privacy.policy import DEFAULT, TO_ALLOW, Policy, check_disclosures
 
 STRICT = with_limits(
     DEFAULT,
@@ -25,4 +25,6 @@ def refusal(of: Policy, config: JobConfig) -> str:
     with pytest.raises(PolicyError) as caught:
         check(of, config)
     assert caught.value.public == str(caught.value), "the server reads it all"
-    return str(caught.value)
+    said, end, _ = str(caught.value).partition(f"; {TO_ALLOW}")
+    assert end
+    return said

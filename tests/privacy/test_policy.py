@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import typing
 from dataclasses import dataclass
 
@@ -26,15 +27,18 @@ from mucald.privacy.disclosure import (
     weights,
 )
 from mucald.privacy.dp.budget import Guarantee
-from mucald.privacy.policy import DEFAULT, OPEN, Policy, check_disclosures
+from mucald.privacy.policy import DEFAULT, OPEN, TO_ALLOW, Policy, check_disclosures
 
 JOBS = sorted(path.parent.name for path in REPOSITORY.glob("jobs/*/meta.json"))
+
+
+REFUSES = "site 'polyp' refuses by its policy.json: "
 
 
 def refusal_of(of: Policy, *disclosures: Disclosure) -> str:
     with pytest.raises(PolicyError) as caught:
         check_disclosures(of, "polyp", disclosures, recorded=False)
-    return str(caught.value)
+    return str(caught.value).removesuffix(f"; {TO_ALLOW}")
 
 
 def shipped(name: str):
@@ -58,7 +62,7 @@ def test_each_template_allows_its_job_as_it_stands_and_nothing_weaker(job, file)
     def weaker(**release: float | None) -> SplitConfig:
         return dataclasses.replace(config, release=dataclasses.replace(config.release, **release))
 
-    assert "policy latents.max_snr" in refusal(template, weaker(t=config.release.t - 1))
+    assert "latents.max_snr" in refusal(template, weaker(t=config.release.t - 1))
     bounds = {"gradient_clip": None, "gradient_noise_std": 0.0}
     assert under(template, weaker(**bounds)) == config, "the site bounds its gradients by itself"
 
@@ -66,25 +70,25 @@ def test_each_template_allows_its_job_as_it_stands_and_nothing_weaker(job, file)
 def test_the_strict_template_refuses_the_default_job():
     strict = parse(Policy, read_json(REPOSITORY / "workspace_templates/site/policy_strict.json"))
     assert refusal(strict, shipped("mucald")) == (
-        "site 'polyp' refuses: policy latents.max_snr 0.0129, job 0.037351"
+        "site 'polyp' refuses by its policy.json: latents.max_snr allows 0.0129, the job has 0.037351"
     )
 
 
 def test_the_default_refuses_repeated_releases_clean_latents_the_papers_cut_and_the_papers_supervision():
-    repeated = "policy latents.mode once, job fresh; policy latents.max_releases 1, job 12"
+    repeated = "latents.mode allows once, the job has fresh; latents.max_releases allows 1, the job has 12"
     assert refusal(DEFAULT, shipped("mucald_fresh")) == (
-        f"site 'polyp' refuses: policy latents.max_snr 0.0374, job 0.164883; {repeated}"
+        f"{REFUSES}latents.max_snr allows 0.0374, the job has 0.164883; {repeated}"
     )
     assert refusal(DEFAULT, shipped("ablation_no_forward_noise")) == (
-        f"site 'polyp' refuses: policy latents.max_snr 0.0374, job without bound; {repeated}"
+        f"{REFUSES}latents.max_snr allows 0.0374, the job has no bound; {repeated}"
     )
     assert refusal(DEFAULT, shipped("mucald_paper")) == (
-        f"site 'polyp' refuses: policy latents.max_snr 0.0374, job 0.960583; {repeated}; "
-        "policy latents.min_cut 2, job 0; policy latents.max_channels 16, job 32"
+        f"{REFUSES}latents.max_snr allows 0.0374, the job has 0.960583; {repeated}; "
+        "latents.min_cut allows 2, the job has 0; latents.max_channels allows 16, the job has 32"
     )
     config = shipped("mucald_fresh")
     epsilon = dataclasses.replace(config, crdm=dataclasses.replace(config.crdm, supervision="epsilon"))
-    assert "the job discloses latent noise, which the policy does not name" in refusal(DEFAULT, epsilon)
+    assert "latent noise may not leave" in refusal(DEFAULT, epsilon)
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -99,80 +103,80 @@ def test_the_open_policy_allows_every_shipped_job(job):
             {"release": {"t": 301}},
             {"latents": {"max_snr": 0.164}},
             {"release": {"t": 300}},
-            "policy latents.max_snr 0.164, job 0.164883",
+            "latents.max_snr allows 0.164, the job has 0.164883",
         ),
         # Any bound asks for noise.
         (
             {"release": {"t": 0}},
             {"latents": {"max_snr": 1e9}},
             {"release": {"noised": False}},
-            "policy latents.max_snr 1e+09, job without bound",
+            "latents.max_snr allows 1e+09, the job has no bound",
         ),
         (
             {"release": {"mode": "once"}},
             {"latents": {"mode": ["once"]}},
             {"release": {"mode": "fresh"}},
-            "policy latents.mode once, job fresh",
+            "latents.mode allows once, the job has fresh",
         ),
         (
             {"release": {"mode": "once"}, "training": {"rounds": 9}},
             {"latents": {"max_releases": 1}},
             {"training": {"rounds": 2}},
-            "policy latents.max_releases 1, job 2",
+            "latents.max_releases allows 1, the job has 2",
         ),
         (
             {"crdm": {"supervision": "ambient"}},
             {"latent_noise": None},
             {"crdm": {"supervision": "epsilon"}},
-            "the job discloses latent noise, which the policy does not name",
+            "latent noise may not leave",
         ),
         (
             {"training": {"rounds": 3}},
             {"latents": {"max_releases": 6}},
             {"training": {"rounds": 3, "local_epochs": 3}},
-            "policy latents.max_releases 6, job 9",
+            "latents.max_releases allows 6, the job has 9",
         ),
         (
             {"network": {"cut": 1}},
             {"latents": {"min_cut": 1}},
             {"network": {"cut": 0}},
-            "policy latents.min_cut 1, job 0",
+            "latents.min_cut allows 1, the job has 0",
         ),
         (
             {"network": {"latent_channels": 4}},
             {"latents": {"max_channels": 4}},
             {"network": {"latent_channels": 5}},
-            "policy latents.max_channels 4, job 5",
+            "latents.max_channels allows 4, the job has 5",
         ),
         (
             {"wire": {"feature_gradient": "int8"}},
             {"feature_gradients": {"payload_type": ["int8"]}},
             {"wire": {"feature_gradient": "bfloat16"}},
-            "policy feature gradients.payload_type int8, job bfloat16",
+            "feature gradients.payload_type allows int8, the job has bfloat16",
         ),
         (
             {"wire": {"latent": "int4"}},
             {"latents": {"payload_type": ["int4", "bfloat16"]}},
             {"wire": {"latent": "int8"}},
-            "policy latents.payload_type int4, bfloat16, job int8",
+            "latents.payload_type allows int4, bfloat16, the job has int8",
         ),
         (
             {"wire": {"latent": "bfloat16"}},
             {"latents": {"payload_type": ["bfloat16"]}},
             {"wire": {"latent": "float32"}},
-            "policy latents.payload_type bfloat16, job float32",
+            "latents.payload_type allows bfloat16, the job has float32",
         ),
         (
             {"release": {"proxy_noise_std": 0.5}},
             {"proxies": {"min_noise": 0.5}},
             {"release": {"proxy_noise_std": 0.49}},
-            "policy proxies.min_noise 0.5, job 0.49",
+            "proxies.min_noise allows 0.5, the job has 0.49",
         ),
         (
             {"crdm": {"encoder": "none"}},
             {"proxies": None},
             {},
-            "the job discloses proxies, which the policy does not name",
+            "proxies may not leave",
         ),
     ],
 )
@@ -191,7 +195,7 @@ def test_a_kind_that_the_policy_does_not_name_is_refused_whatever_its_facts(kind
     disclosure = Disclosure(kind, "once", "none", facts)
     check_disclosures(OPEN, "polyp", [disclosure], recorded=False)
     without = with_limits(OPEN, **{kind.replace(" ", "_"): None})
-    said = f"site 'polyp' refuses: the job discloses {kind}, which the policy does not name"
+    said = f"site 'polyp' refuses by its policy.json: {kind} may not leave"
     assert refusal_of(without, disclosure) == said
 
 
@@ -199,7 +203,7 @@ def test_no_policy_can_allow_a_kind_that_nobody_has_judged():
     new = Disclosure("thumbnails", "in every round", "none")
     for policy in (OPEN, DEFAULT):
         assert refusal_of(policy, SCORES, new) == (
-            "site 'polyp' refuses: the job discloses thumbnails, which the policy does not name"
+            "site 'polyp' refuses by its policy.json: thumbnails may not leave"
         )
 
 
@@ -211,16 +215,16 @@ def test_no_policy_can_allow_a_kind_that_nobody_has_judged():
         (-math.inf, "-inf"),
         ("low", "low"),
         (True, "True"),
-        (None, "without bound"),
+        (None, "no bound"),
     ],
 )
 def test_a_fact_that_is_no_number_keeps_no_bound(fact, shown):
     highest = with_limits(OPEN, weights={"max_epsilon": 5.0})
     facts = {"part": "encoder", "epsilon": fact}
-    said = f"policy weights.max_epsilon 5, job {shown}"
+    said = f"weights.max_epsilon allows 5, the job has {shown}"
     assert said in refusal_of(highest, Disclosure("weights", "once", "none", facts))
     least = with_limits(OPEN, proxies={"min_noise": 0.5})
-    assert f"job {shown}" in refusal_of(least, Disclosure("proxies", "once", "none", {"noise": fact}))
+    assert f"the job has {shown}" in refusal_of(least, Disclosure("proxies", "once", "none", {"noise": fact}))
 
 
 @pytest.mark.parametrize("policy", [OPEN, DEFAULT], ids=["open", "default"])
@@ -231,8 +235,8 @@ def test_a_method_that_does_not_say_what_a_policy_limits_is_refused(policy, kind
     facts = {fact_of(name): None for name in KINDS[kind].limits if name != limit}
     if kind in policy.discloses:
         said = refusal_of(policy, Disclosure(kind, "once", "none", facts))
-        assert f"policy {kind}.{limit} " in said
-        assert "job does not say (its method declares too little)" in said
+        assert f"{kind}.{limit} allows " in said
+        assert "the job's method does not say what it has" in said
 
 
 def test_both_sides_of_a_limit_look_different_when_they_are():
@@ -240,20 +244,25 @@ def test_both_sides_of_a_limit_look_different_when_they_are():
     for limit, fact in ((0.00644, 0.006441), (0.0128757, 0.01287573)):
         facts = {"part": "encoder", "epsilon": fact}
         policy = with_limits(OPEN, weights={"max_epsilon": limit})
-        said = f"policy weights.max_epsilon {limit}, job {fact}"
+        said = f"weights.max_epsilon allows {limit}, the job has {fact}"
         assert said in refusal_of(policy, Disclosure("weights", "once", "none", facts))
 
 
 def test_the_template_refuses_weights_without_noise_and_names_them():
     for part in WEIGHT_PARTS:
         said = refusal_of(DEFAULT, weights(part, "in every round"))
-        assert "policy weights.max_epsilon 1, job without bound" in said
-        assert "policy weights.max_delta 0.0001, job without bound" in said
+        assert "weights.max_epsilon allows 1, the job has no bound" in said
+        assert "weights.max_delta allows 0.0001, the job has no bound" in said
         admitted = ("decoder under DP", "class Gaussians under DP")
-        assert (f"policy weights.part {', '.join(admitted)}, job {part}" in said) is (part not in admitted)
+        assert (f"weights.part allows {', '.join(admitted)}, the job has {part}" in said) is (
+            part not in admitted
+        )
     private = private_weights("decoder under DP", "once", Guarantee(1.0, 1e-4), 10, 1)
     check_disclosures(DEFAULT, "polyp", [private], recorded=False)
-    for epsilon, delta, said in ((1.01, 1e-4, "max_epsilon 1, job 1.01"), (1.0, 2e-4, "max_delta 0.0001")):
+    for epsilon, delta, said in (
+        (1.01, 1e-4, "max_epsilon allows 1, the job has 1.01"),
+        (1.0, 2e-4, "max_delta allows 0.0001"),
+    ):
         weaker = private_weights("decoder under DP", "once", Guarantee(epsilon, delta), 10, 1)
         assert said in refusal_of(DEFAULT, weaker)
 
@@ -267,7 +276,7 @@ def test_rules_of_what_the_job_does_not_send_do_not_bind():
 
 def test_the_noise_is_not_handed_out_even_where_no_denoiser_learns_from_it():
     config = tiny_config(crdm={"supervision": "epsilon", "denoiser": False})
-    assert "the job discloses latent noise" in refusal(with_limits(OPEN, latent_noise=None), config)
+    assert "latent noise may not leave" in refusal(with_limits(OPEN, latent_noise=None), config)
 
 
 def test_an_algorithm_that_shares_the_front_end_needs_leave(monkeypatch):
@@ -280,18 +289,21 @@ def test_an_algorithm_that_shares_the_front_end_needs_leave(monkeypatch):
     check(OPEN, config)
     others = [part for part in WEIGHT_PARTS if part != "front end"]
     refused = refusal(with_limits(OPEN, weights={"part": others}), config)
-    assert f"policy weights.part {', '.join(others)}, job front end" in refused
+    assert f"weights.part allows {', '.join(others)}, the job has front end" in refused
     refused = refusal(with_limits(OPEN, weights=None), config)
-    assert "the job discloses weights, which the policy does not name" in refused
+    assert "weights may not leave" in refused
 
 
 def test_groups_need_leave_for_front_and_back_end():
     groups = {"algorithm": {"name": "groups", "args": {"rule": "by_size"}}}
     refused = refusal(STRICT, tiny_config(groups))
-    assert "policy weights.part decoder under DP, class Gaussians under DP, job front and back end" in refused
-    assert "policy weights.max_epsilon 1, job without bound" in refused
+    assert (
+        "weights.part allows decoder under DP, class Gaussians under DP, the job has front and back end"
+        in refused
+    )
+    assert "weights.max_epsilon allows 1, the job has no bound" in refused
     others = [part for part in WEIGHT_PARTS if part != "front and back end"]
-    assert "job front and back end" in refusal(
+    assert "the job has front and back end" in refusal(
         with_limits(OPEN, weights={"part": others}), tiny_config(groups)
     )
     check(OPEN, tiny_config(groups))
@@ -304,3 +316,8 @@ def test_the_values_that_a_policy_may_list_are_those_that_a_job_may_have():
     assert latents["mode"].values == typing.get_args(ReleaseMode)
     for limits in (latents, gradients):
         assert limits["payload_type"].values == typing.get_args(PayloadType)
+
+
+def test_a_refusal_names_a_part_of_the_docs_that_is_there():
+    file, title = re.match("(.*), '(.*)',", TO_ALLOW).groups()
+    assert f"\n## {title}\n" in (REPOSITORY / file).read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ from mucald.methods import family_of
 from mucald.methods.jobs import load_job
 from mucald.methods.split.disclosures import under
 from mucald.methods.split.wire.messages import Field, Phase, decode
-from mucald.privacy.policy import OPEN
+from mucald.privacy.policy import OPEN, TO_ALLOW
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_of_two_bounds_on_the_gradient_the_stricter_wins(own, job, expected):
 def test_a_policy_without_gradients_refuses_them_and_clips_nothing():
     policy = with_limits(OPEN, feature_gradients=None)
     assert under(policy, tiny_config()) == tiny_config()
-    assert "the job discloses feature gradients" in refusal(policy, tiny_config())
+    assert "feature gradients may not leave" in refusal(policy, tiny_config())
 
 
 def test_a_job_that_records_needs_leave(tmp_path):
@@ -64,7 +64,7 @@ def test_a_job_that_records_needs_leave(tmp_path):
     check(OPEN, recorded)
     of = dataclasses.replace(OPEN, recording=False)
     assert refusal(of, recorded) == (
-        "site 'polyp' refuses: policy recording false, job records (runtime.record)"
+        "site 'polyp' refuses by its policy.json: messages may not be recorded (runtime.record)"
     )
     write_policy(tmp_path / "home/south", of)
     recording = record_run(recorded, tmp_path)
@@ -82,18 +82,25 @@ def test_a_refused_site_sends_nothing_and_the_others_go_on(tmp_path, caplog):
     assert {site for site, _, _ in recording.messages} == {"north", "west"}
     assert {report["site"] for report in recording.reports} == {"north", "west"}
     results = recording.run.results
-    reason = "site 'south' refuses: policy latents.max_snr 0.2, job without bound"
+    reason = "site 'south' refuses by its policy.json: latents.max_snr allows 0.2, the job has no bound"
+    reason = f"{reason}; {TO_ALLOW}"
     assert results["failures"] == [{"site": "south", "round": n, "reason": reason} for n in range(3)]
-    assert reason in caplog.text
+    lines = [message for message in caplog.messages if message.startswith("site 'south' is left out")]
+    assert lines[0] == f"site 'south' is left out of round 1: {reason}"
+    assert lines[1:] == [f"site 'south' is left out of round {n}, for the same reason" for n in (2, 3)]
     assert sorted(results["sites"]) == ["north", "west"]
     assert not list((tmp_path / "home/south").glob("runs/*")), "not even a checkpoint was begun"
 
 
-def test_too_many_refusals_end_the_run(tmp_path):
+def test_too_many_refusals_end_the_run_and_each_is_told_once(tmp_path, caplog):
     for site in ("north", "south"):
         write_policy(tmp_path / "home" / site, STRICT)
-    with pytest.raises(TrainingError, match="1 sites finished round 1, but min_sites is 2"):
+    with pytest.raises(TrainingError, match="1 sites finished round 1, but min_sites is 2") as caught:
         run_job(tiny_config(PLAIN), tmp_path)
+    assert str(caught.value).endswith(
+        "after 0 complete rounds; left out, for the reasons above: north, south"
+    )
+    assert caplog.text.count("latents.max_snr allows 0.2") == 2
 
 
 def test_a_site_with_a_wrong_policy_does_not_start(tmp_path):
@@ -112,11 +119,13 @@ def test_a_participant_with_the_data_of_all_sites_needs_the_leave_of_each(tmp_pa
     home = tmp_path / config.participant
     family = family_of(config.method)
     write_policy(home / "polyp", with_limits(OPEN, scores=None))
-    with pytest.raises(PolicyError, match="site 'polyp' refuses: the job discloses scores, which"):
+    with pytest.raises(PolicyError, match=r"site 'polyp' refuses by its policy.json: scores may not leave"):
         create_site(family, config.participant, config, home, "run", cpu)
     write_policy(home / "polyp", OPEN)
     write_policy(home, with_limits(OPEN, scores=None))
-    with pytest.raises(PolicyError, match=f"site '{config.participant}' refuses: the job discloses scores"):
+    with pytest.raises(
+        PolicyError, match=f"site '{config.participant}' refuses by its policy.json: scores may not leave"
+    ):
         create_site(family, config.participant, config, home, "run", cpu)
 
 

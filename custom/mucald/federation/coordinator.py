@@ -201,8 +201,10 @@ class Coordinator:
     def _leave_out(self, site: str, reason: str) -> None:
         round_number = self._round["round"]
         with self._lock:
+            again = any((f["site"], f["reason"]) == (site, reason) for f in self._history.failures)
             self._history.failures.append({"site": site, "round": round_number, "reason": reason})
-        told.error("site '%s' is left out of round %d: %s", site, round_number + 1, reason)
+        why = ", for the same reason" if again else f": {reason}"
+        told.error("site '%s' is left out of round %d%s", site, round_number + 1, why)
         trained = round_number < self._config.training.rounds
         self.method.rewind(site, self._saved(site) if trained else None)
 
@@ -242,13 +244,11 @@ class Coordinator:
         present = [site for name in done for site in self._members(name)]
         self._round["sites"] = {site: self._round["sites"][site] for site in present}
         if len(done) < self._config.min_sites:
-            reasons = [
-                f"{f['site']}: {f['reason']}" for f in self._history.failures if f["round"] == task.round
-            ]
+            out = [failure["site"] for failure in self._history.failures if failure["round"] == task.round]
             raise TrainingError(
                 f"{len(done)} sites finished round {task.round + 1}, but min_sites is "
-                f"{self._config.min_sites}; the run stops after {self._completed} complete rounds "
-                f"({'; '.join(reasons)})"
+                f"{self._config.min_sites}; the run stops after {self._completed} complete "
+                f"rounds; left out, for the reasons above: {', '.join(out)}"
             )
         if task.kind == "test":
             return

@@ -17,6 +17,7 @@ from mucald.errors import ConfigError, PolicyError
 from mucald.privacy.disclosure import KINDS, Disclosure, Fact, Limit, fact_of, shown
 
 POLICY_FILE = "policy.json"
+TO_ALLOW = "docs/how-to.md, 'Let a site take part in a job that it refuses', tells how its owner can allow it"
 
 Limits = dict[str, Any]
 
@@ -169,24 +170,25 @@ def check_disclosures(policy: Policy, site: str, disclosures: Sequence[Disclosur
     """
     broken = [rule for disclosure in disclosures for rule in _broken(policy, disclosure)]
     if recorded and not policy.recording:
-        broken.append("policy recording false, job records (runtime.record)")
+        broken.append("messages may not be recorded (runtime.record)")
     if broken:
-        message = f"site '{site}' refuses: {'; '.join(broken)}"
+        message = f"site '{site}' refuses by its {POLICY_FILE}: {'; '.join(broken)}; {TO_ALLOW}"
         raise PolicyError(message, public=message)
 
 
 def _broken(policy: Policy, disclosure: Disclosure) -> Iterator[str]:
     kind = disclosure.kind
     if kind not in policy.discloses:
-        yield f"the job discloses {kind}, which the policy does not name"
+        yield f"{kind} may not leave"
         return
     for name, limit in policy.discloses[kind].items():
         if fact_of(name) not in disclosure.facts:
-            yield f"policy {kind}.{name} {shown(limit)}, job does not say (its method declares too little)"
+            yield f"{kind}.{name} allows {shown(limit)}, the job's method does not say what it has"
         elif not _within(name, limit, fact := disclosure.facts[fact_of(name)]):
             # Rounded numbers may look alike, above all where one was copied from what a tool has printed.
             write = repr if shown(limit) == shown(fact) else shown
-            yield f"policy {kind}.{name} {write(limit)}, job {write(fact)}"
+            asked = "no bound" if fact is None else write(fact)
+            yield f"{kind}.{name} allows {write(limit)}, the job has {asked}"
 
 
 def _within(name: str, limit: Any, fact: Fact) -> bool:

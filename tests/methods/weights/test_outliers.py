@@ -1,5 +1,7 @@
 """A site whose update is far larger than the others' is left out of the round, with its reason."""
 
+import re
+
 import pytest
 import torch
 from families import config_of
@@ -83,9 +85,10 @@ def test_the_round_is_that_of_the_others_and_the_site_takes_part_again(method, t
             assert numbers[key] == results["sites"][site][key], "what a site has forgotten is not reported"
 
 
-def test_a_run_that_is_left_with_too_few_sites_stops_with_the_reason(tmp_path):
+def test_a_run_that_is_left_with_too_few_sites_stops_with_the_reason(tmp_path, caplog):
     federation = Federation(config_of("weights fedavg", min_sites=3), tmp_path)
     with pytest.raises(
-        TrainingError, match=r"2 sites finished round 1.*north: its weights have changed \d+ times"
+        TrainingError, match=r"2 sites finished round 1.*left out, for the reasons above: north"
     ):
         spoilt(federation, {0})
+    assert re.search(r"'north' is left out of round 1: its weights have changed \d+ times", caplog.text)

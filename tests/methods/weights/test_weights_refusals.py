@@ -137,7 +137,10 @@ def test_a_policy_says_which_weights_may_leave(shared, called, tmp_path):
     federation.run()
     (first, second, third) = federation.coordinator.finish()["failures"]
     assert {first["site"], second["site"], third["site"]} == {"south"}
-    assert f"policy weights.part decoder under DP, class Gaussians under DP, job {called}" in first["reason"]
+    assert (
+        f"weights.part allows decoder under DP, class Gaussians under DP, the job has {called}"
+        in first["reason"]
+    )
 
 
 def test_the_account_of_a_site_says_that_shared_weights_guarantee_nothing(tmp_path):

@@ -24,7 +24,7 @@ from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.ends import first_ends
 from mucald.methods.split.site import sealed_ends
-from mucald.privacy.policy import OPEN
+from mucald.privacy.policy import OPEN, TO_ALLOW
 from mucald.privacy.sealing import write_key
 from mucald.state.checkpoint import load_checkpoint, without_prefix
 
@@ -324,7 +324,8 @@ def test_a_policy_has_to_name_the_ends(tmp_path):
     results = run_job(config, tmp_path).results
     assert {failure["site"] for failure in results["failures"]} == {"west"}
     assert results["failures"][0]["reason"] == (
-        f"site 'west' refuses: policy weights.part front end, job {PART}"
+        f"site 'west' refuses by its policy.json: weights.part allows front end, the job has {PART}; "
+        f"{TO_ALLOW}"
     )
     assert set(results["sites"]) == {"north", "south"}
     meaning = [line for line in results["privacy"]["meaning"] if line.startswith(f"Weights ({PART})")]
@@ -440,11 +441,12 @@ def test_what_is_not_sealed_ends_is_refused(tmp_path):
     federation.receive("north", outcome)
 
 
-def test_sites_with_other_keys_share_nothing_and_say_so(tmp_path):
+def test_sites_with_other_keys_share_nothing_and_say_so(tmp_path, caplog):
     for site, key in (("north", bytes(32)), ("west", bytes(range(32)))):
         write_key(tmp_path / "home" / site, "kvasir", key)
-    with pytest.raises(TrainingError, match="does not open with this site's group key"):
+    with pytest.raises(TrainingError, match="left out, for the reasons above: north, west"):
         run_job(sealing(min_sites=2), tmp_path)
+    assert caplog.text.count("does not open with this site's group key") == 2
 
 
 def test_sealed_ends_are_a_disclosure_of_their_own():
