@@ -134,6 +134,24 @@ def test_a_workspace_in_use_is_refused_and_free_again_afterwards(job, tmp_path, 
     assert main([str(job), "-w", str(tmp_path / "w"), "-t", "1"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [
+        ("startup", "a start-up kit"),
+        ("server/startup", "start-up kits"),
+        ("server/local", "FLARE's simulator"),
+        ("server/simulate_job", "FLARE's simulator"),
+    ],
+)
+def test_a_folder_of_flare_is_left_as_it_is(job, tmp_path, name, owner, capsys):
+    """Neither force nor keeping makes room in what a process of FLARE may be using."""
+    (tmp_path / "w" / name).mkdir(parents=True)
+    for option in ([], ["--force"], ["--keep"]):
+        assert main([str(job), "-w", str(tmp_path / "w"), *option]) == 1
+        assert f"error: {tmp_path / 'w'} belongs to {owner}, " in capsys.readouterr().err
+    assert files(tmp_path / "w") == set()
+
+
 def test_a_workspace_that_cannot_be_a_folder_is_named(job, tmp_path, capsys):
     (tmp_path / "w").write_text("a file")
     assert main([str(job), "-w", str(tmp_path / "w")]) == 1

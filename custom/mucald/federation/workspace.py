@@ -24,6 +24,13 @@ OUTPUTS = (
 _LOCK = ".lock"
 _PARTICIPANTS = ".participants"
 _SERVER = "server"
+_OF_FLARE = {
+    "startup": "a start-up kit",
+    "server/startup": "start-up kits",
+    "server/local": "FLARE's simulator",
+    "server/simulate_job": "FLARE's simulator",
+}
+"""What tells that a folder belongs to FLARE, and to what of it."""
 
 
 @contextlib.contextmanager
@@ -31,8 +38,14 @@ def held(workspace: Path) -> Iterator[None]:
     """Hold a workspace while a run writes into it.
 
     Raises:
-        WorkspaceError: another run holds it, or the folder cannot be written.
+        WorkspaceError: another run holds it, it belongs to FLARE, or the folder cannot be written.
     """
+    for name, owner in _OF_FLARE.items():
+        if (workspace / name).exists():
+            raise WorkspaceError(
+                f"{workspace} belongs to {owner}, which may be at work and would mix its files with those of "
+                "this run; give another folder with -w"
+            )
     is_new = not workspace.exists()
     if not workspace.name:
         raise WorkspaceError(f"{workspace} cannot be a workspace; give a folder in it")
