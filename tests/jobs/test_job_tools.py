@@ -1,6 +1,7 @@
 """The commands that make, show and export jobs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,8 @@ def test_an_exported_job_is_whole_and_compared_with_the_base_that_one_names(run,
 
 
 def site(home: Path, name: str, task: str) -> None:
-    (home / name).mkdir(parents=True)
-    content = {"task": task, "root": "/data", "layout": "pairs"}
+    (home / name / "data").mkdir(parents=True)
+    content = {"task": task, "root": "data", "layout": "pairs"}
     (home / name / "site.json").write_text(json.dumps(content))
 
 
@@ -107,6 +108,22 @@ def test_new_job_of_a_whole_configuration(run, tmp_path):
     assert load_job(tmp_path / "job")[1] == ["endo", "other"]
 
 
+def test_new_job_refuses_at_once_what_a_run_would_refuse(run, tmp_path):
+    home, out = tmp_path / "home", tmp_path / "job"
+    site(home, "ward", "brain")
+    site(home, "clinic", "brain")
+    arguments = (ROOT / "mucald", "--home", home, "--out", out)
+    assert "the task 'brain' has no causal graph" in run("new_job", *arguments, status=1)
+    shutil.rmtree(home)
+    site(home, "ward", "kvasir")
+    assert "1 sites take part, but min_sites is" in run("new_job", *arguments, status=1)
+    site(home, "clinic", "kvasir")
+    (home / "clinic/data").rmdir()
+    said = run("new_job", *arguments, status=1)
+    assert f"{home}/clinic/site.json: 'root' names {home}/clinic/data, which does not exist" in said
+    assert not out.exists()
+
+
 def test_new_job_without_a_site_file_says_where_they_go(run, tmp_path):
     arguments = (ROOT / "mucald", "--home", tmp_path, "--out", tmp_path / "job")
     assert "each site needs" in run("new_job", *arguments, status=1)
@@ -129,6 +146,7 @@ def test_a_site_that_flare_cannot_name_is_refused(run, tmp_path, name):
 @pytest.mark.parametrize("tool", ["new_job", "export_job"])
 def test_a_job_is_replaced_only_if_that_is_said_and_nothing_but_a_job(run, tmp_path, tool):
     site(tmp_path / "home", "north", "kvasir")
+    site(tmp_path / "home", "south", "kvasir")
     job, out = write_job(tmp_path / "job", CONTENT), tmp_path / "out"
     more = ("--home", tmp_path / "home") if tool == "new_job" else ()
     run(tool, job, "--out", out, *more)

@@ -1,5 +1,6 @@
 """The tasks that a site can have. A task is one entry here."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -60,7 +61,7 @@ def _embedding(name: str, title: str, classes: tuple[str, ...]) -> Task:
     return Task(name, title, classes, "embedding", "class")
 
 
-_TASKS = (
+_IMAGES = (
     Task(
         "blastocyst",
         "Blastocyst",
@@ -79,6 +80,10 @@ _TASKS = (
     # The two below are not of the paper.
     Task("wbc", "White blood cell", ("background", "cytoplasm", "nucleus"), augmentation=MICROSCOPY),
     Task("fetal_head", "Fetal head", ("background", "head"), augmentation=ULTRASOUND),
+)
+
+_TASKS = (
+    *_IMAGES,
     # Volumes.
     _volume("liver", "Liver and tumour, CT", ("background", "liver", "tumour"), "CT"),
     _volume("lungs", "Lungs and nodules, CT", ("background", "lung", "nodule"), "CT"),
@@ -95,11 +100,7 @@ _TASKS = (
     _volume("heart_pathology", "Heart disease, MR", ("NOR", "DCM", "HCM", "MINF", "RV"), "MR", "class"),
     _volume("liver_lesion", "Liver lesion, CT", ("none", "cyst", "tumour"), "CT", "class"),
     # Embeddings.
-    _embedding(
-        "phantom_kind",
-        "Kind of phantom",
-        ("blastocyst", "ham10k", "fetal", "mosmed", "kvasir", "wbc", "fetal_head"),
-    ),
+    _embedding("phantom_kind", "Kind of phantom", tuple(task.name for task in _IMAGES)),
     _embedding("brain_tumour", "Brain tumour, MR slice", ("glioma", "meningioma", "none", "pituitary")),
     _embedding(
         "white_cell",
@@ -137,8 +138,21 @@ def get_task(name: str) -> Task:
         ConfigError: there is none; the message names the closest and all known ones.
     """
     if name not in TASKS:
-        raise ConfigError(f"unknown task '{name}'{closest(name, list(TASKS))} (known: {', '.join(TASKS)})")
+        raise ConfigError(f"unknown task '{name}'{_meant(name)} (known: {', '.join(TASKS)})")
     return TASKS[name]
+
+
+def _meant(name: str) -> str:
+    """Return the task whose name is nearest, or else that with the nearest word in its title or classes."""
+    if nearest := closest(name, list(TASKS)):
+        return nearest
+    words = {
+        word.casefold(): task.name
+        for task in reversed(TASKS.values())
+        for word in (*task.title.split(), *task.classes)
+    }
+    found = difflib.get_close_matches(name.casefold(), words, n=1, cutoff=0.7)
+    return f"; did you mean '{words[found[0]]}' ({TASKS[words[found[0]]].title})?" if found else ""
 
 
 def shared_classes(tasks: Mapping[str, str]) -> int:
