@@ -42,7 +42,7 @@ def test_every_command_prints_what_the_tutorial_says(tmp_path, monkeypatch, caps
     for block, told in blocks("docs/tutorial.md"):
         for line in block.splitlines():
             if line.startswith("mucald run "):
-                shrink(tmp_path / "home/job/app/config/mucald.json")
+                shrink(tmp_path / "two-sites/job/app/config/mucald.json")
             commands += run(line, tmp_path, monkeypatch)
         output = "\n".join([capsys.readouterr().out, *caplog.messages])
         caplog.clear()
@@ -51,8 +51,8 @@ def test_every_command_prints_what_the_tutorial_says(tmp_path, monkeypatch, caps
             pattern = pattern_of(re.sub(r"[-+](?=\d)", "", line), numbers="mucald run" in block)
             assert any(re.fullmatch(pattern, each) for each in printed), f"{line}\n{output}"
     assert commands == 9
-    page = (tmp_path / "workspace/server/results.html").read_text()
+    page = (tmp_path / "tutorial-workspace/server/results.html").read_text()
     assert "They stay in the site's own folder" in page
     assert "What left the sites" in page
-    assert len(list((tmp_path / "masks").glob("*.png"))) == 40
-    assert (tmp_path / "check/data.html").exists()
+    assert len(list((tmp_path / "tutorial-masks").glob("*.png"))) == 40
+    assert all((tmp_path / f"check/{site}/data.html").exists() for site in ("north", "south"))

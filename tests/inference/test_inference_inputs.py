@@ -53,6 +53,7 @@ def test_of_two_images_with_one_mask_the_later_has_a_fault_and_the_others_are_se
     status, output, errors = predict(tmp_path / "a", tmp_path / "b")
     assert status == 1
     assert f"2 masks and {SUMMARY}" in output
+    assert "most viewers show it black" in output
     taken = f"{tmp_path / 'a/x.bmp'} has the same mask x.png; rename one, or segment it by itself"
     faults = [f"{tmp_path / other}: {taken}" for other in ("a/x.png", "b/x.png")]
     failed = [("x.png", "", fault) for fault in faults]
