@@ -68,11 +68,12 @@ def test_a_site_with_embeddings_of_another_kind_is_left_out_of_all_rounds_and_of
     assert any("hash of how the embeddings" in s for s in results["privacy"]["meaning"])
 
 
-def test_two_sites_that_disagree_end_the_run_with_both_names(tmp_path):
+def test_two_sites_that_disagree_end_the_run_with_both_names(tmp_path, caplog):
     give(tmp_path, "south")
     config = own_sets(["north", "south"])
-    with pytest.raises(TrainingError, match="of 'north' and of 'south' were made differently"):
+    with pytest.raises(TrainingError, match=r"0 sites finished round 1.* north, south"):
         run_job(config, tmp_path)
+    assert "of 'north' and of 'south' were made differently" in caplog.text
 
 
 def test_what_was_agreed_on_holds_after_a_stop(tmp_path):
