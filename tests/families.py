@@ -89,6 +89,7 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "weights clustered": _WEIGHTS
     | {"algorithm": {"name": "clustered", "args": {"conflict": 1e-9, "memory": 0.0}}},
+    "weights adaptive": _WEIGHTS | {"algorithm": {"name": "adaptive", "args": {"memory": 0.5}}},
     "weights volumes": _VOLUMES,
     "weights dynunet 2-D": _WHOLE
     | {

@@ -205,6 +205,7 @@ def test_other_methods_take_no_sites_in():
         {"name": "fedhca"},
         {"name": "ditto", "args": {"weight": 0.1}},
         {"name": "fedbn"},
+        {"name": "adaptive", "args": {"memory": 0.5}},
     ],
     ids=lambda algorithm: algorithm["name"],
 )

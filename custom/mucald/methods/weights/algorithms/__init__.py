@@ -1,6 +1,7 @@
 """The algorithms that share weights. Each is one file, and one entry of :data:`ALGORITHMS`."""
 
 from mucald.config.schema import parse_named
+from mucald.methods.weights.algorithms.adaptive import Adaptive
 from mucald.methods.weights.algorithms.base import Algorithm
 from mucald.methods.weights.algorithms.clustered import Clustered
 from mucald.methods.weights.algorithms.ditto import Ditto
@@ -23,6 +24,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedrep": FedRep,
     "ditto": Ditto,
     "clustered": Clustered,
+    "adaptive": Adaptive,
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from mucald.config.common import require
 from mucald.errors import ConfigError
 from mucald.federation.method import State
-from mucald.methods.weights.algorithms.base import Update
+from mucald.methods.weights.algorithms.base import Update, put_together
 from mucald.methods.weights.algorithms.fedavg import FedAvg, moved
 from mucald.methods.weights.algorithms.products import cosines, products
 from mucald.methods.weights.config import WeightsConfig
@@ -65,7 +65,7 @@ class Clustered(FedAvg):
                 piece = moved(piece, inside) if inside else piece
                 for site in members:
                     pieces[site].append(piece)
-        return _put_together(pieces)
+        return put_together(pieces)
 
     def _joined(self, part: str, sites: list[str], updates: Sequence[Update], memory: State) -> Tensor:
         """Bring the memory of a part up to date; return which two sites are joined, (N, N)."""
@@ -97,12 +97,3 @@ def _clusters(sites: Sequence[str], joined: Tensor) -> list[list[str]]:
     return [
         [site for site, own in zip(sites, numbers, strict=True) if own == number] for number in range(count)
     ]
-
-
-def _put_together(pieces: Mapping[str, Sequence[State]]) -> dict[str, State]:
-    """Return each site's weights of their pieces, one object for sites that have all pieces in common."""
-    found: dict[tuple[int, ...], State] = {}
-    for own in pieces.values():
-        key = tuple(map(id, own))
-        found.setdefault(key, {name: tensor for piece in own for name, tensor in piece.items()})
-    return {site: found[tuple(map(id, own))] for site, own in pieces.items()}

@@ -1,0 +1,75 @@
+"""Weights of each site's own, which follow the other sites as far as their updates agree."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mucald.aggregation.base import moved_by_mean
+from mucald.config.common import require
+from mucald.federation.method import State
+from mucald.methods.weights.algorithms.base import Algorithm, Update, put_together
+from mucald.methods.weights.algorithms.products import cosines, products
+
+
+@dataclass(frozen=True)
+class Adaptive(Algorithm):
+    """For each site a mean of the updates, by how well the others' agree with its own; each part by itself.
+
+    With u_i a site's update of a part and n_i its training samples, the server follows how well two agree,
+
+        a_ij ← κ a_ij + (1 − κ) cos(u_i, u_j),
+
+    from 1 on, and moves the part of site i by Σ_j w_ij u_j, with w_ij ∝ n_j max(a_ij, 0) and a_ii = 1. So all
+    sites begin as in FedAvg, and go on with those alone that learn alike. Weights by similarity are
+    FedAMP's (Huang et al., AAAI 2021). Departure: it compares networks in one round, this compares
+    updates over rounds, like clustered federated learning (Sattler et al., IEEE TNNLS 2021).
+
+    Args:
+        memory: κ, at least 0, at most 1. At 1 all is FedAvg.
+    """
+
+    memory: float
+
+    def __post_init__(self) -> None:
+        require(0 <= self.memory <= 1, f"memory must lie in [0, 1], not {self.memory}")
+
+    def combine(
+        self, states: Mapping[str, State], updates: Sequence[Update], memory: State
+    ) -> dict[str, State]:
+        """Return each site's weights; those of a site that was away follow the others all the same."""
+        sites = sorted(states)
+        pieces: dict[str, list[State]] = {site: [] for site in sites}
+        for part in dict.fromkeys(name.partition(".")[0] for name in states[sites[0]]):
+            changes = [_of_part(update.change, part) for update in updates]
+            shares = self._agreement(part, sites, updates, changes, memory).clamp_min(0)
+            moved: dict[tuple[Any, ...], State] = {}
+            for number, site in enumerate(sites):
+                scores = tuple(u.n_train * float(shares[number, sites.index(u.site)]) for u in updates)
+                key = id(states[site]), scores
+                if key not in moved:
+                    moved[key] = _moved(_of_part(states[site], part), changes, scores)
+                pieces[site].append(moved[key])
+        return put_together(pieces)
+
+    def _agreement(
+        self, part: str, sites: list[str], updates: Sequence[Update], changes: Sequence[State], memory: State
+    ) -> Tensor:
+        """Bring the memory of a part up to date; return how well each two sites agree on it, (N, N)."""
+        known = memory.get(part, torch.ones(len(sites), len(sites), dtype=torch.float64))
+        present = torch.tensor([sites.index(update.site) for update in updates])
+        pairs = present[:, None], present
+        told = cosines(products(changes)).fill_diagonal_(1)
+        memory[part] = known.index_put(pairs, self.memory * known[pairs] + (1 - self.memory) * told)
+        return memory[part]
+
+
+def _moved(state: State, changes: Sequence[State], scores: Sequence[float]) -> State:
+    followed = [(change, score) for change, score in zip(changes, scores, strict=True) if score]
+    return moved_by_mean(state, *zip(*followed, strict=True)) if followed else state
+
+
+def _of_part(tensors: State, part: str) -> State:
+    return {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] == part}
