@@ -73,8 +73,8 @@ def test_only_a_job_without_noise_warns_and_says_so_in_its_results(job, seen):
 def test_only_a_job_that_shares_front_ends_warns_and_says_so_in_its_results(job, seen):
     shared, weights = SHARED.get(job), seen(job).disclosed("weights")
     assert (None if weights is None else weights["facts"]["part"]) == shared
-    assert sum("are SHARED" in warning for warning in seen(job).warnings) == (shared is not None)
-    assert sum("HANDED OVER" in warning for warning in seen(job).warnings) == (job in HANDED_OVER)
+    assert sum("are shared" in warning for warning in seen(job).warnings) == (shared is not None)
+    assert sum("handed over" in warning for warning in seen(job).warnings) == (job in HANDED_OVER)
     assert seen(job).has("front_end.") is (shared == "front end")
     assert (Field.WEIGHTS in seen(job).wire) is (shared == "front end" or job in HANDED_OVER)
 

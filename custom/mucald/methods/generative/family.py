@@ -68,7 +68,7 @@ class GenerativeFamily:
         if algorithm.pooled:
             return ["the embeddings of all sites lie TOGETHER in one place, where one classifier trains"]
         if algorithm.part is not None and config.privacy.epsilon is None:
-            return [f"weights ({algorithm.part}) are SHARED without noise, which guarantees nothing"]
+            return [f"weights ({algorithm.part}) are shared without noise, which guarantees nothing"]
         return []
 
     def takes_steps(self, config: GenerativeConfig) -> bool:  # noqa: ARG002

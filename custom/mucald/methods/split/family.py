@@ -44,18 +44,18 @@ class SplitFamily:
         if not config.release.noised:
             found.append("latents leave WITHOUT noise: the server can see what the front ends see")
         algorithm = algorithm_of(config)
-        known = "SEALED, which the server relays" if algorithm.seals else "the server knows them"
+        known = "sealed, which the server relays" if algorithm.seals else "the server knows them"
         ends = " and ".join(end.replace("_", " ") + "s" for end in algorithm.shared_ends)
         groups = {algorithm.group(config, site) for site in config.sites} if ends else set()
         for members in sorted(groups - {()}):
-            found.append(f"{ends} of {', '.join(members)} are SHARED: {known}")
+            found.append(f"{ends} of {', '.join(members)} are shared: {known}")
         if algorithm.shares_front_end:
             found.append(
-                "front ends are SHARED: the server knows them, which helps to invert what they release"
+                "front ends are shared: the server knows them, which helps to invert what they release"
             )
         if config.handover.epochs:
             found.append(
-                "middle networks are HANDED OVER: every site gets one that has learnt from all who share it"
+                "middle networks are handed over: every site gets one that has learnt from all who share it"
             )
         return found
 

@@ -45,7 +45,7 @@ class WeightsFamily:
         """Say that weights guarantee nothing."""
         if config.disclosed is None:
             return []
-        return [f"weights ({config.disclosed}) are SHARED without noise, which guarantees nothing"]
+        return [f"weights ({config.disclosed}) are shared without noise, which guarantees nothing"]
 
     def takes_steps(self, config: WeightsConfig) -> bool:  # noqa: ARG002
         """Return False: a site trains for a whole round without a message."""

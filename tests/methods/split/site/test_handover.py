@@ -158,7 +158,7 @@ def test_a_mixture_is_not_handed_over():
 
 def test_what_is_handed_over_is_said_before_and_in_the_account(tmp_path):
     federation = Federation(handing_over(PLAIN), tmp_path)
-    assert any("HANDED OVER" in warning for warning in federation.family.warnings(federation.config))
+    assert any("handed over" in warning for warning in federation.family.warnings(federation.config))
     latents = federation.family.disclosures(federation.config)[1]
     assert any("has learnt from the latents of others" in sentence for sentence in latents.meaning)
-    assert not any("HANDED" in warning for warning in federation.family.warnings(tiny_config()))
+    assert not any("handed over" in warning for warning in federation.family.warnings(tiny_config()))
