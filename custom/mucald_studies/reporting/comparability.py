@@ -7,7 +7,7 @@ from mucald.errors import ReportError
 from mucald_studies.reporting.runs import Method, Run
 
 PASSES = "passes over the images"
-BUDGET = ("data.image_size", "training.batch_size")
+BUDGET = ("data.image_size", "data.volumes.patch_size", "training.batch_size")
 """Settings that methods must have alike, beside :data:`PASSES`."""
 DATA = ("task", "source", "n_train", "n_validation", "n_test")
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from mucald.metrics.names import names_of
 from mucald.privacy.gaussian import VACUOUS_EPSILON
+from mucald.tasks import get_task
 from mucald_studies.reporting.comparability import (
     PASSES,
     budget,
@@ -17,7 +18,7 @@ from mucald_studies.reporting.figures import BarRow, Curves, Interval, bar_chart
 from mucald_studies.reporting.joining import Attacks, joining_table
 from mucald_studies.reporting.page import Page, Picture
 from mucald_studies.reporting.pictures import site_examples
-from mucald_studies.reporting.runs import Method
+from mucald_studies.reporting.runs import Method, Run
 from mucald_studies.reporting.statistics import MEAN, bootstrap_interval, compare_all
 from mucald_studies.reporting.tables import Tables
 
@@ -55,6 +56,7 @@ def report(
         "reference": reference,
         "budget": budget(reference.first),
         "passes": budget(reference.first)[PASSES],
+        "sizes": ", ".join(dict.fromkeys(_size(reference.first, task) for task in tasks.values())),
         "warnings": list(_warnings(methods, odd)),
         "tables": tables,
         "compared": compared,
@@ -72,6 +74,16 @@ def report(
         "vacuous": VACUOUS_EPSILON,
     }
     return Page("report.md", content)
+
+
+def _size(run: Run, task: str) -> str:
+    """Return what a network takes of a task at a time."""
+    data = run.content["config"]["data"]
+    if get_task(task).input != "volume":
+        return "{0} × {0} pixels".format(data["image_size"])
+    volumes = data["volumes"]
+    sides = volumes["plans"].get(task, {}).get("patch_size") or volumes["patch_size"]
+    return f"patches of {' × '.join(map(str, sides))} voxels"
 
 
 def _warnings(methods: Sequence[Method], odd: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -61,6 +61,14 @@ def test_dice_is_mean_and_deviation_over_seeds(like):
     assert warnings(page) == []
 
 
+def test_the_budget_names_what_the_network_takes_of_each_task(like):
+    assert "16 × 16 pixels." in report(method(like())).markdown()
+    volumes = like(
+        sites__north__task="liver", config__data__volumes__plans={"liver": {"patch_size": [24, 24, 16]}}
+    )
+    assert "patches of 24 × 24 × 16 voxels, 16 × 16 pixels." in report(method(volumes)).markdown()
+
+
 def test_bold_is_what_the_test_calls_better_and_nothing_else(like):
     page = report(method(like()), method(like("own", north=BETTER)), method(like("worse", south=[0.1] * 20)))
     _, rows = table(page, "Test Dice")
