@@ -25,5 +25,12 @@ def test_a_word_of_what_a_task_is_about_leads_to_it(said, meant) -> None:
         get_task(said)
 
 
+def test_words_without_a_meaning_lead_nowhere() -> None:
+    for said in ("and", "of"):
+        with pytest.raises(ConfigError) as refused:
+            get_task(said)
+        assert "did you mean" not in str(refused.value)
+
+
 def test_every_phantom_is_a_kind_of_phantom() -> None:
     assert get_task("phantom_kind").classes == tuple(PHANTOMS)

@@ -76,6 +76,8 @@ class Coordinator:
         self.run_id = run_to_resume(config, home / "runs") or new_run(config)
         self._store = CheckpointStore(home / "runs" / self.run_id)
         self._history, self._completed = History(), 0
+        self._reasons: set[tuple[str, str]] = set()
+        """Why which site was left out, as far as this session's log tells."""
         # Reports of different sites may come at once.
         self._lock = threading.Lock()
         timeout_s = config.runtime.stall_timeout_s if family.takes_steps(config) else 0
@@ -201,7 +203,8 @@ class Coordinator:
     def _leave_out(self, site: str, reason: str) -> None:
         round_number = self._round["round"]
         with self._lock:
-            again = any((f["site"], f["reason"]) == (site, reason) for f in self._history.failures)
+            again = (site, reason) in self._reasons
+            self._reasons.add((site, reason))
             self._history.failures.append({"site": site, "round": round_number, "reason": reason})
         why = ", for the same reason" if again else f": {reason}"
         told.error("site '%s' is left out of round %d%s", site, round_number + 1, why)

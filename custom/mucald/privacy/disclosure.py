@@ -56,7 +56,8 @@ _PAYLOAD_TYPE = Limit("number formats in which they may leave", ("float32", "bfl
 
 KINDS: dict[str, Kind] = {
     "scores": Kind(
-        "losses, scores, numbers of images, times, and a hash of how embeddings were made, in every report"
+        "losses, scores, numbers of images and times, in every report; where embeddings train together, a "
+        "hash of how they were made"
     ),
     "latents": Kind(
         "numbers that the front end makes of an image",

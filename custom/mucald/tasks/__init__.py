@@ -1,6 +1,7 @@
 """The tasks that a site can have. A task is one entry here."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -146,10 +147,11 @@ def _meant(name: str) -> str:
     """Return the task whose name is nearest, or else that with the nearest word in its title or classes."""
     if nearest := closest(name, list(TASKS)):
         return nearest
+    # Shorter words are such as "and" and "of".
     words = {
         word.casefold(): task.name
         for task in reversed(TASKS.values())
-        for word in (*task.title.split(), *task.classes)
+        for word in re.findall(r"[\w-]{4,}", " ".join((task.title, *task.classes)))
     }
     found = difflib.get_close_matches(name.casefold(), words, n=1, cutoff=0.7)
     return f"; did you mean '{words[found[0]]}' ({TASKS[words[found[0]]].title})?" if found else ""

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mucald.errors import ReportError
+from mucald.tasks import get_task
 from mucald_studies.reporting.runs import Method, Run
 
 PASSES = "passes over the images"
-BUDGET = ("data.image_size", "data.volumes.patch_size", "training.batch_size")
+BUDGET = ("data.image_size", "training.batch_size")
 """Settings that methods must have alike, beside :data:`PASSES`."""
 DATA = ("task", "source", "n_train", "n_validation", "n_test")
 
@@ -25,7 +26,18 @@ def budget(run: Run) -> dict[str, Any]:
             "handover.epochs",
         )
     )
-    return {key: settings.get(key) for key in BUDGET} | {PASSES: rounds * epochs + alone + at_home}
+    tasks = sorted({entry["task"] for entry in run.sites.values()})
+    volumes = {task: sample_size(run, task) for task in tasks if get_task(task).input == "volume"}
+    found = {key: settings.get(key) for key in BUDGET} | {PASSES: rounds * epochs + alone + at_home}
+    return found | ({"size of volumes": volumes} if volumes else {})
+
+
+def sample_size(run: Run, task: str) -> list[int]:
+    """Return the sides of the patches that a network takes of a task's volumes, or of volumes taken whole."""
+    volumes = run.content["config"]["data"]["volumes"]
+    if task not in volumes["plans"] and get_task(task).target == "class":
+        return volumes["phantom_size"]
+    return volumes["plans"].get(task, {}).get("patch_size") or volumes["patch_size"]
 
 
 def choose_reference(methods: Sequence[Method], wanted: str | None, default: str = "mucald") -> Method:

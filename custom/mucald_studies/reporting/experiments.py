@@ -25,7 +25,8 @@ from mucald_studies.jobs import RESULTS, changed, command, write_job
 from mucald_studies.reporting.runs import RESULTS_FILE, Run, decisive, read_run
 
 REPLACED = ".replaced"
-_PROGRESS = re.compile(r"(round\s+\d+/\d+|test)\s+\S+ .*left$")
+_PROGRESS = re.compile(r"(round\s+\d+/\d+|test)\s+\S+ .*\| .* passed.*$")
+_LEFT_OUT = re.compile(r"is left out of round \d+: ")
 _PORT_TAKEN = "Address already in use"
 _STARTS = 3
 
@@ -225,7 +226,8 @@ def _execute(command: list[str], log: Path, environment: Mapping[str, str], prog
 
 
 def _reason(log: str) -> str:
-    """Return the line of a log that most likely says what went wrong."""
+    """Return the line of a log that most likely says what went wrong, after those on sites left out."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\b(ERROR|CRITICAL)\b|Error\b|system_panic", line)]
-    return (errors or lines or ["no output"])[-1]
+    left_out = [line for line in lines if _LEFT_OUT.search(line)]
+    return "; ".join(dict.fromkeys([*left_out, (errors or lines or ["no output"])[-1]]))

@@ -13,6 +13,7 @@ from mucald_studies.reporting.comparability import (
     differences,
     find_alone,
     require_comparable,
+    sample_size,
 )
 from mucald_studies.reporting.figures import BarRow, Curves, Interval, bar_chart, curve_panels, svg
 from mucald_studies.reporting.joining import Attacks, joining_table
@@ -76,14 +77,15 @@ def report(
     return Page("report.md", content)
 
 
-def _size(run: Run, task: str) -> str:
+def _size(run: Run, name: str) -> str:
     """Return what a network takes of a task at a time."""
-    data = run.content["config"]["data"]
-    if get_task(task).input != "volume":
-        return "{0} × {0} pixels".format(data["image_size"])
-    volumes = data["volumes"]
-    sides = volumes["plans"].get(task, {}).get("patch_size") or volumes["patch_size"]
-    return f"patches of {' × '.join(map(str, sides))} voxels"
+    config, task = run.content["config"], get_task(name)
+    if task.input == "embedding":
+        return f"embeddings of {config['features']['dimension']} numbers"
+    if task.input == "image":
+        return "{0} × {0} pixels".format(config["data"]["image_size"])
+    kind = "volumes" if task.target == "class" else "patches"
+    return f"{kind} of {' × '.join(map(str, sample_size(run, name)))} voxels"
 
 
 def _warnings(methods: Sequence[Method], odd: Mapping[str, Sequence[str]]) -> Iterator[str]:

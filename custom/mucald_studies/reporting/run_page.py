@@ -195,7 +195,7 @@ def _losses(run: Run) -> dict[str, Any]:
         }
         for first in (True, False)
     )
-    rows = [[name, LOSSES[name]] for name in dict.fromkeys(map(plain_name, sorted(known)))]
+    rows = [[name, LOSSES.get(name, NOTHING)] for name in dict.fromkeys(map(plain_name, sorted(known)))]
     return {
         "loss": _picture("loss", shown, "Training loss per round, a line for each site."),
         "meanings": Table(["loss", "what it is"], rows, words=2),

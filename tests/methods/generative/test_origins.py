@@ -50,7 +50,11 @@ def test_of_two_ways_that_of_most_sites_is_right_and_of_a_tie_none():
     assert set(unlike({"north": 3, "south": 4})) == {"north", "south"}
     assert set(unlike({"north": 3, "south": None})) == {"north", "south"}
     assert set(unlike({"north": 3, "south": None, "west": 3})) == {"south"}
-    assert set(unlike({"north": 3, "south": 4, "west": 3}, agreed=4)) == {"north", "west"}
+    later = unlike({"north": 3, "south": 4, "west": 3}, agreed=4)
+    assert set(later) == {"north", "west"}
+    assert (
+        "embeddings of 'north', 'west' were made differently from those of the rounds before" in later["west"]
+    )
 
 
 def test_a_site_with_embeddings_of_another_kind_is_left_out_of_all_rounds_and_of_the_test(tmp_path):
@@ -64,7 +68,7 @@ def test_a_site_with_embeddings_of_another_kind_is_left_out_of_all_rounds_and_of
     assert all("were " in f["reason"] and "features.weights" in f["reason"] for f in results["failures"])
     assert results["sites"]["south"]["test"] is None
     told = {results["sites"][site]["embeddings"] for site in ("north", "west")}
-    assert len(told) == 1
+    assert [type(one) for one in told] == [int]
     assert any("hash of how the embeddings" in s for s in results["privacy"]["meaning"])
 
 

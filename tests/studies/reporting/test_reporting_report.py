@@ -12,6 +12,7 @@ from tiny_job import REPOSITORY
 
 from mucald.errors import ReportError
 from mucald.metrics.segmentation import telling_images
+from mucald_studies.reporting.comparability import sample_size
 from mucald_studies.reporting.pictures import run_folder, site_examples
 from mucald_studies.reporting.report import report as page_of
 from mucald_studies.reporting.runs import Method, find_runs, read_run
@@ -67,6 +68,11 @@ def test_the_budget_names_what_the_network_takes_of_each_task(like):
         sites__north__task="liver", config__data__volumes__plans={"liver": {"patch_size": [24, 24, 16]}}
     )
     assert "patches of 24 × 24 × 16 voxels, 16 × 16 pixels." in report(method(volumes)).markdown()
+    whole = like(config__data__volumes__phantom_size=[32, 24, 16])
+    assert sample_size(method(whole).first, "liver_lesion") == [32, 24, 16]
+    other = like("other", sites__north__task="liver", config__data__volumes__patch_size=[32, 32, 16])
+    with pytest.raises(ReportError, match=r"size of volumes {'liver': \[32, 32, 16\]} instead of"):
+        report(method(volumes), method(other))
 
 
 def test_bold_is_what_the_test_calls_better_and_nothing_else(like):

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> Found:
     done = len(inputs) - len(faults)
     written = f"{done} masks and" if model.task.target == "mask" else f"the classes of {done} volumes:"
     print(f"{written} {SUMMARY} in {arguments.out}")
-    if model.task.target == "mask":
+    if done and model.task.target == "mask" and model.task.input == "image":
         print("a mask holds the number of each pixel's class, from 0, so most viewers show it black")
     value = {"masks": done, "summary": arguments.out / SUMMARY, "faults": faults}
     return Found(value, status=1 if faults else 0)

@@ -133,9 +133,11 @@ def datalist(root: Path, task: Task, names: Mapping[str, str]) -> Source:
     for entry in entries:
         title = names.get(str(entry.label), entry.label)
         label = task.classes.index(title) if title in task.classes else title
-        if type(label) is not int or not 0 <= label < task.n_classes or len(entry.images) > 1:
+        if len(entry.images) > 1:
+            raise DataError(f"{entry.where}: must name one image, not several", public=_PUBLIC)
+        if type(label) is not int or not 0 <= label < task.n_classes:
             raise DataError(
-                f"{entry.where}: must name one image and a class of task {task.name} "
+                f"{entry.where}: must name a class of task {task.name} "
                 f"({', '.join(task.classes)}), not '{title}'; add --class '{title}=NAME'",
                 public=_PUBLIC,
             )

@@ -32,14 +32,15 @@ def unlike(origins: Mapping[str, int | None], agreed: int | None = None) -> dict
 
     Args:
         origins: what :func:`origin` returned at each site; None where a site did not tell.
-        agreed: the right one; by default that of most sites, and of a tie none.
+        agreed: the right one; by default that of the largest group, and of a tie none.
     """
     groups: dict[int | None, list[str]] = {}
     for site, made in origins.items():
         groups.setdefault(made, []).append(site)
     most = max(map(len, groups.values()), default=0)
     right = [made for made, sites in groups.items() if len(sites) == most] if agreed is None else [agreed]
-    apart = " and of ".join(", ".join(f"'{site}'" for site in sites) for sites in groups.values())
+    shown = [sites for made, sites in groups.items() if agreed is None or made != agreed]
+    apart = " and of ".join(", ".join(f"'{site}'" for site in sites) for sites in shown)
     than = "" if agreed is None else " from those of the rounds before"
     reason = f"the embeddings of {apart} were made differently{than}: {_FIX}"
     return {site: reason for made, sites in groups.items() if right != [made] for site in sites}

@@ -26,8 +26,8 @@ _ORIGIN = "origin"
 class GenerativeServer(ServerMethod):
     """Sends each site the shared weights, and takes their changes.
 
-    In the last round sites also vote on λ, with what that round began with. The first round decides how
-    embeddings are made: as at most of its sites. Later no others are taken.
+    In the last round sites also vote on λ, with what that round began with. The first round settles how
+    embeddings must be made: as at the largest group of sites. Later rounds take no others.
 
     Args:
         config: the job.

@@ -78,6 +78,18 @@ def test_who_is_absent_follows_the_others_and_what_nobody_sends_stays():
     assert middles(again) == {"east": [1.0, 0.0], "north": [1.0, 0.0], "west": [1.0, 0.0]}
 
 
+def test_who_keeps_a_part_at_home_is_away_from_it_alone():
+    memory = {}
+    combined = combine(
+        update("east", ONE, ONE), update("north", ONE, None), update("west", ONE, AGAINST), memory=memory
+    )
+    # Away, it follows all as at the beginning.
+    assert combined["north"]["end.b"].tolist() == [0.0, 0.0]
+    assert [combined[site]["end.b"].tolist() for site in ("east", "west")] == [[1.0, 0.0], [-1.0, 0.0]]
+    again = combine(update("east", ONE, ONE), update("north", ONE, ONE), memory=memory)
+    assert again["north"]["end.b"].tolist() == [1.0, 0.0]
+
+
 def test_that_forgets_nothing_is_fedavg_to_the_bit(tmp_path):
     never = config_of("weights adaptive", algorithm={"name": "adaptive", "args": {"memory": 1.0}})
     runs = [

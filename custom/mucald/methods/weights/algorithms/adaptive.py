@@ -16,16 +16,16 @@ from mucald.methods.weights.algorithms.products import cosines, products
 
 @dataclass(frozen=True)
 class Adaptive(Algorithm):
-    """For each site a mean of the updates, by how well the others' agree with its own; each part by itself.
+    """Gives each site its own mean of the updates, weighted by how well they agree with its own, by part.
 
     With u_i a site's update of a part and n_i its training samples, the server follows how well two agree,
 
         a_ij ← κ a_ij + (1 − κ) cos(u_i, u_j),
 
-    from 1 on, and moves the part of site i by Σ_j w_ij u_j, with w_ij ∝ n_j max(a_ij, 0) and a_ii = 1. So all
-    sites begin as in FedAvg, and go on with those alone that learn alike. Weights by similarity are
-    FedAMP's (Huang et al., AAAI 2021). Departure: it compares networks in one round, this compares
-    updates over rounds, like clustered federated learning (Sattler et al., IEEE TNNLS 2021).
+    starting at 1, and moves the part of site i by Σ_j w_ij u_j, with w_ij ∝ n_j max(a_ij, 0) and a_ii = 1.
+    So all sites begin as in FedAvg, and go on with those alone that learn alike. Weights by similarity are
+    FedAMP's (Huang et al., AAAI 2021). Departure: it compares networks in one round, this compares updates
+    over rounds, like clustered federated learning (Sattler et al., IEEE TNNLS 2021).
 
     Args:
         memory: κ, at least 0, at most 1. At 1 all is FedAvg.
@@ -43,11 +43,14 @@ class Adaptive(Algorithm):
         sites = sorted(states)
         pieces: dict[str, list[State]] = {site: [] for site in sites}
         for part in dict.fromkeys(name.partition(".")[0] for name in states[sites[0]]):
-            changes = [_of_part(update.change, part) for update in updates]
-            shares = self._agreement(part, sites, updates, changes, memory).clamp_min(0)
+            # A site may keep a part at home, for a round or by a filter. It is then away from this part.
+            sent = [(u, change) for u in updates if (change := _of_part(u.change, part))]
+            rows, changes = [sites.index(u.site) for u, _ in sent], [change for _, change in sent]
+            shares = self._agreement(part, len(sites), rows, changes, memory).clamp_min(0)
             moved: dict[tuple[Any, ...], State] = {}
             for number, site in enumerate(sites):
-                scores = tuple(u.n_train * float(shares[number, sites.index(u.site)]) for u in updates)
+                followed = shares[number, rows].tolist()
+                scores = tuple(u.n_train * share for (u, _), share in zip(sent, followed, strict=True))
                 key = id(states[site]), scores
                 if key not in moved:
                     moved[key] = _moved(_of_part(states[site], part), changes, scores)
@@ -55,12 +58,20 @@ class Adaptive(Algorithm):
         return put_together(pieces)
 
     def _agreement(
-        self, part: str, sites: list[str], updates: Sequence[Update], changes: Sequence[State], memory: State
+        self, part: str, count: int, present: list[int], changes: Sequence[State], memory: State
     ) -> Tensor:
-        """Bring the memory of a part up to date; return how well each two sites agree on it, (N, N)."""
-        known = memory.get(part, torch.ones(len(sites), len(sites), dtype=torch.float64))
-        present = torch.tensor([sites.index(update.site) for update in updates])
-        pairs = present[:, None], present
+        """Bring the memory of a part up to date; return how well each two sites agree on it, (N, N).
+
+        Args:
+            part: its name.
+            count: N, all sites.
+            present: numbers of those that sent changes of the part, in the order of the changes.
+            changes: of the part.
+            memory: written.
+        """
+        known = memory.get(part, torch.ones(count, count, dtype=torch.float64))
+        rows = torch.tensor(present, dtype=torch.long)
+        pairs = rows[:, None], rows
         told = cosines(products(changes)).fill_diagonal_(1)
         memory[part] = known.index_put(pairs, self.memory * known[pairs] + (1 - self.memory) * told)
         return memory[part]
