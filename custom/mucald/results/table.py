@@ -1,6 +1,6 @@
 """The test results as a table for the console."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mucald.metrics.names import names_of
@@ -37,10 +37,15 @@ def results_table(results: dict[str, Any]) -> str:
     return _aligned(table)
 
 
+def crossed(sites: Mapping[str, dict[str, Any]]) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Return the scores of networks by the site that tested them, and the names of all tested networks."""
+    found = {name: site["cross_site"] for name, site in sites.items() if site.get("cross_site")}
+    return found, sorted({network for scores in found.values() for network in scores})
+
+
 def cross_site_table(results: dict[str, Any]) -> str:
     """Return the scores of sites' networks (columns) on others' test samples (lines); empty without any."""
-    found = {name: site["cross_site"] for name, site in results["sites"].items() if site.get("cross_site")}
-    networks = sorted({network for scores in found.values() for network in scores})
+    found, networks = crossed(results["sites"])
     rows = []
     for name, scores in found.items():
         metric = names_of(results["sites"][name]["task"]).primary

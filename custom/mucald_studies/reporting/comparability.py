@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mucald.config.common import VolumeConfig
+from mucald.config.schema import parse
 from mucald.errors import ReportError
 from mucald.tasks import get_task
 from mucald_studies.reporting.runs import Method, Run
@@ -34,10 +36,8 @@ def budget(run: Run) -> dict[str, Any]:
 
 def sample_size(run: Run, task: str) -> list[int]:
     """Return the sides of the patches that a network takes of a task's volumes, or of volumes taken whole."""
-    volumes = run.content["config"]["data"]["volumes"]
-    if task not in volumes["plans"] and get_task(task).target == "class":
-        return volumes["phantom_size"]
-    return volumes["plans"].get(task, {}).get("patch_size") or volumes["patch_size"]
+    volumes = parse(VolumeConfig, run.content["config"]["data"]["volumes"])
+    return list(volumes.sample_size(task, whole=get_task(task).target == "class"))
 
 
 def choose_reference(methods: Sequence[Method], wanted: str | None, default: str = "mucald") -> Method:

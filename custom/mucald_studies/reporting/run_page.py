@@ -8,6 +8,7 @@ from typing import Any
 from mucald.errors import ReportError
 from mucald.metrics.names import names_of
 from mucald.privacy.gaussian import VACUOUS_EPSILON
+from mucald.results.table import crossed
 from mucald_studies.reporting.figures import Curves, curve_panels, svg
 from mucald_studies.reporting.page import Cell, Page, Picture, Table
 from mucald_studies.reporting.pictures import site_examples
@@ -124,8 +125,7 @@ def _scores(run: Run) -> Table:
 
 def _cross_site(run: Run) -> Table | None:
     """Return how each site's network does on the test samples of every other site of its task."""
-    found = {site: entry["cross_site"] for site, entry in run.sites.items() if entry.get("cross_site")}
-    networks = sorted({network for scores in found.values() for network in scores})
+    found, networks = crossed(run.sites)
     rows: list[list[Cell | str]] = []
     for site, scores in found.items():
         primary = names_of(run.sites[site]["task"]).primary

@@ -10,7 +10,7 @@ from torch import Tensor
 from mucald.aggregation.base import moved_by_mean
 from mucald.config.common import require
 from mucald.federation.method import State
-from mucald.methods.weights.algorithms.base import Algorithm, Update, put_together
+from mucald.methods.weights.algorithms.base import Algorithm, Update, of_part, parts_in, put_together
 from mucald.methods.weights.algorithms.products import cosines, products
 
 
@@ -42,9 +42,9 @@ class Adaptive(Algorithm):
         """Return each site's weights; those of a site that was away follow the others all the same."""
         sites = sorted(states)
         pieces: dict[str, list[State]] = {site: [] for site in sites}
-        for part in dict.fromkeys(name.partition(".")[0] for name in states[sites[0]]):
+        for part in parts_in(states[sites[0]]):
             # A site may keep a part at home, for a round or by a filter. It is then away from this part.
-            sent = [(u, change) for u in updates if (change := _of_part(u.change, part))]
+            sent = [(u, change) for u in updates if (change := of_part(u.change, part))]
             rows, changes = [sites.index(u.site) for u, _ in sent], [change for _, change in sent]
             shares = self._agreement(part, len(sites), rows, changes, memory).clamp_min(0)
             moved: dict[tuple[Any, ...], State] = {}
@@ -53,7 +53,7 @@ class Adaptive(Algorithm):
                 scores = tuple(u.n_train * share for (u, _), share in zip(sent, followed, strict=True))
                 key = id(states[site]), scores
                 if key not in moved:
-                    moved[key] = _moved(_of_part(states[site], part), changes, scores)
+                    moved[key] = _moved(of_part(states[site], part), changes, scores)
                 pieces[site].append(moved[key])
         return put_together(pieces)
 
@@ -80,7 +80,3 @@ class Adaptive(Algorithm):
 def _moved(state: State, changes: Sequence[State], scores: Sequence[float]) -> State:
     followed = [(change, score) for change, score in zip(changes, scores, strict=True) if score]
     return moved_by_mean(state, *zip(*followed, strict=True)) if followed else state
-
-
-def _of_part(tensors: State, part: str) -> State:
-    return {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] == part}

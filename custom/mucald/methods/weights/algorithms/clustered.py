@@ -10,7 +10,7 @@ from torch import Tensor
 from mucald.config.common import require
 from mucald.errors import ConfigError
 from mucald.federation.method import State
-from mucald.methods.weights.algorithms.base import Update, put_together
+from mucald.methods.weights.algorithms.base import Update, of_part, parts_in, put_together
 from mucald.methods.weights.algorithms.fedavg import FedAvg, moved
 from mucald.methods.weights.algorithms.products import cosines, products
 from mucald.methods.weights.config import WeightsConfig
@@ -58,9 +58,9 @@ class Clustered(FedAvg):
         """Return each site's weights, moved by the mean change of its cluster in each part."""
         sites = sorted(states)
         pieces: dict[str, list[State]] = {site: [] for site in sites}
-        for part in dict.fromkeys(name.partition(".")[0] for name in states[sites[0]]):
+        for part in parts_in(states[sites[0]]):
             for members in _clusters(sites, self._joined(part, sites, updates, memory)):
-                piece = {n: t for n, t in states[members[0]].items() if n.partition(".")[0] == part}
+                piece = of_part(states[members[0]], part)
                 inside = [update for update in updates if update.site in members]
                 piece = moved(piece, inside) if inside else piece
                 for site in members:
@@ -84,8 +84,7 @@ class Clustered(FedAvg):
 
 def _cosines(part: str, updates: Sequence[Update]) -> Tensor:
     """Return the cosines between updates of a part (n, n); what a filter kept counts as unchanged."""
-    changes = [{n: t for n, t in u.change.items() if n.partition(".")[0] == part} for u in updates]
-    return cosines(products(changes))
+    return cosines(products([of_part(update.change, part) for update in updates]))
 
 
 def _clusters(sites: Sequence[str], joined: Tensor) -> list[list[str]]:
