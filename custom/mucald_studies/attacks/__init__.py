@@ -1,7 +1,7 @@
 """Attacks on what really crossed the wire, each with what its attacker may know (docs/attacks.md).
 
-They work on a recorded run of split learning, or on the weights that sites share. An attack is one small
-function, see :class:`.Attack`, and one entry below.
+They work on a recorded run of split learning, or on what sites share where weights travel. An attack is one
+small function, see :class:`.Attack`, and one entry below.
 """
 
 from mucald.config.schema import closest
@@ -38,6 +38,7 @@ _ATTACKS = (
     membership.from_latents,
     membership.from_loss,
     membership.likelihood,
+    membership.from_synthetic,
     domain.release,
     domain.denoised,
     domain.features,

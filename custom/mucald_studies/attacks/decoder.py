@@ -47,7 +47,7 @@ def train_decoder(view: View, inputs: Tensor, images: Tensor, prepare: Prepare) 
 
 def train_on_auxiliary(view: View, prepare: Prepare) -> tuple[nn.Module, Curve]:
     """Train a decoder on auxiliary images and what the site's own front end makes of them."""
-    images = view.auxiliary().images
+    images = view.auxiliary().inputs
     return train_decoder(view, view.front_end(images), images, prepare)
 
 
@@ -55,7 +55,7 @@ def train_on_leaked(view: View, sent: Sent) -> Pictures:
     """Train a decoder on what crossed for leaked training images, and reconstruct the others."""
     rows, leaked, rest = view.leaked()
     values, places = sent.paired(rows)
-    network, curve = train_decoder(view, values, leaked.images[places], lambda x, _: x)
+    network, curve = train_decoder(view, values, leaked.inputs[places], lambda x, _: x)
     return Pictures(picture(network, sent.averaged(rest)), "train", rest, curve)
 
 

@@ -61,7 +61,7 @@ class _MaliciousServer:
     """Answers a site's messages with what serves the attacker."""
 
     def __init__(self, view: View):
-        self._view, self._images = view, view.auxiliary().images
+        self._view, self._images = view, view.auxiliary().inputs
         self._types = payload_types(view.config.wire)
         self.once = view.config.release.mode == "once"
         self._sender = (view.config.seed, view.site)

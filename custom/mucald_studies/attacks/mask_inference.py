@@ -51,7 +51,7 @@ def _infer(view: View, sent: Sent, probe_of: ProbeOf, drawn: Drawn | None = None
     """
     rows, leaked, rest = view.leaked()
     inputs, places = sent.paired(rows)
-    samples, masks = rows[places], leaked.masks[places]
+    samples, masks = rows[places], leaked.targets[places]
     held = max(1, int(HELD_OUT * len(inputs)))
     known, n_classes = len(inputs) - held, view.task.n_classes
     with randomness.seeded_initialisation(*view.key("probe")):
@@ -73,7 +73,7 @@ def _infer(view: View, sent: Sent, probe_of: ProbeOf, drawn: Drawn | None = None
     with torch.no_grad():
         logits = torch.stack([probe(sent.values[sent.rows == row]).mean(dim=0) for row in rest])
         threshold = best_threshold(probe(inputs[-held:]), masks[-held:])
-    return Masks(labelled(logits, threshold), blind_guess(leaked.masks, n_classes), rest, curve)
+    return Masks(labelled(logits, threshold), blind_guess(leaked.targets, n_classes), rest, curve)
 
 
 def _from_single(name: str, field: Field) -> Attack:

@@ -26,7 +26,7 @@ ROUNDS = 2
 @attack("decoder.auxiliary", Knowledge.AUXILIARY)
 def substitute_front_end(view: View) -> Pictures:
     """Reconstruct the test images with images of the same kind, the architecture, and what crossed alone."""
-    images = view.auxiliary().images
+    images = view.auxiliary().inputs
     sent = view.released("test")
     recorded = torch.cat([view.released("train", ROUNDS).values, sent.values])
     substitute = train_substitute(view, images, recorded)

@@ -120,7 +120,7 @@ def test_the_attackers_images_are_none_of_the_sites(noised):
     own = torch.cat(
         [split.whole().inputs for split in (subject.data.train, subject.data.validation, subject.data.test)]
     )
-    images = [subject.drawn(purpose, 0, 16).images for purpose in ("auxiliary", "non-members")]
+    images = [subject.drawn(purpose, 0, 16).inputs for purpose in ("auxiliary", "non-members")]
     for one, other in ((images[0], own), (images[1], own), (images[0], images[1])):
         assert float(torch.cdist(one.flatten(1), other.flatten(1)).min()) > 0.1
 

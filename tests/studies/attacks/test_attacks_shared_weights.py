@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from attacked import LITTLE
-from families import METHODS, config_of
+from families import config_of
 from tiny_job import Run, run_job
 
 from mucald.errors import AttackError
@@ -21,7 +21,8 @@ from mucald_studies.commands import attack as command
 PARTS = ["front_end", "middle", "back_end"]
 WHOLE = {"shared": [], "shared_in_group": PARTS}
 """North and west, which have one task, share all; south is alone in its group."""
-OF_OUTPUTS = [name for name, attack in ATTACKS.items() if not attack.reads_messages]
+OF_OUTPUTS = [name for name, attack in ATTACKS.items() if Knowledge.OUTPUTS in attack.knowledge]
+OF_MESSAGES = [name for name, attack in ATTACKS.items() if attack.reads_messages]
 
 
 def shared_run(folder: Path, method: str = "weights groups", **changes) -> Run:
@@ -133,7 +134,7 @@ def test_sites_that_have_parted_are_attacked_by_the_weights_of_each(tmp_path):
     assert not torch.equal(told(run, own, images), told(run, other, images))
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in OF_OUTPUTS])
+@pytest.mark.parametrize("name", OF_MESSAGES)
 def test_an_attack_that_reads_messages_is_refused_by_name(name, whole):
     with pytest.raises(AttackError, match=rf"attack '{name}' reads latents .* weights alone travel"):
         attack(whole, name)
@@ -188,11 +189,15 @@ def test_volumes_are_refused(tmp_path):
         evaluation_of(run)
 
 
-@pytest.mark.parametrize("method", ["pooled", "generative cvae"])
-def test_a_run_of_another_family_is_refused(method, tmp_path):
-    run = run_job(config_of(method), tmp_path)
-    with pytest.raises(AttackError, match=f"of a run of the method '{METHODS[method]['method']}'"):
+def test_a_run_in_which_nothing_leaves_is_refused(tmp_path):
+    run = run_job(config_of("pooled"), tmp_path)
+    with pytest.raises(AttackError, match="of a run of the method 'pooled', in which nothing leaves"):
         read_run(run.folder)
+
+
+def test_weights_of_networks_draw_nothing(whole):
+    with pytest.raises(AttackError, match=r"'membership\.synthetic' needs a generator, which no site shares"):
+        attack(whole, "membership.synthetic")
 
 
 def test_a_folder_of_several_runs_is_refused(tmp_path):

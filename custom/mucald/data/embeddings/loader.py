@@ -1,6 +1,6 @@
 """Loads embeddings: a site's own set, or those of phantoms, whose class is what they show."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +104,6 @@ class EmbeddingLoader:
         effects of non-identical data distribution", 2019), alike in all splits.
         """
         # Only who draws phantoms needs them.
-        from mucald.data.images.phantoms import PHANTOMS
         from mucald.data.images.phantoms.scanner import SCANNERS
 
         if task.name != PHANTOM_TASK:
@@ -122,14 +121,31 @@ class EmbeddingLoader:
 
         def drawn(split: str) -> EmbeddingSplit:
             labels = _labels(shares, getattr(data.phantoms, split), seed, site, split)
-            images = []
-            for index, label in enumerate(labels):
-                rng = generator(seed, site, "phantom", split, index)
-                image, _ = SCANNERS[scanner].take(*PHANTOMS[task.classes[label]](rng, data.image_size), rng)
-                images.append(image)
-            return _split(_embedded(images, labels, task))
+            draws = [generator(seed, site, "phantom", split, index) for index in range(len(labels))]
+            return phantom_split(task, labels, data.image_size, scanner, draws)
 
         return Loaded(drawn("train"), drawn("validation"), drawn("test"))
+
+
+def phantom_split(
+    task: Task, labels: Sequence[int], size: int, scanner: str, draws: Sequence[np.random.Generator]
+) -> EmbeddingSplit:
+    """Embed a phantom of each class in ``labels``, drawn by the generator in the same place.
+
+    Args:
+        task: its classes are kinds of phantoms.
+        labels: numbers of classes.
+        size: pixels of a side.
+        scanner: the device that takes them.
+        draws: one for each phantom.
+    """
+    from mucald.data.images.phantoms import PHANTOMS
+    from mucald.data.images.phantoms.scanner import SCANNERS
+
+    take = SCANNERS[scanner].take
+    pairs = zip(labels, draws, strict=True)
+    images = [take(*PHANTOMS[task.classes[label]](rng, size), rng)[0] for label, rng in pairs]
+    return _split(_embedded(images, list(labels), task))
 
 
 def own_set(site_file: SiteFile, task: Task) -> EmbeddingSet:

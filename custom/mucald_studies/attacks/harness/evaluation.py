@@ -111,7 +111,7 @@ def _score(finding: base.Finding, attack: Attack, subject: Subject, budget: Budg
         case Pictures(images, target):
             truth = _originals(finding, subject)
             mean = (
-                subject.drawn("auxiliary", budget.seed, budget.auxiliary).images.mean(dim=0).expand_as(truth)
+                subject.drawn("auxiliary", budget.seed, budget.auxiliary).inputs.mean(dim=0).expand_as(truth)
             )
             metrics = scoring.image_metrics(images, truth) | scoring.psnr_gain(images, mean, truth)
             return _Score(target, len(truth), metrics, {"mean image": scoring.image_metrics(mean, truth)})

@@ -11,6 +11,7 @@ from mucald import randomness
 from mucald.data.loading import load_for
 from mucald.data.site_data import SiteData
 from mucald.errors import AttackError
+from mucald.losses.segmentation import SegmentationLoss
 from mucald.methods.split.algorithms import algorithm_of
 from mucald.methods.split.causal.graphs import measures_of
 from mucald.methods.split.disclosures import under
@@ -109,7 +110,7 @@ class RecordedSubject(Subject):
             epochs=training.rounds * training.local_epochs + config.release.pretraining_epochs,
             batch_size=training.batch_size,
             learning_rate=config.optimiser.segmentation,
-            cross_entropy=config.losses.cross_entropy,
+            loss=SegmentationLoss(self.task.n_classes, config.losses.cross_entropy),
         )
 
     @torch.no_grad()

@@ -10,6 +10,7 @@ from mucald.config.common import NetworkConfig
 from mucald.data.loading import load_for
 from mucald.data.site_data import SiteData
 from mucald.errors import AttackError
+from mucald.losses.segmentation import SegmentationLoss
 from mucald.metrics.scoring import SCORERS
 from mucald.nets.whole import Network, SplitInOne
 from mucald_studies.attacks.harness.subject import Key, Recipe, Subject
@@ -57,7 +58,7 @@ class SharedSubject(Subject):
             epochs=config.training.rounds * config.training.local_epochs,
             batch_size=config.training.batch_size,
             learning_rate=config.optimiser.learning_rate,
-            cross_entropy=config.cross_entropy,
+            loss=SegmentationLoss(self.task.n_classes, config.cross_entropy),
         )
 
     @cached_property

@@ -1,11 +1,12 @@
 """The ground truth of one site of a run, which the evaluation has and an attacker has not."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from mucald.config.job import JobConfig
 from mucald.data.images.phantoms import PHANTOMS
 from mucald.data.images.phantoms.scanner import SCANNERS
 from mucald.data.loading import load_site_data
-from mucald.data.site_data import Batch, SiteData
+from mucald.data.site_data import DataSplit, SiteData
 from mucald.data.site_file import read_site_file
 from mucald.errors import AttackError
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
@@ -27,24 +28,26 @@ Key = Callable[..., tuple[int | str, ...]]
 
 
 @dataclass(frozen=True)
-class Images:
-    """Images (N, 3, S, S) in [0, 1] and their masks (N, S, S), int64."""
+class Samples:
+    """Images (N, 3, S, S) in [0, 1] and their masks (N, S, S), or features (N, k) and classes (N,); int64."""
 
-    images: Tensor
-    masks: Tensor
+    inputs: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.inputs)
 
-    def rows(self, start: int, end: int | None = None) -> "Images":
-        """Return the images from ``start`` up to ``end``."""
-        return Images(self.images[start:end], self.masks[start:end])
+    def at(self, rows: Tensor) -> "Samples":
+        """Return the samples ``rows``, in that order."""
+        return Samples(self.inputs[rows], self.targets[rows])
+
+    def up_to(self, end: int) -> "Samples":
+        """Return the first ``end`` samples."""
+        return Samples(self.inputs[:end], self.targets[:end])
 
 
-def _together(*parts: Images | Batch) -> Images:
-    pairs = [(p.images, p.masks) if isinstance(p, Images) else (p.inputs, p.targets) for p in parts]
-    images, masks = zip(*pairs, strict=True)
-    return Images(torch.cat(images), torch.cat(masks))
+def _together(*parts: Samples) -> Samples:
+    return Samples(torch.cat([part.inputs for part in parts]), torch.cat([part.targets for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,12 @@ class Recipe:
     """How a site's network was made and trained, as the job and the site's reports tell.
 
     Args:
-        build: makes the whole network, untrained; it maps images (N, 3, S, S) to logits (N, C, S, S).
-        n_train: the site's training images.
+        build: makes the whole network, untrained; it maps inputs (N, …) to logits (N, C, …).
+        n_train: the site's training samples.
         epochs: passes over them.
-        batch_size: images per step.
+        batch_size: samples per step.
         learning_rate: of AdamW.
-        cross_entropy: its weight in the loss, beside Dice.
+        loss: of logits and targets.
     """
 
     build: Callable[[], nn.Module]
@@ -65,7 +68,7 @@ class Recipe:
     epochs: int
     batch_size: int
     learning_rate: float
-    cross_entropy: float
+    loss: Callable[[Tensor, Tensor], Tensor]
 
 
 class Subject(ABC):
@@ -75,9 +78,9 @@ class Subject(ABC):
         config: the job.
         run_folder: the server's.
         site: name of the site.
-        home: the site's own folder, with its ``site.json`` if it has images of its own.
-        auxiliary_home: folder with a ``site.json`` that names disjoint images of the same task, for the
-            attacker; without it phantoms of other seeds, or else images that the site held out.
+        home: the site's own folder, with its ``site.json`` if it has samples of its own.
+        auxiliary_home: folder with a ``site.json`` that names disjoint samples of the same task, for the
+            attacker; without it phantoms of other seeds, or else samples that the site held out.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class Subject(ABC):
     @property
     @abstractmethod
     def data(self) -> SiteData:
-        """The site's images."""
+        """The site's samples."""
 
     @property
     @abstractmethod
@@ -98,8 +101,8 @@ class Subject(ABC):
         """How its network was made and trained."""
 
     @abstractmethod
-    def outputs(self, images: Tensor, key: Key) -> Tensor:
-        """Return the logits (N, C, S, S) of the network that the attacker may ask.
+    def outputs(self, inputs: Tensor, key: Key) -> Tensor:
+        """Return the logits (N, C, …) of the network that the attacker may ask.
 
         Raises:
             AttackError: it has none.
@@ -107,7 +110,7 @@ class Subject(ABC):
 
     @property
     def draws_phantoms(self) -> bool:
-        """Whether there are as many images of the site's kind as one likes."""
+        """Whether there are as many samples of the site's kind as one likes."""
         return self.data.source == "phantoms"
 
     @cached_property
@@ -122,52 +125,63 @@ class Subject(ABC):
         return model
 
     @cached_property
-    def others(self) -> Images:
-        """Images that the attacker may have: of the site's kind, not trained on, not :attr:`attackable`."""
+    def others(self) -> Samples:
+        """Samples that the attacker may have: of the site's kind, not trained on, not :attr:`attackable`."""
         if self._auxiliary_home is not None:
             return self._folder(self._auxiliary_home)
         test = self.data.test
-        return _together(self.data.validation.whole(), test.batch(range(len(test) // 2)))
+        return _together(self.samples(self.data.validation), self.samples(test).up_to(len(test) // 2))
 
     @property
     def attackable(self) -> Tensor:
-        """Numbers of the test images that no attacker has."""
+        """Numbers of the test samples that no attacker has."""
         n = len(self.data.test)
         own = self.draws_phantoms or self._auxiliary_home is not None
         return torch.arange(0 if own else n // 2, n)
 
-    def drawn(self, purpose: str, seed: int, count: int) -> Images:
-        """Return ``count`` images of the site's kind that it does not have; fewer if it draws no phantoms.
+    def drawn(self, purpose: str, seed: int, count: int) -> Samples:
+        """Return ``count`` samples of the site's kind that it does not have; fewer if it draws no phantoms.
 
         Args:
-            purpose: images of different purposes are disjoint.
+            purpose: samples of different purposes are disjoint.
             seed: the attacker's.
             count: how many.
         """
         if not self.draws_phantoms or self._auxiliary_home is not None:
-            return self.others.rows(0, count)
+            return self.others.up_to(count)
+        return self.phantoms(
+            [randomness.generator("attack", purpose, seed, self.site, index) for index in range(count)]
+        )
+
+    def samples(self, split: DataSplit) -> Samples:
+        """Return the samples of a split as the attacked network takes them."""
+        batch = split.whole()
+        return Samples(batch.inputs, batch.targets)
+
+    def phantoms(self, draws: Sequence[np.random.Generator]) -> Samples:
+        """Return a phantom of the site's kind for each generator, none of its own."""
         size = self._job.data.image_size
         draw, take = PHANTOMS[self.task.name], SCANNERS[self._job.site(self.site).scanner].take
-        draws = [randomness.generator("attack", purpose, seed, self.site, index) for index in range(count)]
-        samples = [take(*draw(rng, size), rng) for rng in draws]
-        images = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image, _ in samples])
-        masks = torch.stack([torch.tensor(mask) for _, mask in samples])
-        return Images(images.to(torch.float32) / 255, masks.to(torch.int64))
+        taken = [take(*draw(rng, size), rng) for rng in draws]
+        images = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image, _ in taken])
+        masks = torch.stack([torch.tensor(mask) for _, mask in taken])
+        return Samples(images.to(torch.float32) / 255, masks.to(torch.int64))
 
-    def candidates(self, seed: int) -> tuple[Images, Tensor]:
-        """Return training images among others in a drawn order, and which of them (N,) were trained on."""
-        members, others = self.data.train.whole(), self.data.test.batch(self.attackable)
-        every = _together(
-            members, self.drawn("non-members", seed, NON_MEMBERS) if self.draws_phantoms else others
-        )
+    def candidates(self, seed: int) -> tuple[Samples, Tensor]:
+        """Return training samples among others in a drawn order, and which of them (N,) were trained on."""
+        if self.draws_phantoms:
+            others = self.drawn("non-members", seed, NON_MEMBERS)
+        else:
+            others = self.samples(self.data.test).at(self.attackable)
+        every = _together(self.samples(self.data.train), others)
         draws = randomness.generator("attack", "candidates", seed, self.site)
         order = torch.from_numpy(draws.permutation(len(every)))
-        return Images(every.images[order], every.masks[order]), order < len(self.data.train)
+        return every.at(order), order < len(self.data.train)
 
-    def _folder(self, home: Path) -> Images:
+    def _folder(self, home: Path) -> Samples:
         theirs = read_site_file(home / "site.json")
         if theirs.task != self.task.name:
-            raise AttackError(f"{home} holds images of task '{theirs.task}', not of '{self.task.name}'")
+            raise AttackError(f"{home} holds samples of task '{theirs.task}', not of '{self.task.name}'")
         config = self._job
         data = load_site_data(f"{self.site} auxiliary", None, config.data, config.seed, home)
-        return _together(data.train.whole(), data.validation.whole(), data.test.whole())
+        return _together(*(self.samples(split) for split in (data.train, data.validation, data.test)))

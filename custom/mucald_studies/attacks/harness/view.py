@@ -13,9 +13,10 @@ from mucald.methods.split.wire.messages import Field
 from mucald.tasks import Task
 from mucald_studies.attacks.harness import traffic
 from mucald_studies.attacks.harness.base import Attack, Knowledge, Target
+from mucald_studies.attacks.harness.embedded import EmbeddedSubject
 from mucald_studies.attacks.harness.fitting import Budget
 from mucald_studies.attacks.harness.recorded import RecordedSubject
-from mucald_studies.attacks.harness.subject import Images, Recipe, Subject
+from mucald_studies.attacks.harness.subject import Recipe, Samples, Subject
 from mucald_studies.attacks.harness.traffic import Sent
 from mucald_studies.attacks.replay import DrivenSite
 
@@ -35,7 +36,7 @@ class View:
         self._attack, self._subject, self._subjects, self.budget = attack, subject, subjects, budget
         if attack.reads_messages:
             recorded(subject, attack)
-        self._auxiliary: Images | None = None
+        self._auxiliary: Samples | None = None
 
     def _require(self, knowledge: Knowledge) -> None:
         if knowledge not in self._attack.knowledge:
@@ -128,7 +129,7 @@ class View:
         """
         return self._recorded.noised(clean, self.key(*purpose), releases)
 
-    def auxiliary(self) -> Images:
+    def auxiliary(self) -> Samples:
         """Return images of the site's kind that are none of its own.
 
         Raises:
@@ -149,7 +150,7 @@ class View:
         self._require(Knowledge.FRONT_END)
         return self._recorded.clean(self._recorded.segments, images)
 
-    def leaked(self) -> tuple[Tensor, Images, Tensor]:
+    def leaked(self) -> tuple[Tensor, Samples, Tensor]:
         """Return the numbers of the leaked training samples, these samples, and the numbers of the others."""
         self._require(Knowledge.PAIRS)
         split = self._subject.data.train
@@ -162,7 +163,7 @@ class View:
             )
         rows, rest = order[:count].sort().values, order[count:].sort().values
         batch = split.batch(rows)
-        return rows, Images(batch.inputs, batch.targets), rest
+        return rows, Samples(batch.inputs, batch.targets), rest
 
     def with_repeated_noise(self) -> tuple[Tensor, Tensor]:
         """Return what would cross in the training samples' first two releases if both had the same noise."""
@@ -170,7 +171,7 @@ class View:
         first, second = (self.noised(x, "repeated") for x in self._recorded.first_two_releases())
         return first, second
 
-    def candidates(self) -> Images:
+    def candidates(self) -> Samples:
         """Return images of which some were trained on; which, is to be found out."""
         self._require(Knowledge.CANDIDATES)
         return self._subject.candidates(self.budget.seed)[0]
@@ -185,6 +186,16 @@ class View:
         """
         self._require(Knowledge.OUTPUTS)
         return self._subject.outputs(images, self.key)
+
+    def synthetic(self) -> Samples:
+        """Return what the shared generator draws for the site, which follows from what the server has.
+
+        Raises:
+            AttackError: the run has no generator.
+        """
+        if not isinstance(self._subject, EmbeddedSubject):
+            raise AttackError(f"attack '{self._attack.name}' needs a generator, which no site shares")
+        return self._subject.synthetic
 
     def sites(self) -> dict[str, "View"]:
         """Return the views of all sites of the run."""
