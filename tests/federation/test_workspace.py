@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_job import PLAIN, tiny_content, write_job
+from tiny_job import PLAIN, tiny_content, write_job, write_policy
 
 from mucald.__main__ import main
 from mucald.errors import WorkspaceError
@@ -104,6 +104,21 @@ def test_a_folder_that_was_there_stays_when_a_run_fails(job, tmp_path):
     assert list((tmp_path / "w").iterdir()) == []
     assert main([str(job), "-w", str(tmp_path / "new"), "--resume-from", "none"]) == 1
     assert not (tmp_path / "new").exists()
+
+
+def test_nothing_stays_of_a_run_that_every_site_refuses(job, tmp_path, monkeypatch, capsys):
+    """So it needs no --force once the policies allow it."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    sites = tiny_content(PLAIN)["sites"]
+    for site in sites:
+        write_policy(tmp_path / "home" / site, discloses={"scores": {}})
+    arguments = [str(job), "-w", str(tmp_path / "w"), "-t", "1"]
+    assert main(arguments) == 1
+    assert "left out" in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
+    for site in sites:
+        write_policy(tmp_path / "home" / site)
+    assert main(arguments) == 0
 
 
 def test_a_run_says_first_what_its_sites_train_on(job, tmp_path, monkeypatch, caplog):

@@ -3,6 +3,7 @@
 Results never depend on events; they are there to be looked at.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +44,17 @@ class ScalarWriter:
     """
 
     def __init__(self, folder: Path, config: JobConfig, history: History):
-        self._writer, self._config = _writer(folder), config
+        self._folder, self._config = folder, config
         self._losses: dict[str, None] = {}
         self._norms: dict[str, None] = {}
         self._has_layout = False
         for record in history.rounds:
             self.write_round(record)
+
+    @cached_property
+    def _writer(self) -> "SummaryWriter":
+        """Opened with the first round: of a run that never had one, nothing stays."""
+        return _writer(self._folder)
 
     def write_round(self, record: dict[str, Any]) -> None:
         """Write one round: loss terms, gradient norms, the method's own numbers, learning rates."""
