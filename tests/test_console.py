@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from mucald import console
-from mucald.console import watched
+from mucald.console import Countdown, watched
 
 
 class Terminal(io.StringIO):
@@ -31,6 +31,13 @@ def test_what_lasts_longer_than_ten_seconds_tells_the_time_left(monkeypatch):
     assert first == "2/6 images | 0:12 passed, about 0:24 left"
     assert len(others) == 4
     assert others[-1] == "", "the line is wiped at the end"
+
+
+def test_the_time_left_follows_from_the_steps_that_are_done(monkeypatch):
+    now = iter((100.0, 130.0, 160.0))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
+    countdown = Countdown(4)
+    assert (countdown.left(1), countdown.left(3)) == ("1:30", "0:20")
 
 
 def test_of_unknown_length_only_the_time_passed_is_told(monkeypatch):

@@ -18,6 +18,21 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+class Countdown:
+    """Estimates how long the rest of some steps takes, by those that are done.
+
+    Args:
+        total: number of steps; time counts from now.
+    """
+
+    def __init__(self, total: int):
+        self._total, self._start = total, time.monotonic()
+
+    def left(self, done: int) -> str:
+        """Return the time left when ``done`` steps, at least 1, are over."""
+        return clock((time.monotonic() - self._start) / done * (self._total - done))
+
+
 def watched(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
     """Yield items, and say on the terminal how many are done and about how long the others will take.
 

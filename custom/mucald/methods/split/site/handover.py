@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mucald.config.common import AdamWConfig
 from mucald.config.job import JobConfig
+from mucald.console import Countdown
 from mucald.data.augmentation import training_batch
 from mucald.data.order import epoch_batches
 from mucald.data.site_data import SiteData
@@ -50,9 +51,13 @@ def take_over(
     load_module_tensors({name: part for name, part in parts.items() if name != "middle"}, ends)
     from_vector(parts["middle"], exchange.fetch_middle(parts["middle"]), statistics=True)
     joined = model.validate(site, data, exchange.round)
+    countdown = Countdown(epochs)
     for epoch in range(epochs):
-        loss = _train(model, config, site, data, epoch)
-        log.info("site '%s': epoch %d of %d at home, loss %.3f", site, epoch + 1, epochs, loss)
+        loss, done = _train(model, config, site, data, epoch), epoch + 1
+        log.info(
+            "site '%s': epoch %d of %d at home, loss %.3f, about %s left",
+            *(site, done, epochs, loss, countdown.left(done)),
+        )
     tuned = model.validate(site, data, exchange.round)
     chosen, epoch = (tuned, epochs) if tuned["best"] else (joined, 0)
     told = {"epoch": epoch, "validation_before": joined["dice"], "validation": chosen["dice"]}

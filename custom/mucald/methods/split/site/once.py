@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mucald.console import Countdown
 from mucald.data.augmentation import orientations, training_batch
 from mucald.data.order import epoch_batches
 from mucald.data.prefetch import one_ahead
@@ -61,8 +62,16 @@ class SingleReleases:
         if self.pretraining is not None:
             return False
         stand_in = StandIn(self._config, self._segments.device) if self._config.release.stand_in else None
-        epochs = range(self._config.release.pretraining_epochs)
-        self.pretraining = [self._pretrain(epoch, stand_in) for epoch in epochs]
+        epochs = self._config.release.pretraining_epochs
+        countdown, losses = Countdown(epochs), list[float]()
+        for epoch in range(epochs):
+            loss, done = self._pretrain(epoch, stand_in), epoch + 1
+            losses.append(loss)
+            log.info(
+                "site '%s': pre-training epoch %d of %d, loss %.3f, about %s left",
+                *(self._segments.site, done, epochs, loss, countdown.left(done)),
+            )
+        self.pretraining = losses
         return True
 
     def _pretrain(self, epoch: int, stand_in: StandIn | None) -> float:
@@ -82,7 +91,6 @@ class SingleReleases:
                 stand_in.scale_rate(factor)
             result = self._segments.train_alone(batch.inputs, batch.targets, key, stand_in)
             total += len(rows) / count * result.losses["segmentation"]
-        log.info("site '%s': pre-training epoch %d of %d, loss %.3f", site, epoch + 1, epochs, total)
         return total
 
     def news(self) -> dict[str, Any]:
