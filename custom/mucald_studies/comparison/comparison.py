@@ -76,7 +76,7 @@ def comparison_page(preset: Preset, methods: Sequence[Method], attacks: Attacks)
             "plane": _plane(ordered, attacks, tables.score),
             "missing": [name for name in preset.rows if name not in by_name],
             "vacuous": VACUOUS_EPSILON,
-            "odd": _alike(
+            "odd": _by_reasons(
                 {name: odd[method.label] for name, method in ordered.items() if method.label in odd}
             ),
             "by_site": tables.scores(),
@@ -84,7 +84,7 @@ def comparison_page(preset: Preset, methods: Sequence[Method], attacks: Attacks)
     )
 
 
-def _alike(odd: Mapping[str, Sequence[str]]) -> list[tuple[str, list[str]]]:
+def _by_reasons(odd: Mapping[str, Sequence[str]]) -> list[tuple[str, list[str]]]:
     """Return reasons in words, each with the rows that it holds for."""
     found: dict[str, list[str]] = {}
     for name, reasons in odd.items():

@@ -101,7 +101,7 @@ def test_who_has_the_images_sees_all(like):
 def test_another_budget_has_a_mark_and_other_data_no_gain(like):
     good = like("good", BETTER, [weights("encoder")], config__training__rounds=9)
     text = comparison_page(PRESET, [method(like("local", ALONE)), method(good)], {}).markdown()
-    assert "good † differs from local in passes over the images 9 instead of 2." in text
+    assert "Rows marked † differ from local. good: passes over the images 9 instead of 2.\n" in text
     (row,) = re.findall(r"(?m)^\| weights \| good † \|.*$", text)
     assert row.split("|")[9].strip().startswith("**+0.050**")
     good["sites"]["north"]["n_train"] = 99
