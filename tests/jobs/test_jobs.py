@@ -39,7 +39,12 @@ FULL = [path.name for path in JOBS if base_of_file(path) == "split/consortium"]
 VOLUMES = "weights/fedcmt"
 """The base of the jobs on volumes."""
 
-POOLED = dict.fromkeys(("baseline_centralized", "consortium_centralized", "dpcvae_centralised"), "pooled")
+VOLUMES_TOGETHER = "pooled/volumes"
+"""The base of the same on pooled data."""
+
+POOLED = dict.fromkeys(
+    ("baseline_centralized", "consortium_centralized", "dpcvae_centralised", "fedcmt_centralised"), "pooled"
+)
 """Jobs in which one participant holds the data of all sites, and its name."""
 
 
@@ -135,10 +140,11 @@ def test_a_job_says_what_it_is(job):
 def test_all_jobs_that_are_compared_have_the_same_sites_data_schedule_and_seed(job):
     starts = {"consortium_": CONSORTIUM, EMBEDDINGS: EMBEDDINGS}
     other = next((one for start, one in starts.items() if job.name.startswith(start)), "mucald_strict")
-    if base_of_file(job) == VOLUMES:
+    if base_of_file(job) in (VOLUMES, VOLUMES_TOGETHER):
         other = "fedcmt"
     free = {*LONGER, *FULL, *(path.name for path in JOBS if path.name.startswith(EMBEDDINGS))}
     keys = {"sites", "data", "seed"} | (set() if job.name in free else {"training"})
+    keys |= {"optimiser"} if base_of_file(job) == VOLUMES_TOGETHER else set()
     for key in keys:
         assert _from_the_first_round(resolved(job))[key] == resolved(other)[key]
 
