@@ -1,6 +1,7 @@
 """Backbones, where images lie, and how their embeddings are made."""
 
 import csv
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,7 +13,6 @@ from PIL import Image
 
 from mucald.commands.data import embed, share_out
 from mucald.config.common import DataConfig
-from mucald.data.embeddings import making
 from mucald.data.embeddings.backbones import load_backbone
 from mucald.data.embeddings.making import embed_source
 from mucald.data.embeddings.sets import read_set
@@ -38,8 +38,12 @@ def in_folders(root: Path, count: int = 5) -> Path:
 
 def test_images_in_folders_have_their_folders_class(tmp_path):
     root = in_folders(tmp_path)
-    with pytest.raises(DataError, match="add --class 'cancer=NAME'"):
-        SOURCES["folders"](root, NODE, {})
+    for names, said in (
+        ({}, r"say which is meant: --class 'cancer=NAME'$"),
+        ({"cancer": "tumor", "normal": "healthy"}, "--class 'cancer=NAME' --class 'normal=NAME'$"),
+    ):
+        with pytest.raises(DataError, match=said):
+            SOURCES["folders"](root, NODE, names)
     source = SOURCES["folders"](root, NODE, {"cancer": "tumour"})
     assert sorted(source.labels) == [0] * 5 + [1] * 5
     assert source.read(0).shape == (20, 24, 3)
@@ -51,7 +55,7 @@ def test_a_table_names_the_class_of_each_file(tmp_path):
     (tmp_path / "classes.csv").write_text("0.png,1\n1.png,3\n2.png,1\n")
     source = SOURCES["table"](tmp_path, CELL, {"1": "neutrophil", "3": "monocyte"})
     assert source.labels == [0, 2, 0]
-    with pytest.raises(DataError, match="'3' is no class of task white_cell"):
+    with pytest.raises(DataError, match=r"basophil; say which is meant: --class '3=NAME'$"):
         SOURCES["table"](tmp_path, CELL, {"1": "neutrophil"})
 
 
@@ -116,19 +120,33 @@ def test_a_data_list_names_classes_patients_and_splits(tmp_path):
             SOURCES["datalist"](tmp_path / "list.json", NODE, {})
 
 
-def test_what_was_done_before_a_stop_is_not_done_again(tmp_path, monkeypatch):
+def test_what_was_done_before_a_stop_is_not_done_again(tmp_path, caplog):
     source = SOURCES["folders"](in_folders(tmp_path / "images"), NODE, {"cancer": "tumour"})
     backbone, path = load_backbone("random-features"), tmp_path / "set.safetensors"
-    monkeypatch.setattr(making, "_SAVED_EVERY", 1)
     stopped = embed_source(source, NODE, backbone, path, 4)
     assert [next(stopped), next(stopped)] == [4, 8]
     stopped.close()
-    assert list(embed_source(source, NODE, backbone, path, 4)) == [10]
+    with caplog.at_level("INFO"):
+        assert list(embed_source(source, NODE, backbone, path, 4)) == [10]
+    assert "8 of 10 images were embedded before" in caplog.text
     whole = tmp_path / "whole.safetensors"
     assert list(embed_source(source, NODE, backbone, whole, 4)) == [4, 8, 10]
     for name, tensor in read_set(whole).tensors().items():
         assert torch.equal(tensor, read_set(path).tensors()[name])
     assert [item.name for item in tmp_path.iterdir() if "partial" in item.name] == []
+    assert path.stat().st_mode & 0o077 == 0, "it is the site's own"
+
+
+def test_what_was_done_before_an_image_that_cannot_be_read_is_not_done_again(tmp_path):
+    source = SOURCES["folders"](in_folders(tmp_path / "images"), NODE, {"cancer": "tumour"})
+    backbone, path = load_backbone("random-features"), tmp_path / "set.safetensors"
+    last = tmp_path / "images/normal/08.png"
+    whole = last.read_bytes()
+    last.write_bytes(whole[:50])
+    with pytest.raises(DataError, match=r"08\.png"):
+        list(embed_source(source, NODE, backbone, path, 4))
+    last.write_bytes(whole)
+    assert list(embed_source(source, NODE, backbone, path, 4)) == [10]
 
 
 def test_a_set_of_another_network_is_never_overwritten(tmp_path):
@@ -141,12 +159,12 @@ def test_a_set_of_another_network_is_never_overwritten(tmp_path):
         list(embed_source(source, NODE, load_backbone("random-features", size=48), path, 4))
 
 
-def test_what_was_done_at_another_size_before_a_stop_is_done_anew(tmp_path, monkeypatch):
+def test_what_was_done_at_another_size_before_a_stop_is_done_anew(tmp_path):
     source = SOURCES["folders"](in_folders(tmp_path / "images"), NODE, {"cancer": "tumour"})
-    monkeypatch.setattr(making, "_SAVED_EVERY", 1)
     small, large = (load_backbone("random-features", size=size) for size in (32, 64))
     next(stopped := embed_source(source, NODE, small, tmp_path / "set.safetensors", 4))
     next(stopped)
+    stopped.close()
     assert list(embed_source(source, NODE, large, tmp_path / "set.safetensors", 4)) == [4, 8, 10]
 
 
@@ -168,6 +186,15 @@ def test_what_is_not_there_is_named_with_the_fix(tmp_path, monkeypatch):
         ConfigError, match=r"'dinov2-base' is not installed; pip install 'mucald\[embeddings\]'"
     ):
         load_backbone("dinov2-base")
+    with pytest.raises(ConfigError, match=r"no backbone 'resnet' .*efficientnet-lite0, .* pip install"):
+        load_backbone("resnet")
+
+
+def test_a_task_without_embeddings_is_refused_with_those_that_have_some(tmp_path, capsys):
+    wanted = ["--layout", "folders", "--task", "kvasir", "--out", str(tmp_path / "set.npz")]
+    with pytest.raises(SystemExit):
+        embed.main([str(in_folders(tmp_path / "images")), *wanted])
+    assert "no embeddings; those that have: phantom_kind, brain_tumour," in capsys.readouterr().err
 
 
 def test_timm_s_networks_take_weights_from_a_file_in_any_size_and_refuse_those_of_another(tmp_path):
@@ -198,3 +225,28 @@ def test_commands_make_a_set_and_share_it_out_to_sites_that_train(tmp_path, caps
     assert sum(map(len, (site.train, site.validation, site.test))) == 20
     assert share_out.main([str(out), *wanted]) == 1
     assert "--force" in capsys.readouterr().err
+    # Two sites in place of three would leave a third, whose patients the two have now.
+    assert share_out.main([str(out), *wanted, "--sites", "2", "--force"]) == 1
+    assert f"{tmp_path}/home/site_03: of an earlier call; patients" in capsys.readouterr().err
+    assert share_out.main([str(out), *wanted, "--task", "organ", "--force"]) == 1
+    assert (
+        "its classes are glioma, meningioma, none, pituitary, those of task organ" in capsys.readouterr().err
+    )
+
+
+def test_sites_by_metadata_are_printed_with_its_value(tmp_path, capsys):
+    source = SOURCES["folders"](in_folders(tmp_path / "images", 6), NODE, {"cancer": "tumour"})
+    source = dataclasses.replace(source, groups={"hospital": ["east", "west"] * 6})
+    list(embed_source(source, NODE, load_backbone("random-features"), tmp_path / "set.npz", 4))
+    wanted = [
+        "--task",
+        "lymph_node",
+        "--way",
+        "metadata",
+        "--by",
+        "hospital",
+        "--out",
+        str(tmp_path / "home"),
+    ]
+    assert share_out.main([str(tmp_path / "set.npz"), *wanted]) == 0
+    assert "site_02 (hospital west): 3 normal, 3 tumour" in capsys.readouterr().out

@@ -123,9 +123,15 @@ def test_what_would_put_a_patient_at_two_sites_is_refused():
         check_apart(content, [[0, 2, 4], [1, 3, 5]])
     groups = {"hospital": tuple("AB" * 6)}
     mixed = replace(content, header=replace(content.header, groups=groups))
-    with pytest.raises(ConfigError, match="several values of 'hospital': A, B"):
+    with pytest.raises(ConfigError, match=r"^patient '.+' has several values of 'hospital': A, B; correct"):
         shared_out(mixed, "metadata", Sharing(by="hospital"))
-    wrong = [("none", Sharing(), "unknown way"), ("iid", Sharing(sites=5), "fewer than 3")]
+    wrong = [
+        ("none", Sharing(), "unknown way"),
+        ("iid", Sharing(sites=5), "fewer than 3"),
+        ("dirichlet", Sharing(alpha=0.0), "alpha must be above 0, not 0"),
+        ("iid", Sharing(keep=-0.5), "above 0 and at most 1, not -0.5"),
+        ("iid", Sharing(keep=10), "above 0 and at most 1, not 10"),
+    ]
     for way, sharing, said in (*wrong, ("metadata", Sharing(by="x"), "no metadata 'x'")):
         with pytest.raises(ConfigError, match=said):
             shared_out(content, way, sharing)

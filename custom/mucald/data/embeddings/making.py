@@ -1,5 +1,6 @@
 """Embeds a source batch by batch, and goes on where it was stopped."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from mucald.errors import DataError, WorkspaceError
 from mucald.tasks import Task
 
 _SAVED_EVERY = 20
+"""Batches, lest a machine that fails loses more."""
+
+log = logging.getLogger(__name__)
 
 
 def embed_source(source: Source, task: Task, backbone: Backbone, path: Path, batch: int) -> Iterator[int]:
@@ -47,15 +51,21 @@ def embed_source(source: Source, task: Task, backbone: Backbone, path: Path, bat
     done = _done(partial, header, source)
     vectors = [] if done is None else [done.embeddings]
     hashes = [] if done is None else list(done.hashes)
-    count = len(hashes)
-    while count < len(source.labels):
-        images = [source.read(row) for row in range(count, min(count + batch, len(source.labels)))]
-        vectors.append(backbone.embed(torch.stack([_prepared(image, backbone.size) for image in images])))
-        hashes += [_hash(image) for image in images]
-        count += len(images)
-        if len(vectors) % _SAVED_EVERY == 0 and count < len(source.labels):
+    if done is not None:
+        log.info("%d of %d images were embedded before", len(done), len(source.labels))
+    try:
+        while len(hashes) < len(source.labels):
+            rows = range(len(hashes), min(len(hashes) + batch, len(source.labels)))
+            images = [source.read(row) for row in rows]
+            vectors.append(backbone.embed(torch.stack([_prepared(image, backbone.size) for image in images])))
+            hashes += [_hash(image) for image in images]
+            if len(vectors) % _SAVED_EVERY == 0:
+                _write(partial, source, task, backbone, vectors, hashes)
+            yield len(hashes)
+    finally:
+        # Whether it was stopped or an image cannot be read: minutes of work are not done twice.
+        if hashes:
             _write(partial, source, task, backbone, vectors, hashes)
-        yield count
     whole = EmbeddingSet(
         header,
         torch.cat(vectors),
@@ -75,7 +85,9 @@ def _write(
 ) -> None:
     first = Source(source.labels[: len(hashes)], source.read)
     header = header_of(first, task, backbone.name, backbone.weights, backbone.preprocessing)
-    write_set(path, EmbeddingSet(header, torch.cat(vectors), torch.tensor(first.labels), torch.stack(hashes)))
+    # A stop may have come after a batch's embeddings and before its hashes.
+    embeddings = torch.cat(vectors)[: len(hashes)]
+    write_set(path, EmbeddingSet(header, embeddings, torch.tensor(first.labels), torch.stack(hashes)))
 
 
 def _made_alike(one: Header, other: Header) -> bool:

@@ -116,7 +116,7 @@ class EmbeddingSet:
 
 
 def write_set(path: Path, content: EmbeddingSet) -> None:
-    """Write a set; the file's ending, of :data:`ENDINGS`, says in which form."""
+    """Write a set that its owner alone may read; the ending, of :data:`ENDINGS`, says in which form."""
     if path.suffix == ".npz":
         stream = io.BytesIO()
         arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in content.tensors().items()}
@@ -124,6 +124,7 @@ def write_set(path: Path, content: EmbeddingSet) -> None:
         write_atomically(path, stream.getvalue())
     else:
         write_atomically(path, set_bytes(content))
+    path.chmod(0o600)
 
 
 def set_bytes(content: EmbeddingSet) -> bytes:

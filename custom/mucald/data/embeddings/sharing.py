@@ -80,13 +80,18 @@ def metadata(pool: Pool, draw: Draw) -> list[list[str]]:  # noqa: ARG001 - nothi
     """Give each site one value of the metadata, such as a hospital."""
     if pool.sharing.by not in pool.content.header.groups:
         known = ", ".join(pool.content.header.groups) or "none"
-        raise ConfigError(f"the set has no metadata '{pool.sharing.by}' (it has {known})")
+        raise ConfigError(
+            f"the set has no metadata '{pool.sharing.by}' (it has {known}); give --by one of it"
+        )
     values = pool.content.header.groups[pool.sharing.by]
     found: dict[str, list[str]] = {value: [] for value in sorted(set(values))}
     for case, rows in pool.cases.items():
         if len(of_case := {values[row] for row in rows}) > 1:
             several = ", ".join(sorted(of_case))
-            raise ConfigError(f"a patient has several values of '{pool.sharing.by}': {several}")
+            raise ConfigError(
+                f"patient '{case}' has several values of '{pool.sharing.by}': {several}; correct them, or "
+                "share the set out in another way"
+            )
         found[values[rows[0]]].append(case)
     return list(found.values())
 
@@ -103,10 +108,15 @@ def shared_out(content: EmbeddingSet, way: str, sharing: Sharing) -> list[list[i
     """Return the rows of each site; the same for the same arguments.
 
     Raises:
-        ConfigError: the way is unknown, or a site would get fewer than three patients.
+        ConfigError: the way is unknown, a number lies outside its range, or a site would get fewer than three
+            patients.
     """
     if way not in WAYS:
         raise ConfigError(f"unknown way '{way}' to share a set out (known: {', '.join(WAYS)})")
+    if not sharing.alpha > 0:
+        raise ConfigError(f"alpha must be above 0, not {sharing.alpha:g}")
+    if not 0 < sharing.keep <= 1:
+        raise ConfigError(f"the share to keep must be above 0 and at most 1, not {sharing.keep:g}")
     cases = _kept(content, sharing)
     dealt = WAYS[way](Pool(content, cases, sharing), generator(sharing.seed, "clients", way))
     found = [[row for case in members for row in cases[case]] for members in dealt]

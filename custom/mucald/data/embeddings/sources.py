@@ -50,19 +50,25 @@ def _of_files(files: list[Path]) -> Callable[[int], Pixels]:
     return read
 
 
+def _unknown(where: Path, task: Task, wrong: list[str]) -> DataError:
+    """Return the error that names all words that are no class at once."""
+    options = " ".join(f"--class '{name}=NAME'" for name in wrong)
+    return DataError(
+        f"{where}: the classes of task {task.name} are {', '.join(task.classes)}; say which is "
+        f"meant: {options}",
+        public=_PUBLIC,
+    )
+
+
 def folders(root: Path, task: Task, names: Mapping[str, str]) -> Source:
     """A folder for each class; ``names`` tells the class of a folder that is called otherwise."""
     files, labels = list[Path](), list[int]()
     with reading(root):
         found = sorted(path for path in root.iterdir() if path.is_dir())
-    for folder in found:
-        title = names.get(folder.name, folder.name)
-        if title not in task.classes:
-            raise DataError(
-                f"{folder}: no class of task {task.name} is called '{title}' ({', '.join(task.classes)}); "
-                f"add --class '{folder.name}=NAME'",
-                public=_PUBLIC,
-            )
+    titles = {folder: names.get(folder.name, folder.name) for folder in found}
+    if wrong := [folder.name for folder, title in titles.items() if title not in task.classes]:
+        raise _unknown(root, task, wrong)
+    for folder, title in titles.items():
         own = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
         files += own
         labels += [task.classes.index(title)] * len(own)
@@ -74,16 +80,11 @@ def table(root: Path, task: Task, names: Mapping[str, str]) -> Source:
     path = root / "classes.csv"
     with reading(path), path.open(encoding="utf-8-sig", newline="") as stream:
         rows = [row for row in csv.reader(stream) if row]
-    labels = []
-    for row in rows:
-        title = names.get(row[1], row[1]) if len(row) > 1 else ""
-        if title not in task.classes:
-            raise DataError(
-                f"{path}: '{title}' is no class of task {task.name} ({', '.join(task.classes)}); add --class "
-                f"'{title}=NAME'",
-                public=_PUBLIC,
-            )
-        labels.append(task.classes.index(title))
+    told = [row[1] if len(row) > 1 else "" for row in rows]
+    titles = [names.get(name, name) for name in told]
+    if wrong := sorted({n for n, title in zip(told, titles, strict=True) if title not in task.classes}):
+        raise _unknown(path, task, wrong)
+    labels = [task.classes.index(title) for title in titles]
     return Source(labels, _of_files([root / row[0] for row in rows]))
 
 
