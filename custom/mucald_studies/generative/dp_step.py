@@ -8,7 +8,6 @@ import statistics
 import time
 from collections.abc import Callable
 
-import opacus
 import torch
 
 from mucald.methods.generative.nets.cvae import CVAE
@@ -16,6 +15,11 @@ from mucald.privacy.dp.steps import PrivateStep
 
 BATCH, DIMENSION, CLASSES, REPEATS = 256, 768, 11, 5
 CLIP, NOISE = 1.5, 10.0
+
+try:
+    import opacus
+except ModuleNotFoundError:
+    raise SystemExit("Opacus is not installed; pip install 'mucald-studies[opacus]'") from None
 
 
 def model() -> CVAE:

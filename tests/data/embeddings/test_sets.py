@@ -100,7 +100,7 @@ def test_no_case_is_in_two_splits_and_each_class_is_held_out():
     assert not (cases[0] & cases[1] | cases[0] & cases[2] | cases[1] & cases[2])
     assert all(set(content.labels[chosen].tolist()) == {0, 1, 2, 3} for chosen in rows.values())
     told = replace(content, splits=torch.arange(90) % 3)
-    with pytest.raises(DataError, match="is in two splits"):
+    with pytest.raises(DataError, match="is in two splits; give all its images one"):
         rows_by_split(told, SiteFile("brain_tumour", "x", "embeddings"))
 
 

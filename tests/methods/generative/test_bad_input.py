@@ -91,6 +91,14 @@ def test_a_site_smaller_than_a_batch_and_a_class_with_one_case_are_trained_on(al
     assert all(site["test"]["balanced_accuracy"] is not None for site in results["sites"].values())
 
 
+def test_a_network_that_the_job_does_not_name_is_refused_with_the_key_that_names_it(tmp_path):
+    content = private(tmp_path, "north")
+    home = tmp_path / "home/north"
+    write_set(home / "set.safetensors", replace(content, header=replace(content.header, backbone="other")))
+    with pytest.raises(DataError, match=r"of other \(.*wants random-features; embed .* features\.backbone$"):
+        create_site(family_of("generative"), "north", own_sets(), home, "run", CPU)
+
+
 def test_a_site_without_a_case_to_test_is_left_out_with_the_number_that_it_needs(tmp_path):
     for site in SITES:
         private(tmp_path, site)

@@ -46,6 +46,7 @@ def test_of_two_ways_that_of_most_sites_is_right_and_of_a_tie_none():
     reasons = unlike({"north": 3, "south": 4, "west": 3})
     assert set(reasons) == {"south"}
     assert "of 'north', 'west' and of 'south' were made differently" in reasons["south"]
+    assert "or some are synthetic; run" in reasons["south"]
     assert "features.weights" in reasons["south"]
     assert set(unlike({"north": 3, "south": 4})) == {"north", "south"}
     assert set(unlike({"north": 3, "south": None})) == {"north", "south"}

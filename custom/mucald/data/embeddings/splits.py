@@ -25,7 +25,10 @@ def rows_by_split(content: EmbeddingSet, site_file: SiteFile) -> dict[str, list[
         cases.setdefault(content.case(row), []).append(row)
     for case, rows in cases.items():
         if len({told[row] for row in rows}) > 1:
-            raise DataError(f"case '{case}' is in two splits", public="a case is in two splits")
+            raise DataError(
+                f"case '{case}' is in two splits; give all its images one split, and embed them again",
+                public="a case is in two splits",
+            )
     kept = shuffled(cases)[: site_file.max_cases]
     found = {name: [case for case in kept if SPLITS[told[cases[case][0]]] == name] for name in SPLITS}
     shares = {"validation": site_file.split.validation, "test": site_file.split.test}

@@ -26,7 +26,8 @@ def check_set(config: FeaturesConfig, content: EmbeddingSet, site: str) -> None:
     if header.backbone != config.backbone or not header.weights.startswith(config.weights or ""):
         own = f"{header.backbone} ({header.weights[:12]})"
         public = f"site '{site}' has embeddings of {own}, the job wants {wanted}"
-        raise DataError(f"{public}; embed the images again with that network", public=public)
+        fix = "embed the images again with that network, or name your sites' in the job's features.backbone"
+        raise DataError(f"{public}; {fix}", public=public)
     if header.space not in ("", space_of(config)):
         public = (
             f"site '{site}' has synthetic features of another space, {header.space} and not "

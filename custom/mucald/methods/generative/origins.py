@@ -11,8 +11,8 @@ BITS = 48
 """Of an origin, which JSON then keeps exactly wherever it is read."""
 
 _FIX = (
-    "network, weights, preprocessing, dimension or reference differ; run the same 'mucald embed' at all "
-    "sites, and name the weights in the job's features.weights"
+    "network, weights, preprocessing, dimension or reference differ, or some are synthetic; run the same "
+    "'mucald embed' at all sites, and name the weights in the job's features.weights"
 )
 
 
