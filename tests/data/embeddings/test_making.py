@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -147,6 +148,19 @@ def test_what_was_done_before_an_image_that_cannot_be_read_is_not_done_again(tmp
         list(embed_source(source, NODE, backbone, path, 4))
     last.write_bytes(whole)
     assert list(embed_source(source, NODE, backbone, path, 4)) == [10]
+
+
+def test_the_command_says_what_was_done_before_a_stop(tmp_path):
+    source = SOURCES["folders"](in_folders(tmp_path / "images"), NODE, {"cancer": "tumour"})
+    stopped = embed_source(source, NODE, load_backbone("random-features"), tmp_path / "set.npz", 4)
+    next(stopped)
+    stopped.close()
+    wanted = ["--layout", "folders", "--task", "lymph_node", "--class", "cancer=tumour"]
+    wanted += ["--backbone", "random-features", "--out", str(tmp_path / "set.npz")]
+    command = [sys.executable, "-m", "mucald", "embed", str(tmp_path / "images"), *wanted]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "4 of 10 images were embedded before" in done.stderr
+    assert "10 images as 128 numbers each" in done.stdout
 
 
 def test_a_set_of_another_network_is_never_overwritten(tmp_path):

@@ -8,6 +8,7 @@ call that was stopped goes on where it was. The set holds labels and patients; i
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 from mucald.command_line import Found, Parser, WrongUseError, add_json_option, at_least, command
@@ -57,6 +58,7 @@ def run(arguments: argparse.Namespace) -> Found:
     names = dict(name.split("=", 1) for name in arguments.names)
     source = SOURCES[arguments.layout](arguments.root, task, names)
     backbone = load_backbone(arguments.backbone, arguments.weights, arguments.size)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     batches = -(-len(source.labels) // arguments.batch)
     for _ in watched(
