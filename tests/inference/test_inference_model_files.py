@@ -3,6 +3,8 @@
 import shutil
 
 import pytest
+from families import config_of
+from tiny_job import run_job
 from trained import SITE
 
 from mucald.errors import ModelError
@@ -15,6 +17,13 @@ def test_files_of_both_sides_are_found_below_a_run(trained):
     results = trained.run("mucald").folder / "results"
     assert own == results / SITE / "models" / f"{SITE}.safetensors"
     assert of_server == results / "server/models" / f"{SITE}.safetensors"
+
+
+def test_classifiers_of_embeddings_are_refused_in_the_words_of_their_family(tmp_path):
+    run = run_job(config_of("generative cvae"), tmp_path)
+    model = load_model(*find_model_files(run.folder / "results", "north"))
+    with pytest.raises(ModelError, match="site 'north' classifies embeddings, not images"):
+        model.family.network(model)
 
 
 def test_a_model_of_pooled_data_is_one_file(trained):

@@ -17,7 +17,8 @@ from mucald.tasks import get_task
 
 FOLDER = "models"
 _SERVER = "server"
-_OF_SITE = ("front_end.", "adaptor.")
+_OF_SITE = ("front_end.", "adaptor.", "local.", "shared.")
+"""The last two are classifiers of embeddings, which their family refuses with its own words."""
 
 
 def find_model_files(run: Path, site: str) -> tuple[Path, Path | None]:
@@ -60,7 +61,7 @@ def load_model(site_file: Path, server_file: Path | None) -> TrainedModel:
     """
     site_weights, state = _read(site_file)
     if not any(name.startswith(_OF_SITE) for name in site_weights) or "site" not in state:
-        raise ModelError(f"{site_file} is no site's model: it holds no front end and no adaptor")
+        raise ModelError(f"{site_file} is no site's model: it holds no front end, adaptor or classifier")
     config = _config_of(site_file, state)
     family = family_of(config.method)
     model = TrainedModel(state["site"], get_task(state["task"]), config, family, site_weights, {})

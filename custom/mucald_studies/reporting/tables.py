@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from mucald.metrics.names import names_of
-from mucald.privacy.gaussian import VACUOUS_EPSILON
+from mucald.privacy.gaussian import VACUOUS_EPSILON, epsilon
 from mucald_studies.reporting.page import Cell, Table
 from mucald_studies.reporting.runs import Method
 from mucald_studies.reporting.statistics import MEAN, Comparison, Comparisons, mean_and_deviation
@@ -220,11 +220,18 @@ def disclosure_facts(disclosure: Mapping[str, Any]) -> str:
 
 
 def disclosure_bounds(disclosure: Mapping[str, Any]) -> str:
-    """Return what is guaranteed of what leaves, by the data splits where they differ."""
+    """Return what is guaranteed of what leaves, by the data splits where they differ.
+
+    At the δ that the job promises it at, where it names one.
+    """
     splits: dict[str, list[str]] = {}
+    delta = disclosure["facts"].get("delta")
     for split, bound in disclosure["bounds"].items():
         value = bound["epsilon"]
-        text = "none" if value is None else guaranteed(value, f"ε {value:.3g}")
+        if delta is not None and bound["mu"] is not None:
+            value = epsilon(bound["mu"], delta)
+        told = "" if delta is None else f" at δ = {delta:g}"
+        text = "none" if value is None else guaranteed(value, f"ε {value:.3g}{told}")
         splits.setdefault(text, []).append(split)
     if len(splits) < 2:
         return next(iter(splits), "none")

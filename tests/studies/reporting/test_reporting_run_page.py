@@ -10,10 +10,12 @@ from tiny_job import REPOSITORY
 from mucald import commands
 from mucald.commands import main_of, write_page
 from mucald.errors import ReportError
+from mucald.privacy.gaussian import mu_of
 from mucald_studies.reporting import run_page as module
 from mucald_studies.reporting.page import Page
 from mucald_studies.reporting.run_page import LOSSES, PAGE, plain_name, run_page, write_run_page
 from mucald_studies.reporting.runs import Run, read_run
+from mucald_studies.reporting.tables import disclosure_bounds
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,12 @@ def test_an_epsilon_too_large_to_guarantee_anything_is_none(run):
     assert guarantee(9.99, 9.99, 9.99) == "ε 9.99"
     assert guarantee(10.0, 2.0, None) == "none (ε 10) for train; ε 2 for validation; none for test"
     assert "*none* from 10 on" in run_page(run).markdown()
+
+
+def test_a_guarantee_is_told_at_the_delta_that_the_job_promises_it_at():
+    bound = {"epsilon": 1.19, "mu": mu_of(1.0, 1e-4)}
+    disclosure = {"facts": {"delta": 1e-4}, "bounds": {"train": bound}}
+    assert disclosure_bounds(disclosure) == "ε 1 at δ = 0.0001"
 
 
 def pictures_of(page: Page) -> list[str]:

@@ -4,8 +4,8 @@
 
 Prints a summary and keeps a fingerprint of what it read in ``checked.json`` beside the site file, which runs
 compare. ``--out`` gets ``files.csv``, a row per image, and ``data.html``, the summary with pictures, which
-there are of no volumes. They hold file names, patients and images: they stay at the site. The exit status is
-1 if something must be mended.
+there are of images alone. They hold file names, patients and images: they stay at the site. The exit
+status is 1 if something must be mended.
 """
 
 import argparse
@@ -16,15 +16,25 @@ from pathlib import Path
 from mucald.command_line import FORCE, Found, Parser, add_json_option, check_free, command, file_in
 from mucald.commands import studies
 from mucald.data.checked import write_check
+from mucald.data.embeddings.survey import EmbeddingSurvey, survey_embeddings
 from mucald.data.images.summary import MOST_LISTED, summaries, write_files
 from mucald.data.images.survey import Survey, survey
-from mucald.data.site_file import SITE_FILE, read_site_file
+from mucald.data.site_file import SITE_FILE, SiteFile, read_site_file
 from mucald.data.volumes.survey import VolumeSurvey, survey_volumes
 from mucald.methods import measures_of
 from mucald.tasks import get_task
 
 PAGE = "data.html"
 FILES = "files.csv"
+
+Surveyed = Survey | VolumeSurvey | EmbeddingSurvey
+_CALLED = {Survey: "Images", VolumeSurvey: "Volumes", EmbeddingSurvey: "Embeddings"}
+_READ = "None: every image and mask can be read, and no copy lies in two splits."
+_NO_FAULT = {
+    Survey: _READ,
+    VolumeSurvey: _READ,
+    EmbeddingSurvey: "None: the set can be read, and no patient is in two splits.",
+}
 
 
 def describe() -> Parser:
@@ -43,20 +53,17 @@ def run(arguments: argparse.Namespace) -> Found:
     if arguments.out is not None:
         check_free([arguments.out / name for name in (FILES, PAGE)], arguments.force)
         arguments.out.mkdir(parents=True, exist_ok=True)
-    found: Survey | VolumeSurvey
-    if get_task(site_file.task).input == "volume":
-        found = survey_volumes(site_file)
-    else:
-        found = survey(site_file, measures_of(site_file.task))
+    found = _look(site_file)
     print(report(found))
     written = [] if arguments.out is None else write_out(found, arguments.out)
     for path in written:
         print(path)
-    if not found.faults:
+    # A set of embeddings tells by itself whose images it was made of.
+    if not found.faults and not isinstance(found, EmbeddingSurvey):
         keep(found, arguments.site_file.parent)
     value = {
         "task": found.task.name,
-        "images": dict(Counter(image.record.split for image in found.images)),
+        "images": _counts(found),
         "faults": found.faults,
         "remarks": found.remarks,
         "files": written,
@@ -64,30 +71,44 @@ def run(arguments: argparse.Namespace) -> Found:
     return Found(value, status=1 if found.faults else 0)
 
 
-def report(found: Survey | VolumeSurvey) -> str:
+def _look(site_file: SiteFile) -> Surveyed:
+    match get_task(site_file.task).input:
+        case "volume":
+            return survey_volumes(site_file)
+        case "embedding":
+            return survey_embeddings(site_file)
+    return survey(site_file, measures_of(site_file.task))
+
+
+def _counts(found: Surveyed) -> dict[str, int]:
+    if isinstance(found, EmbeddingSurvey):
+        return {split: len(rows) for split, rows in found.rows.items()}
+    return dict(Counter(image.record.split for image in found.images))
+
+
+def report(found: Surveyed) -> str:
     """Return the summary, printable whatever characters names hold."""
     faults = found.faults[:MOST_LISTED]
     if len(found.faults) > MOST_LISTED:
         faults.append(f"and {len(found.faults) - MOST_LISTED} more")
     if not faults:
-        faults = ["None: every image and mask can be read, and no copy lies in two splits."]
-    what = "Volumes" if isinstance(found, VolumeSurvey) else "Images"
-    parts = [f"{what} of task {found.task.name}", "\n  ".join(("Faults", *faults))]
+        faults = [_NO_FAULT[type(found)]]
+    parts = [f"{_CALLED[type(found)]} of task {found.task.name}", "\n  ".join(("Faults", *faults))]
     if found.remarks:
         parts.append("\n  ".join(("Remarks", *found.remarks)))
-    tables = found.tables() if isinstance(found, VolumeSurvey) else summaries(found)
+    tables = summaries(found) if isinstance(found, Survey) else found.tables()
     text = "\n\n".join((*parts, *map(str, tables)))
     return text.encode(errors="backslashreplace").decode()
 
 
-def write_out(found: Survey | VolumeSurvey, folder: Path) -> list[Path]:
+def write_out(found: Surveyed, folder: Path) -> list[Path]:
     """Write the table of files and, of pictures and where the studies are installed, the page.
 
     Returns what was written.
     """
     written = [folder / FILES]
     written[0].touch(mode=0o600)
-    if isinstance(found, VolumeSurvey):
+    if not isinstance(found, Survey):
         found.write_files(written[0])
         return written
     write_files(found, written[0])
