@@ -15,6 +15,7 @@ from mucald.device import choose_device
 from mucald.errors import MucaldError, WireError
 from mucald.federation.coordinator import Coordinator
 from mucald.federation.task import SiteTask
+from mucald.flare import memory
 from mucald.flare.channel import serve
 from mucald.flare.protocol import REASON, outcome_from_shareable, task_to_shareable
 from mucald.flare.workspace import home_folder, job_config, run_folder
@@ -33,10 +34,12 @@ class FederationController(Controller):
     def __init__(self) -> None:
         super().__init__()
         self._coordinator: Coordinator | None = None
+        self._sent_tensors = False
 
     def start_controller(self, fl_ctx: FLContext) -> None:
         """Build the server's half and open the channel; a wrong job ends with its reason."""
         engine = fl_ctx.get_engine()
+        memory.settle()
         try:
             config = job_config(fl_ctx)
             self.log_info(fl_ctx, config.log_line())
@@ -64,6 +67,8 @@ class FederationController(Controller):
                 if abort_signal.triggered:
                     return
                 coordinator.close(task)
+                if self._sent_tensors:
+                    memory.release()
             coordinator.finish()
         except (MucaldError, OSError) as error:
             # An OSError is a full disk, for example; complete rounds are in their checkpoints.
@@ -93,10 +98,12 @@ class FederationController(Controller):
         server, handed_out = fl_ctx.get_engine().get_cell().get_fqcn(), []
         for site in sites:
             # A task of its own for each, because each may bring other tensors.
+            payload = coordinator.payload(site, task)
+            self._sent_tensors |= bool(payload)
             handed_out.append(
                 Task(
                     name=task.kind,
-                    data=task_to_shareable(task, coordinator.payload(site, task), server),
+                    data=task_to_shareable(task, payload, server),
                     timeout=self._task_timeout,
                     before_task_sent_cb=sent,
                     result_received_cb=received,

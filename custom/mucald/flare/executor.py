@@ -12,6 +12,7 @@ from mucald.device import choose_device
 from mucald.errors import UnexpectedError, WireError, explained
 from mucald.federation.method import SiteMethod
 from mucald.federation.participant import create_site, data_lines, save_site_outputs
+from mucald.flare import memory
 from mucald.flare.channel import ChannelSender
 from mucald.flare.protocol import failure_to_shareable, outcome_to_shareable, task_from_shareable
 from mucald.flare.workspace import home_folder, job_config, run_folder
@@ -28,6 +29,7 @@ class MethodExecutor(Executor):
     def __init__(self) -> None:
         super().__init__()
         self._sites: dict[str, SiteMethod] = {}
+        memory.settle()
 
     def execute(
         self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
@@ -53,6 +55,8 @@ class MethodExecutor(Executor):
         outcome = site.run(task, received, sender)
         if task.kind == "test":
             save_site_outputs(site, config, run_folder(fl_ctx))
+        if received:
+            memory.release()
         return outcome_to_shareable(outcome)
 
     def _site(self, run_id: str, fl_ctx: FLContext) -> SiteMethod:
