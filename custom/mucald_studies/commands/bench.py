@@ -2,9 +2,9 @@
 
     mucald bench step --out bench
 
-and likewise ``wire``, ``run``, ``scale``, ``codec``, ``segments``, ``plain``, ``windows`` and ``training``.
-Each prints tables and writes ``<out>/<name>.json``. The status is 0 whether limits are kept or not, unless
-``--strict`` is given. docs/performance.md says what each measures.
+and likewise ``wire``, ``run``, ``scale``, ``codec``, ``segments``, ``plain``, ``windows``, ``training`` and
+``weights``. Each prints tables and writes ``<out>/<name>.json``. The status is 0 whether limits are kept or
+not, unless ``--strict`` is given. docs/performance.md says what each measures.
 """
 
 import argparse
@@ -130,6 +130,14 @@ def training(arguments: argparse.Namespace) -> Result:
     return report(measure(arguments.job.resolve(), arguments.site, arguments.steps))
 
 
+def weights(arguments: argparse.Namespace) -> Result:
+    """Measure how fast shared weights cross, beside FLARE's own FedAvg, and how memory grows."""
+    from mucald_studies.benchmark.weights import measure, report
+
+    sizes = arguments.sites, arguments.rounds, arguments.repeats
+    return report(measure(*_job(arguments), *sizes))
+
+
 def _job(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Return the job folder and what ``--set`` changes in it."""
     from mucald_studies.commands.experiments import changes
@@ -217,6 +225,15 @@ def _training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=at_least(1), default=30, help="the median of these counts (30)")
 
 
+def _weights_options(parser: argparse.ArgumentParser) -> None:
+    _job_options(parser, JOB.with_name("fedcmt_fedavg"))
+    parser.add_argument(
+        "--sites", nargs=2, default=["heart_a", "heart_b"], help="two of the job's (heart_a heart_b)"
+    )
+    parser.add_argument("--rounds", type=at_least(2), default=20, help="of each run (20)")
+    parser.add_argument("--repeats", type=at_least(1), default=2, help="runs of each, in turns (2)")
+
+
 def _windows_options(parser: argparse.ArgumentParser) -> None:
     count = at_least(1)
     parser.add_argument("--size", type=count, nargs=3, default=[128, 128, 96], help="(128 128 96)")
@@ -236,6 +253,7 @@ MEASURES: dict[str, tuple[Measure, Callable[[argparse.ArgumentParser], None]]] =
     "plain": (plain, _plain_options),
     "windows": (windows, _windows_options),
     "training": (training, _training_options),
+    "weights": (weights, _weights_options),
 }
 
 
