@@ -14,6 +14,9 @@ from mucald_studies.recording import read_recording
 
 LITTLE = Budget(max_steps=4, interval=2, auxiliary=16, batch=4, width=8)
 """Enough to see that an attack runs through."""
+OF_GENERATORS = ["membership.synthetic"]
+"""Attacks on samples that a shared generator draws; split learning has none."""
+
 ONCE = {"release": {"mode": "once", "pretraining_epochs": 2}}
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attacked import LITTLE, attack, evaluation_of, heard_run
+from attacked import LITTLE, OF_GENERATORS, attack, evaluation_of, heard_run
 from PIL import Image
 from tiny_job import EXACT_WIRE, write_policy
 
@@ -22,7 +22,7 @@ from mucald_studies.attacks.mask_inference import blind_guess
 EARNEST = Budget(max_steps=150, interval=10, auxiliary=96, batch=16, width=16, rate=4e-3)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in OF_GENERATORS])
 def test_every_attack_runs_through_and_its_result_survives_the_file(name, noised, tmp_path):
     found = attack(noised, name)
     result = found.result
