@@ -18,6 +18,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def time_left(passed: float, done: int, total: int) -> str:
+    """Return about how long the rest of ``total`` steps takes, if ``done`` (1 or more) took ``passed`` s."""
+    return clock(passed / done * max(total - done, 0))
+
+
 class Countdown:
     """Estimates how long the rest of some steps takes, by those that are done.
 
@@ -30,7 +35,7 @@ class Countdown:
 
     def left(self, done: int) -> str:
         """Return the time left when ``done`` steps, at least 1, are over."""
-        return clock((time.monotonic() - self._start) / done * (self._total - done))
+        return time_left(time.monotonic() - self._start, done, self._total)
 
 
 def watched(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
@@ -63,8 +68,7 @@ def watched(items: Iterable[T], what: str, total: int | None = None) -> Iterator
 def _line(what: str, done: int, count: int | None, passed: float) -> str:
     if count is None:
         return f"{done} {what} | {clock(passed)} passed"
-    left = passed / done * max(count - done, 0)
-    return f"{done}/{count} {what} | {clock(passed)} passed, about {clock(left)} left"
+    return f"{done}/{count} {what} | {clock(passed)} passed, about {time_left(passed, done, count)} left"
 
 
 def _show(text: str) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from mucald.command_line import FORCE, Found, Parser, add_json_option, at_least, check_free, command
 from mucald.config.common import DataConfig, PhantomConfig
-from mucald.console import clock
+from mucald.console import clock, time_left
 from mucald.data.loading import load_site_data
 from mucald.data.site_file import SITE_FILE, read_site_file
 from mucald.errors import ConfigError, DataError
@@ -78,8 +78,7 @@ def progress_lines(resamples: int) -> Callable[[int], None]:
         if now - shown < SECONDS_BETWEEN_LINES and done < resamples:
             return
         shown, passed = now, now - start
-        left = passed / done * (resamples - done)
-        times = f"{clock(passed)} passed, about {clock(left)} left"
+        times = f"{clock(passed)} passed, about {time_left(passed, done, resamples)} left"
         print(f"resample {done}/{resamples} | {times}", file=sys.stderr)
 
     return report
