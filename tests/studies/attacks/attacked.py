@@ -5,11 +5,12 @@ from typing import Any
 
 from recording import Recording as Heard
 from recording import record_run
-from tiny_job import tiny_config
+from tiny_job import Run, tiny_config
 
 from mucald_studies.attacks import choose_attacks
 from mucald_studies.attacks.harness.evaluation import Attacked, Evaluation
 from mucald_studies.attacks.harness.fitting import Budget
+from mucald_studies.attacks.harness.run import read_run
 from mucald_studies.recording import read_recording
 
 LITTLE = Budget(max_steps=4, interval=2, auxiliary=16, batch=4, width=8)
@@ -36,3 +37,15 @@ def attack(heard: Heard, name: str, site: str = "north", budget: Budget = LITTLE
     """Make one attack."""
     ((chosen, where),) = evaluation_of(heard).jobs(choose_attacks([name]), [site])
     return evaluation_of(heard).attack(chosen, where, budget)
+
+
+def kept_evaluation(run: Run) -> Evaluation:
+    """Return what attacks a run in which weights travel."""
+    found = read_run(run.folder)
+    return Evaluation(found, {site: run.folder / "home" / site for site in found.sites}, {})
+
+
+def kept_attack(run: Run, name: str, site: str = "north") -> Attacked:
+    """Make one attack on such a run."""
+    ((chosen, where),) = kept_evaluation(run).jobs(choose_attacks([name]), [site])
+    return kept_evaluation(run).attack(chosen, where, LITTLE)

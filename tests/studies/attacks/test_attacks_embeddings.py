@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from attacked import LITTLE
+from attacked import kept_attack as attack
+from attacked import kept_evaluation as evaluation_of
 from families import config_of
 from tiny_job import Run, run_job
 
@@ -13,23 +15,11 @@ from mucald.data.embeddings.sets import read_set
 from mucald.errors import AttackError
 from mucald.methods.generative.features import features
 from mucald.state.checkpoint import load_checkpoint, save_checkpoint
-from mucald_studies.attacks import ATTACKS, choose_attacks
-from mucald_studies.attacks.harness.evaluation import Attacked, Evaluation
-from mucald_studies.attacks.harness.run import read_run
+from mucald_studies.attacks import ATTACKS
 from mucald_studies.attacks.harness.view import View
 
 MEMBERSHIP = [name for name, attack in ATTACKS.items() if not attack.reads_messages]
 FEW = {"image_size": 32, "phantoms": {"train": 14, "validation": 7, "test": 7, "class_skew": 0.3}}
-
-
-def evaluation_of(run: Run) -> Evaluation:
-    found = read_run(run.folder)
-    return Evaluation(found, {site: run.folder / "home" / site for site in found.sites}, {})
-
-
-def attack(run: Run, name: str, site: str = "north") -> Attacked:
-    ((chosen, where),) = evaluation_of(run).jobs(choose_attacks([name]), [site])
-    return evaluation_of(run).attack(chosen, where, LITTLE)
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from attacked import LITTLE
+from attacked import kept_attack as attack
+from attacked import kept_evaluation as evaluation_of
 from families import config_of
 from tiny_job import Run, run_job
 
 from mucald.errors import AttackError
 from mucald.state.checkpoint import load_checkpoint, save_checkpoint
-from mucald_studies.attacks import ATTACKS, choose_attacks
+from mucald_studies.attacks import ATTACKS
 from mucald_studies.attacks.harness.base import Attack, Knowledge
-from mucald_studies.attacks.harness.evaluation import Attacked, Evaluation
 from mucald_studies.attacks.harness.run import read_run
 from mucald_studies.attacks.harness.view import View
 from mucald_studies.commands import attack as command
@@ -27,16 +28,6 @@ OF_MESSAGES = [name for name, attack in ATTACKS.items() if attack.reads_messages
 
 def shared_run(folder: Path, method: str = "weights groups", **changes) -> Run:
     return run_job(config_of(method, **(WHOLE | changes)), folder)
-
-
-def evaluation_of(run: Run) -> Evaluation:
-    found = read_run(run.folder)
-    return Evaluation(found, {site: run.folder / "home" / site for site in found.sites}, {})
-
-
-def attack(run: Run, name: str, site: str = "north") -> Attacked:
-    ((chosen, where),) = evaluation_of(run).jobs(choose_attacks([name]), [site])
-    return evaluation_of(run).attack(chosen, where, LITTLE)
 
 
 def view(run: Run, site: str = "north") -> View:

@@ -1,10 +1,12 @@
 """The ground truth of one site of a run, which the evaluation has and an attacker has not."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +16,17 @@ from mucald import randomness
 from mucald.config.job import JobConfig
 from mucald.data.images.phantoms import PHANTOMS
 from mucald.data.images.phantoms.scanner import SCANNERS
-from mucald.data.loading import load_site_data
+from mucald.data.loading import load_for, load_site_data
 from mucald.data.site_data import DataSplit, SiteData
 from mucald.data.site_file import read_site_file
 from mucald.errors import AttackError
 from mucald.inference.model_files import TrainedModel, find_model_files, load_model
 from mucald.tasks import Task, get_task
+from mucald_studies.shared_run import RESULTS, KeptRun
 
 NON_MEMBERS = 200
+TOLERANCE = 0.02
+"""Difference of a mean score by which a test made again may differ: threads and devices change last bits."""
 
 Key = Callable[..., tuple[int | str, ...]]
 """Names the attacker's draws for a purpose."""
@@ -185,3 +190,44 @@ class Subject(ABC):
         config = self._job
         data = load_site_data(f"{self.site} auxiliary", None, config.data, config.seed, home)
         return _together(*(self.samples(split) for split in (data.train, data.validation, data.test)))
+
+
+class KeptSubject(Subject):
+    """A site of a run in which weights travel: its samples are made again, and verified by the run's results.
+
+    Args:
+        run: what the server has of it.
+        site, home, auxiliary_home: those of a subject.
+    """
+
+    def __init__(self, run: KeptRun, site: str, home: Path, auxiliary_home: Path | None):
+        super().__init__(run.config, run.run_folder, site, home, auxiliary_home)
+        self._reports = run.reports
+
+    @cached_property
+    def data(self) -> SiteData:
+        """The site's samples, verified against the scores of its test.
+
+        Raises:
+            AttackError: they are others.
+        """
+        data, told = load_for(self.site, self._job, self._home, False), self._reports[self.site]
+        counts = [len(split) for split in (data.train, data.validation, data.test)]
+        wanted = [told[f"n_{name}"] for name in ("train", "validation", "test")]
+        error = self.error_of_test(data, told) if counts == wanted else math.inf
+        if not error < TOLERANCE:
+            raise AttackError(
+                f"the {self.task.input}s made again for site '{self.site}' are not those of the run: "
+                f"{counts} in training, validation and test, {wanted} in {self._run_folder / RESULTS}, and "
+                f"test scores differ by {error:.2g}; give the folder that the run used with --home"
+            )
+        return data
+
+    @abstractmethod
+    def error_of_test(self, data: SiteData, told: Mapping[str, Any]) -> float:
+        """Return by how much a score on the test samples differs from what the run's results tell.
+
+        Args:
+            data: the samples; :attr:`data` waits for this.
+            told: what the results say of the site.
+        """

@@ -130,7 +130,7 @@ class View:
         return self._recorded.noised(clean, self.key(*purpose), releases)
 
     def auxiliary(self) -> Samples:
-        """Return images of the site's kind that are none of its own.
+        """Return samples of the site's kind that are none of its own.
 
         Raises:
             AttackError: there are too few.
@@ -172,7 +172,7 @@ class View:
         return first, second
 
     def candidates(self) -> Samples:
-        """Return images of which some were trained on; which, is to be found out."""
+        """Return samples of which some were trained on; which, is to be found out."""
         self._require(Knowledge.CANDIDATES)
         return self._subject.candidates(self.budget.seed)[0]
 
