@@ -1,10 +1,11 @@
 """Weights that some sites share: all of a job, or those of one group or modality."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from mucald import randomness
+from mucald.aggregation.parts import clusters, clusters_from_tensors, clusters_to_tensors
 from mucald.errors import ConfigError
 from mucald.federation.method import State
 from mucald.methods.weights.algorithms import make_algorithm
@@ -54,43 +55,23 @@ class SharedWeights:
         combined = self._algorithm.combine(self.weights, updates, self._memory)
         moved = [
             total_norm(state[name] - tensor for name, tensor in self.weights[members[0]].items())
-            for members, state in _clusters(combined)
+            for members, state in clusters(combined)
         ]
         self.weights = combined
         return sum(moved) / len(moved)
 
     def clusters(self) -> list[tuple[tuple[str, ...], State]]:
         """Return who has the same weights, in order of name, and these weights."""
-        return _clusters(self.weights)
+        return clusters(self.weights)
 
     def state(self) -> State:
         """Return the weights and the algorithm's memory."""
-        place = {site: n for n, (members, _) in enumerate(self.clusters()) for site in members}
-        tensors = {"clusters": torch.tensor([place[site] for site in self.weights])}
-        for number, (_, state) in enumerate(self.clusters()):
-            # Copies: what clusters still have in common are the same tensors, which a file cannot hold twice.
-            state = {name: tensor.clone() for name, tensor in state.items()} if number else state
-            tensors |= with_prefix(f"weights.{number}", state)
-        return tensors | with_prefix("memory", self._memory)
+        return clusters_to_tensors(self.weights) | with_prefix("memory", self._memory)
 
     def load_state(self, tensors: State) -> None:
         """Restore what :meth:`state` returned."""
-        first = next(iter(self.weights.values()))
-        device = next(iter(first.values())).device
-        places, states = tensors["clusters"].tolist(), list[State]()
-        for number in range(max(places) + 1):
-            state = without_prefix(f"weights.{number}", tensors)
-            # In the order of the network, so that sums are those of a run that was never stopped.
-            states.append({name: state[name].to(device) for name in first})
-        self.weights = {site: states[place] for site, place in zip(self.weights, places, strict=True)}
+        self.weights = clusters_from_tensors(self.weights, tensors)
         self._memory = without_prefix("memory", tensors)
-
-
-def _clusters(states: Mapping[str, State]) -> list[tuple[tuple[str, ...], State]]:
-    found: dict[int, tuple[list[str], State]] = {}
-    for site, state in states.items():
-        found.setdefault(id(state), ([], state))[0].append(site)
-    return [(tuple(sites), state) for sites, state in found.values()]
 
 
 def shared_between(config: WeightsConfig, sites: Sequence[str]) -> list[SharedWeights]:

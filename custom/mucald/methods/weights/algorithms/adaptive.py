@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from mucald.aggregation.base import moved_by_mean
+from mucald.aggregation.parts import of_part, parts_in, put_together
+from mucald.aggregation.products import cosines, products
 from mucald.config.common import require
 from mucald.federation.method import State
-from mucald.methods.weights.algorithms.base import Algorithm, Update, of_part, parts_in, put_together
-from mucald.methods.weights.algorithms.products import cosines, products
+from mucald.methods.weights.algorithms.base import Algorithm, Update
 
 
 @dataclass(frozen=True)

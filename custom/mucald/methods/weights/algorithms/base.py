@@ -34,25 +34,6 @@ def names_sent(updates: Sequence[Update]) -> set[str]:
     return {name for update in updates for name in update.change}
 
 
-def parts_in(state: State) -> list[str]:
-    """Return the parts of a network of which there are tensors ``<part>.<name>``, in their order."""
-    return list(dict.fromkeys(name.partition(".")[0] for name in state))
-
-
-def of_part(tensors: State, part: str) -> State:
-    """Return the tensors ``<part>.<name>`` of a part, by the same names."""
-    return {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] == part}
-
-
-def put_together(pieces: Mapping[str, Sequence[State]]) -> dict[str, State]:
-    """Return each site's weights of their pieces, one object for sites that have all pieces in common."""
-    found: dict[tuple[int, ...], State] = {}
-    for own in pieces.values():
-        key = tuple(map(id, own))
-        found.setdefault(key, {name: tensor for piece in own for name, tensor in piece.items()})
-    return {site: found[tuple(map(id, own))] for site, own in pieces.items()}
-
-
 class Algorithm(ABC):
     """Subclasses are frozen dataclasses; their fields are their arguments in the job's JSON."""
 

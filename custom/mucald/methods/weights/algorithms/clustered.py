@@ -1,37 +1,19 @@
 """FedAvg among those sites alone whose updates agree, for each part of the network by itself."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from mucald.config.common import require
+from mucald.aggregation.parting import Parting
 from mucald.errors import ConfigError
 from mucald.federation.method import State
-from mucald.methods.weights.algorithms.base import Update, of_part, parts_in, put_together
-from mucald.methods.weights.algorithms.fedavg import FedAvg, moved
-from mucald.methods.weights.algorithms.products import cosines, products
+from mucald.methods.weights.algorithms.base import Update
+from mucald.methods.weights.algorithms.fedavg import FedAvg
 from mucald.methods.weights.config import WeightsConfig
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Clustered(FedAvg):
-    """Clustered federated learning (Sattler, Müller & Samek, IEEE TNNLS 2021), for each part of the network.
-
-    Sites whose images or labels differ too much pull what they share in opposite directions, round after
-    round. With u_i a site's update of a part, the server follows how well two sites agree,
-
-        a_ij ← κ a_ij + (1 − κ) cos(u_i, u_j),
-
-    from 0 on, and when a_ij < −τ it parts the two for good. Sites that are still joined, be it through
-    others, are one cluster, and get the mean of its updates. So sites that disagree on one part, say the
-    front end, learn it apart and go on to share the rest. Departure: the paper splits a cluster in two when
-    its mean update is small and a site's is large; here a mean over rounds decides, since the cosine of one
-    round scatters.
+    """Clustered federated learning (Sattler, Müller & Samek, IEEE TNNLS 2021), as :class:`Parting` has it.
 
     Args:
         conflict: τ, above 0, at most 1. At 1 sites never part, and all is FedAvg.
@@ -42,8 +24,7 @@ class Clustered(FedAvg):
     memory: float
 
     def __post_init__(self) -> None:
-        require(0 < self.conflict <= 1, f"conflict must lie in (0, 1], not {self.conflict}")
-        require(0 <= self.memory < 1, f"memory must lie in [0, 1), not {self.memory}")
+        Parting(self.conflict, self.memory)
 
     def check(self, config: WeightsConfig) -> None:
         """Check that all sites begin at once: one that has not begun would join others that have parted."""
@@ -56,43 +37,6 @@ class Clustered(FedAvg):
         self, states: Mapping[str, State], updates: Sequence[Update], memory: State
     ) -> dict[str, State]:
         """Return each site's weights, moved by the mean change of its cluster in each part."""
-        sites = sorted(states)
-        pieces: dict[str, list[State]] = {site: [] for site in sites}
-        for part in parts_in(states[sites[0]]):
-            for members in _clusters(sites, self._joined(part, sites, updates, memory)):
-                piece = of_part(states[members[0]], part)
-                inside = [update for update in updates if update.site in members]
-                piece = moved(piece, inside) if inside else piece
-                for site in members:
-                    pieces[site].append(piece)
-        return put_together(pieces)
-
-    def _joined(self, part: str, sites: list[str], updates: Sequence[Update], memory: State) -> Tensor:
-        """Bring the memory of a part up to date; return which two sites are joined, (N, N)."""
-        kept, joined = f"{part}.agreement", f"{part}.joined"
-        agreement = memory.get(kept, torch.zeros(len(sites), len(sites), dtype=torch.float64))
-        present = torch.tensor([sites.index(update.site) for update in updates])
-        pairs = present[:, None], present
-        mean = self.memory * agreement[pairs] + (1 - self.memory) * _cosines(part, updates)
-        agreement = agreement.index_put(pairs, mean)
-        before = memory.get(joined, torch.ones(agreement.shape, dtype=torch.bool))
-        memory |= {kept: agreement, joined: before & ~(agreement < -self.conflict)}
-        for one, other in (before & ~memory[joined]).triu().nonzero().tolist():
-            log.info("%s: '%s' and '%s' pull apart and are no longer joined", part, sites[one], sites[other])
-        return memory[joined]
-
-
-def _cosines(part: str, updates: Sequence[Update]) -> Tensor:
-    """Return the cosines between updates of a part (n, n); what a filter kept counts as unchanged."""
-    return cosines(products([of_part(update.change, part) for update in updates]))
-
-
-def _clusters(sites: Sequence[str], joined: Tensor) -> list[list[str]]:
-    """Return the sites that are joined, be it through others, in order of name."""
-    # Imported where it is used: sites, which combine nothing, start without it.
-    from scipy.sparse.csgraph import connected_components
-
-    count, numbers = connected_components(joined.numpy(), directed=False)
-    return [
-        [site for site, own in zip(sites, numbers, strict=True) if own == number] for number in range(count)
-    ]
+        changes = {update.site: update.change for update in updates}
+        sizes = {update.site: update.n_train for update in updates}
+        return Parting(self.conflict, self.memory).combine(states, changes, sizes, memory)

@@ -4,9 +4,9 @@ import math
 from collections.abc import Collection, Sequence
 
 from mucald.aggregation.conflict_averse import VANISHING, worst_weights
+from mucald.aggregation.products import cosines, products
 from mucald.federation.method import State
 from mucald.methods.weights.algorithms.base import Update
-from mucald.methods.weights.algorithms.products import cosines, products
 
 
 def conflict_averse(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mucald.federation.method import State
+from mucald.aggregation.base import State
 
 
 def products(changes: Sequence[State]) -> Tensor:
