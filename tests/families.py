@@ -60,6 +60,9 @@ METHODS: dict[str, dict[str, Any]] = {
         PLAIN, {"algorithm": {"name": "splitfed_v2"}, "aggregation": {"rule": "local"}}
     ),
     "split groups": tiny_content({"algorithm": _GROUPS}),
+    "split parting": tiny_content(
+        {"algorithm": _GROUPS}, {"algorithm": {"args": {"parting": {"conflict": 1e-9, "memory": 0.0}}}}
+    ),
     "split sealed": tiny_content({"algorithm": _GROUPS}, {"algorithm": {"args": {"sealed": True}}}),
     "split hand-over": tiny_content({"handover": {"epochs": 2}}),
     "weights fedavg": _WEIGHTS | {"algorithm": {"name": "fedavg"}},

@@ -27,6 +27,7 @@ SHARED = {
     "baseline_fedrep": "front end",
     "consortium_groups": "front and back end",
     "consortium_handover": "front and back end",
+    "consortium_parting": "front and back end",
 }
 """What a policy calls the weights that leave the sites of a job."""
 

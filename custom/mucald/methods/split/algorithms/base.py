@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from mucald.aggregation.base import State, WeightedMean
+from mucald.aggregation.parting import Parting
 from mucald.errors import ConfigError
 from mucald.methods.split.config import SplitConfig
 
@@ -38,6 +39,11 @@ class Algorithm:
     def seals(self) -> bool:
         """Whether the sites of a group exchange their ends so that the server cannot read them."""
         return False
+
+    @property
+    def parted_by(self) -> Parting | None:
+        """What decides when sites of a group go on with ends of their own; None if they never do."""
+        return None
 
     @property
     def shared_ends(self) -> tuple[End, ...]:

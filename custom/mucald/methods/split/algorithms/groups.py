@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from mucald.aggregation import WeightedMean, make_rule
+from mucald.aggregation.parting import Parting
 from mucald.errors import ConfigError
 from mucald.methods.split.algorithms.base import Algorithm, End
 from mucald.methods.split.config import SplitConfig
@@ -28,17 +29,24 @@ class Groups(Algorithm):
         args: its arguments.
         ends: the ends that are shared: both, the front ends, or none.
         sealed: the sites exchange their ends encrypted with a key of the group, and average them themselves.
+        parting: when sites of a group whose changes pull apart go on with ends of their own; null if never.
     """
 
     rule: str
     args: dict[str, Any] = field(default_factory=dict)
     ends: tuple[End, ...] = _BOTH
     sealed: bool = False
+    parting: Parting | None = None
 
     @property
     def seals(self) -> bool:
         """Whether the server only relays the ends."""
         return self.sealed
+
+    @property
+    def parted_by(self) -> Parting | None:
+        """What decides when sites of a group go on with ends of their own; None if they never do."""
+        return self.parting
 
     @property
     def shared_ends(self) -> tuple[End, ...]:
@@ -68,8 +76,9 @@ class Groups(Algorithm):
         """Check that a group's ends can be shared.
 
         Raises:
-            ConfigError: they are frozen, have not equally many classes, are none that could be sealed, or the
-                rule across groups moves every site from where it began, though a group begins alike.
+            ConfigError: they are frozen, have not equally many classes, are none that could be sealed or
+                compared, or the rule across groups moves every site from where it began, though a group
+                begins alike.
         """
         if self.ends not in (_BOTH, _BOTH[:1], ()):
             raise ConfigError(
@@ -77,6 +86,12 @@ class Groups(Algorithm):
             )
         if self.sealed and not self.ends:
             raise ConfigError("algorithm.args.sealed is for ends, but algorithm.args.ends names none")
+        if self.parting is not None and (self.sealed or not self.ends):
+            raise ConfigError(
+                "algorithm.args.parting compares how the server sees ends change, but it "
+                + ("cannot read sealed ones" if self.sealed else "is given none")
+                + "; leave it out"
+            )
         if config.release.mode == "once" and self.ends:
             raise ConfigError(
                 "the algorithm 'groups' trains and shares front ends in every round, but release.mode 'once' "

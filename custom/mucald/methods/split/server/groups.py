@@ -7,6 +7,8 @@ import torch
 
 from mucald.aggregation import Contribution, State
 from mucald.aggregation.base import moved_by_mean, weighted_mean
+from mucald.aggregation.parting import Parting
+from mucald.aggregation.parts import clusters, clusters_from_tensors, clusters_to_tensors
 from mucald.errors import WireError
 from mucald.methods.split.algorithms import Algorithm
 from mucald.methods.split.config import SplitConfig
@@ -31,6 +33,10 @@ class AveragedEnds:
     def __init__(self, config: SplitConfig, algorithm: Algorithm, site: str):
         self.state = first_ends(config, algorithm, site)
 
+    def of(self, site: str) -> State:  # noqa: ARG002 - all have the same
+        """Return what a task brings ``site``."""
+        return self.state
+
     def check(self, site: str, given: State) -> None:
         """Raise :class:`WireError` unless ``given`` is a change of these ends."""
         check_tensors(given, self.state, f"site '{site}'")
@@ -45,6 +51,52 @@ class AveragedEnds:
         self.state = {name: saved[name] for name in self.state}
 
 
+class PartingEnds:
+    """The ends of a group whose sites part: the server moves them by the mean change of those still joined.
+
+    Methods are those of :class:`AveragedEnds`.
+
+    Args:
+        config: the job.
+        algorithm: tells what is shared, and by whom.
+        site: one of the group.
+        parting: decides who is still joined, for front and back end by themselves.
+    """
+
+    def __init__(self, config: SplitConfig, algorithm: Algorithm, site: str, parting: Parting):
+        self._states = dict.fromkeys(algorithm.group(config, site), first_ends(config, algorithm, site))
+        self._parting = parting
+        self._memory: State = {}
+
+    @property
+    def state(self) -> State:
+        """What a checkpoint holds."""
+        return clusters_to_tensors(self._states) | with_prefix("memory", self._memory)
+
+    @property
+    def n_clusters(self) -> int:
+        """How many clusters have ends of their own."""
+        return len(clusters(self._states))
+
+    def of(self, site: str) -> State:
+        """Return what a task brings ``site``."""
+        return self._states[site]
+
+    def check(self, site: str, given: State) -> None:
+        """Raise :class:`WireError` unless ``given`` is a change of these ends."""
+        check_tensors(given, self._states[site], f"site '{site}'")
+
+    def combine(self, given: Mapping[str, State], weights: Sequence[float]) -> None:
+        """End a round in which the sites of ``given`` have changed them so."""
+        scores = dict(zip(given, weights, strict=True))
+        self._states = self._parting.combine(self._states, given, scores, self._memory)
+
+    def load_state(self, saved: State) -> None:
+        """Go back to an earlier ``state``."""
+        self._states = clusters_from_tensors(self._states, saved)
+        self._memory = without_prefix("memory", saved)
+
+
 class RelayedEnds:
     """The ends of a group that seals them: the server has those of the last round by site, and reads none.
 
@@ -55,6 +107,10 @@ class RelayedEnds:
         with torch.device("meta"):
             self._most = byte_count(first_ends(config, algorithm, site)) + _REST
         self.state: State = {}
+
+    def of(self, site: str) -> State:  # noqa: ARG002 - each opens those of all
+        """Return what a task brings ``site``."""
+        return self.state
 
     def check(self, site: str, given: State) -> None:
         """Raise :class:`WireError` unless ``given`` can be sealed ends."""
@@ -71,6 +127,9 @@ class RelayedEnds:
         self.state = saved
 
 
+Ends = AveragedEnds | PartingEnds | RelayedEnds
+
+
 class Groups:
     """The groups of two sites or more; a job whose algorithm knows none has none.
 
@@ -84,15 +143,14 @@ class Groups:
         # Of a set in order, so that a checkpoint's numbers stand for the same groups.
         self._members = sorted({algorithm.group(config, site) for site in config.sites} - {()})
         self._number_of = {site: n for n, members in enumerate(self._members) for site in members}
-        self._ends: list[AveragedEnds | RelayedEnds] = []
-        if self._rule is not None:
-            ends = RelayedEnds if algorithm.seals else AveragedEnds
-            self._ends = [ends(config, algorithm, members[0]) for members in self._members]
+        first = [config.site(members[0]) for members in self._members]
+        self._names = [f"group-{site.group or site.task}" for site in first]
+        self._ends = [_ends_of(config, algorithm, members[0]) for members in self._members]
         self._given: dict[str, State] = {}
 
     def ends(self, site: str) -> State:
         """Return what a task brings of the ends of a site's group; nothing if the site shares none."""
-        return self._ends[self._number_of[site]].state if site in self._number_of else {}
+        return self._ends[self._number_of[site]].of(site) if site in self._number_of else {}
 
     def forget(self, *sites: str) -> None:
         """Forget what came of ``sites``, or of all."""
@@ -140,6 +198,14 @@ class Groups:
                     begun[site] = mean
         return begun, list(found.values())
 
+    def parted(self) -> dict[str, int]:
+        """Return into how many clusters each group has parted; those that have not are left out."""
+        return {
+            name: ends.n_clusters
+            for name, ends in zip(self._names, self._ends, strict=True)
+            if isinstance(ends, PartingEnds) and ends.n_clusters > 1
+        }
+
     def state(self) -> State:
         """Return the groups' ends, by the groups' numbers."""
         return {n: t for i, ends in enumerate(self._ends) for n, t in with_prefix(str(i), ends.state).items()}
@@ -148,3 +214,11 @@ class Groups:
         """Restore what :meth:`state` returned."""
         for number, ends in enumerate(self._ends):
             ends.load_state(without_prefix(str(number), tensors))
+
+
+def _ends_of(config: SplitConfig, algorithm: Algorithm, site: str) -> Ends:
+    if algorithm.seals:
+        return RelayedEnds(config, algorithm, site)
+    if algorithm.parted_by is not None:
+        return PartingEnds(config, algorithm, site, algorithm.parted_by)
+    return AveragedEnds(config, algorithm, site)

@@ -123,7 +123,8 @@ class SplitServerMethod(ServerMethod):
         contributors = [self.copies[site] for site in present]
         trained = self._discriminators.train(contributors, round_number)
         self._aggregator.end_round(list(self.copies.values()), present)
-        return {"discriminators": trained}
+        parted = self._aggregator.groups.parted()
+        return {"discriminators": trained} | ({"clusters": parted} if parted else {})
 
     def site_parts(self) -> Collection[str]:
         """Return all sites: each has a copy."""
