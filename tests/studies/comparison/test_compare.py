@@ -72,6 +72,7 @@ def test_a_row_tells_what_is_achieved_and_what_it_costs(like):
     (row,) = re.findall(r"(?m)^\| weights \| local \|.*$", text)
     assert [cell.strip() for cell in row.split("|")[3:7]] == ["scores alone", "nothing leaves", "no", "–"]
     assert "Not there yet: absent." in text
+    assert re.search(r"(?m)^north \(kvasir, phantoms, 4/\d+/\d+\);$", text), "where the images come from"
     assert ">good<" in page.pictures["plane.svg"].data.decode()
     assert ">local<" not in page.pictures["plane.svg"].data.decode(), "nobody attacked it"
 
