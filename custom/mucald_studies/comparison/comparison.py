@@ -13,8 +13,8 @@ from mucald_studies.reporting.statistics import MEAN, bootstrap_interval, compar
 from mucald_studies.reporting.tables import MARK, NOTHING, Tables, amount, gain, guaranteed
 
 COLUMNS = (
-    "family",
     "method",
+    "family",
     "leaves a site",
     "guarantee",
     "server sees weights",
@@ -52,8 +52,8 @@ def comparison_page(preset: Preset, methods: Sequence[Method], attacks: Attacks)
         found = gains.get((method.label, MEAN))
         rows.append(
             [
-                preset.rows[name].family,
                 name + MARK * (method.label in odd),
+                preset.rows[name].family,
                 leaves(method.first),
                 guarantee(method.first),
                 sees_weights(method.first),

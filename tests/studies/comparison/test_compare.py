@@ -62,14 +62,14 @@ def test_a_row_tells_what_is_achieved_and_what_it_costs(like):
     attack = AttackResult("loss", "good", good["run_id"], "south", (), "train", 9, 0, {"auc": auc}, {})
     page = comparison_page(PRESET, [method(local), method(good)], {good["run_id"]: [attack]})
     text = page.markdown()
-    (row,) = re.findall(r"(?m)^\| weights \| good \|.*$", text)
+    (row,) = re.findall(r"(?m)^\| good \| weights \|.*$", text)
     cells = [cell.strip() for cell in row.split("|")[3:-1]]
     assert cells[:3] == ["weights (encoder, without noise)", "none", "yes: encoder"]
     assert cells[3] == "0.70 AUC of membership<br>loss on south"
     assert cells[5] == "0.400<br>south"
     assert cells[6].startswith("**+0.050**<br>[+0.0")
     assert cells[7:] == ["3.00", "12.0", "800"]
-    (row,) = re.findall(r"(?m)^\| weights \| local \|.*$", text)
+    (row,) = re.findall(r"(?m)^\| local \| weights \|.*$", text)
     assert [cell.strip() for cell in row.split("|")[3:7]] == ["scores alone", "nothing leaves", "no", "–"]
     assert "Not there yet: absent." in text
     assert re.search(r"(?m)^north \(kvasir, phantoms, 4/\d+/\d+\);$", text), "where the images come from"
@@ -103,11 +103,11 @@ def test_another_budget_has_a_mark_and_other_data_no_gain(like):
     good = like("good", BETTER, [weights("encoder")], config__training__rounds=9)
     text = comparison_page(PRESET, [method(like("local", ALONE)), method(good)], {}).markdown()
     assert "Rows marked † differ from local. good: passes over the images 9 instead of 2.\n" in text
-    (row,) = re.findall(r"(?m)^\| weights \| good † \|.*$", text)
+    (row,) = re.findall(r"(?m)^\| good † \| weights \|.*$", text)
     assert row.split("|")[9].strip().startswith("**+0.050**")
     good["sites"]["north"]["n_train"] = 99
     text = comparison_page(PRESET, [method(like("local", ALONE)), method(good)], {}).markdown()
-    (row,) = re.findall(r"(?m)^\| weights \| good † \|.*$", text)
+    (row,) = re.findall(r"(?m)^\| good † \| weights \|.*$", text)
     assert row.split("|")[9].strip() == "–"
 
 
@@ -154,7 +154,7 @@ def test_the_command_runs_what_is_missing_and_writes_the_page(tmp_path, monkeypa
     assert main_of("compare")(arguments) == 0
     assert "finished before: 2" in capsys.readouterr().out
     text = (tmp_path / "out/comparison.md").read_text()
-    assert [re.search(rf"(?m)^\| \w+ \| {name}", text) is not None for name in rows] == [True] * 3
+    assert [re.search(rf"(?m)^\| {name} \| \w+ \|", text) is not None for name in rows] == [True] * 3
     assert (tmp_path / "out/comparison.html").exists()
 
 
