@@ -326,8 +326,14 @@ def test_case_pattern_groups_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["images/a.png", "images/b.png", "masks/a.png"], "'b' has no mask; add it or remove the image"),
-        (["images/a.png", "masks/a.png", "masks/b.png"], "'b' has no image; add it or remove the mask"),
+        (
+            ["images/a.png", "images/b.png", "masks/a.png"],
+            "/images/b.png: 'b' has no mask; add it or remove the image",
+        ),
+        (
+            ["images/a.png", "masks/a.png", "masks/b.png"],
+            "/masks/b.png: 'b' has no image; add it or remove the mask",
+        ),
         (["images/a.png", "images/a.jpg", "masks/a.png"], "a.jpg has the same name; remove one"),
         (["images/a.png"], "masks: no such folder"),
         (["images/a.txt", "masks/a.txt"], "no images found.*1 file of images/ is not read: 1 .txt"),

@@ -14,8 +14,9 @@ from volume_files import SHAPE, affine, scene, write_set
 
 from mucald.config.common import DataConfig, VolumeConfig, VolumePlan
 from mucald.data.loading import load_site_data, loader_of
+from mucald.data.records.layouts import find_records
 from mucald.data.site_data import SiteData
-from mucald.data.site_file import SITE_FILE, read_site_file
+from mucald.data.site_file import SITE_FILE, SiteFile, read_site_file
 from mucald.errors import ConfigError, DataError
 from mucald.tasks import get_task
 
@@ -258,6 +259,12 @@ def _nan(path: Path) -> None:
     save_nifti(path, image, affine(), sform_code=1)
 
 
+def _beyond_float32(path: Path) -> None:
+    image = scene(0, 4)[0].astype(np.float64)
+    image[0, 0, :2] = 1e300
+    save_nifti(path, image, affine(), sform_code=1)
+
+
 def _four(path: Path) -> None:
     save_nifti(path, np.zeros((*SHAPE, 2), np.float32), affine(), sform_code=1)
 
@@ -284,6 +291,7 @@ def _other_size(path: Path) -> None:
     ("spoil", "message"),
     [
         (_nan, "case_0_0000.nii.gz: 3 of its voxels are NaN or infinite"),
+        (_beyond_float32, "case_0_0000.nii.gz: 2 of its voxels lie beyond 3.4e.38, more than float32 holds"),
         (_four, "case_0_0000.nii.gz: has the shape .*one file per channel"),
         (_sheared, r"case_0_0000.nii.gz: its axes stand at 63.4 degrees to each other instead of 90"),
         (_unlike_spacing, "case_0.nii.gz: does not lie over case_0_0000.nii.gz: its voxels are 2 x 2 x 2 mm"),
@@ -312,6 +320,41 @@ def test_channels_that_do_not_fit_the_modality(home: Callable[..., Path], tmp_pa
     )
     with pytest.raises(DataError, match=r"has 4 file\(s\), but task heart takes 1 channel\(s\) of MR"):
         load(own, "heart")
+
+
+@pytest.mark.parametrize(
+    ("task", "told", "message"),
+    [
+        ("heart", {"channel_names": {"0": "CT"}}, "'channel_names' calls channel 0 'CT', .* heart takes MR;"),
+        (
+            "heart",
+            {"channel_names": None, "modality": {"0": "CT scan"}},
+            "'modality' calls channel 0 'CT scan'",
+        ),
+        ("liver", {"channel_names": {"0": "MRI"}}, "calls channel 0 'MRI', but task liver takes CT"),
+        ("liver", {"channel_names": ["T1w"]}, "calls channel 0 'T1w', but task liver takes CT"),
+        ("heart", {"channel_names": {"0": "cine MRI"}}, None),
+        ("heart", {"channel_names": {"0": "sequence of another name"}}, None),
+        ("heart", {"channel_names": {"0": "MR from CT"}}, None),
+        ("liver", {"channel_names": {"0": "ct_1"}}, None),
+    ],
+)
+def test_a_set_of_another_modality_is_refused(
+    home: Callable[..., Path], tmp_path: Path, task: str, told: dict[str, Any], message: str | None
+) -> None:
+    own = home(task, **told)
+    entries = [
+        {"image": f"imagesTr/case_{n}_0000.nii.gz", "label": f"labelsTr/case_{n}.nii.gz"} for n in range(5)
+    ]
+    (tmp_path / "set/list.json").write_text(json.dumps({"training": entries} | told))
+    listed = SiteFile(task=task, datalist=str(tmp_path / "set/list.json"))
+    if message is None:
+        assert len(find_records(read_site_file(own / SITE_FILE))) == len(find_records(listed)) == 5
+        return
+    for site_file in (read_site_file(own / SITE_FILE), listed):
+        with pytest.raises(DataError, match=message) as caught:
+            find_records(site_file)
+        assert caught.value.public == "volumes are of another modality than their task"
 
 
 def test_one_case_only(home: Callable[..., Path]) -> None:

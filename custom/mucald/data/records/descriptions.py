@@ -1,4 +1,4 @@
-"""What data lists and ``dataset.json`` say of a set: sections, entries, labels and channels."""
+"""What data lists and ``dataset.json`` say of a set: sections, entries and labels."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mucald.config.schema import closest, read_json
-from mucald.data.files import count, is_nifti, reading
-from mucald.data.images.pictures import RGB_CHANNELS
+from mucald.data.files import count, reading
 from mucald.data.images.stored import IMAGE_ENDINGS
 from mucald.errors import ConfigError, DataError
 from mucald.tasks import Task
@@ -250,41 +249,3 @@ def check_own_files(path: Path, description: Mapping[str, Any]) -> None:
             "'dataset' to take all of imagesTr/",
             public=_PUBLIC,
         )
-
-
-def check_channels(
-    path: Path, description: Mapping[str, Any], cases: Mapping[str, Mapping[str, Path]]
-) -> bool:
-    """Check that every case has all channels, which nnU-Net numbers from 0000.
-
-    nnU-Net keeps a colour picture as one file, for which ``channel_names`` names red, green and blue.
-
-    Args:
-        path: the description.
-        description: its ``channel_names`` (v2) or ``modality`` (v1) tell the channels.
-        cases: files by channel, by case.
-
-    Returns:
-        whether each case is one file that must hold three channels.
-
-    Raises:
-        DataError: a case has others.
-    """
-    told = description.get("channel_names") or description.get("modality")
-    numbers = {channel for found in cases.values() for channel in found}
-    named = len(told) if isinstance(told, dict | list) else None
-    if named == RGB_CHANNELS and numbers == {"0000"}:
-        files = [file for found in cases.values() for file in found.values()]
-        if not any(is_nifti(file) for file in files):
-            return True
-    most = max(map(int, numbers), default=-1) + 1 if named is None else named
-    wanted = [f"{number:04}" for number in range(most)]
-    for case, found in cases.items():
-        if sorted(found) != wanted:
-            by = "the other cases have" if named is None else "its channel_names are for"
-            raise DataError(
-                f"{path}: case '{case}' has the channels {', '.join(sorted(found))}, but {by} "
-                f"{', '.join(wanted)}; add or remove files",
-                public="images of a set differ in their channels",
-            )
-    return False

@@ -13,9 +13,9 @@ from mucald.config.schema import closest
 from mucald.data.files import alike, count, reading, same_form, unused_in
 from mucald.data.images.pictures import RGB_CHANNELS
 from mucald.data.images.stored import IMAGE_ENDINGS
+from mucald.data.records.channels import check_channels, check_modality
 from mucald.data.records.classes import class_of, classes_of_cases, with_classes
 from mucald.data.records.descriptions import (
-    check_channels,
     check_ending,
     check_labels,
     check_own_files,
@@ -147,6 +147,8 @@ def _nnunet(root: Path, site_file: SiteFile) -> Found:
     path, task = root / "dataset.json", get_task(site_file.task)
     description = read_description(path)
     check_own_files(path, description)
+    if task.input == "volume":
+        check_modality(path, description, task)
     ending = re.escape(check_ending(path, description))
     files, other_images = _files(root / "imagesTr", rf"([^.].*_\d{{4}}){ending}")
     channels: dict[str, dict[str, Path]] = {}
@@ -196,11 +198,12 @@ def _datalist(path: Path, site_file: SiteFile) -> Found:
     ``image`` may be a list with one file per channel; an entry may name its patient as ``case``, and say with
     ``"outline": true`` that its label may be a closed line instead of an area.
     """
-    description = read_description(path)
+    description, task = read_description(path), get_task(site_file.task)
+    if task.input == "volume":
+        check_modality(path, description, task)
     labels = []
-    if description.get("labels") is not None and not site_file.mask_values and _masked(site_file):
-        labels = check_labels(path, description["labels"], get_task(site_file.task), all_ids=False)
-    task = get_task(site_file.task)
+    if description.get("labels") is not None and not site_file.mask_values and task.target == "mask":
+        labels = check_labels(path, description["labels"], task, all_ids=False)
     entries, unused = read_entries(path, description, classes=task.target == "class")
     records = []
     for entry in entries:
@@ -222,10 +225,6 @@ def _datalist(path: Path, site_file: SiteFile) -> Found:
     unused += other_count(path, description, training)
     files = [file for record in records for file in (*record.images, record.mask) if file != path]
     return records, labels + unused + unlisted(path, files)
-
-
-def _masked(site_file: SiteFile) -> bool:
-    return get_task(site_file.task).target == "mask"
 
 
 def _files(folder: Path, pattern: str) -> tuple[dict[str, Path], list[str]]:
@@ -266,7 +265,8 @@ def _paired(root: Path, image_folder: str, image: str, mask_folder: str, mask: s
 def _matched(images: Mapping[str, tuple[Path, ...]], masks: Mapping[str, Path]) -> list[Record]:
     for name in sorted(images.keys() ^ masks.keys()):
         lacking, having = ("mask", "image") if name in images else ("image", "mask")
-        raise DataError(f"'{name}' has no {lacking}; add it or remove the {having}", public=_PUBLIC)
+        file = images[name][0] if name in images else masks[name]
+        raise DataError(f"{file}: '{name}' has no {lacking}; add it or remove the {having}", public=_PUBLIC)
     return [Record(images[name], mask, case=name) for name, mask in sorted(masks.items())]
 
 

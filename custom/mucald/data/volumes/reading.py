@@ -24,7 +24,7 @@ Spacing = tuple[float, float, float]
 
 _SKEWED = 0.01
 """Largest cosine between two axes that are taken for perpendicular."""
-_PUBLIC = "a volume cannot be used"
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,12 @@ def _check(stored: Stored) -> None:
         raise RefusedError("its header tells no size of a voxel, by which it is resampled; export it again")
     if (wrong := int((~np.isfinite(stored.values)).sum())) > 0:
         raise RefusedError(f"{wrong} of its voxels are NaN or infinite; replace them, or export it again")
+    # Networks take float32, in which a larger number would become infinite.
+    if (wrong := int((np.abs(stored.values) > _LARGEST).sum())) > 0:
+        raise RefusedError(
+            f"{wrong} of its voxels lie beyond {_LARGEST:.2g}, more than float32 holds; correct them, or the "
+            "header's scale"
+        )
     axes = stored.geometry.affine[:3, :3]
     axes = axes / np.linalg.norm(axes, axis=0)
     skew = np.abs(axes.T @ axes - np.eye(3)).max()
