@@ -6,6 +6,8 @@ from typing import Any
 
 DATA = ("task", "source", "n_train", "n_validation", "n_test")
 _PER_TASK = {"site", "round", "validation", "wire", "seconds"}
+ADDED = "added"
+"""Key of the first round: the sites that an earlier run, which this one begins with, had not."""
 SECONDS = ("task", "requests", "hidden", "server")
 
 
@@ -78,6 +80,10 @@ class History:
     def add_choice(self, site: str, completed: int, choice: dict[str, Any]) -> None:
         """Note what a site chose after ``completed`` rounds of what the last of them led to."""
         self.aggregation.setdefault(site, []).append({"round": completed - 1, **choice})
+
+    def added(self) -> set[str]:
+        """Return the sites that the earlier run had not which this one began with; none without one."""
+        return {site for entry in self.rounds for site in entry.get(ADDED, ())}
 
     def last_counted(self, sites: Iterable[str]) -> int:
         """Return how many rounds were complete after the last one in which all ``sites`` counted."""

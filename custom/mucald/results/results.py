@@ -68,18 +68,22 @@ def build_results(
 
 
 def _joining(config: JobConfig, history: History) -> list[dict[str, Any]]:
-    """Return, for every site that joined later, the others' validation scores before and at the run's end."""
-    found = []
+    """Return, for every site that joined later, the others' validation scores before and at the run's end.
+
+    A site that was added to those of an earlier run joined after 0 rounds of this one.
+    """
+    found, added = [], history.added()
     for site, of_site in config.sites.items():
-        if not of_site.joins_at_round or site not in history.reports:
+        joined = of_site.joins_at_round
+        if not (joined or site in added) or site not in history.reports:
             continue
+        earlier = config.joined(sorted(history.validation), max(joined - 1, 0))
         others = {}
-        for other in config.joined(sorted(history.validation), of_site.joins_at_round - 1):
+        for other in earlier if joined else [name for name in earlier if name not in added]:
             name = names_of(config.site(other).task).primary
             scores = {entry["round"]: entry[name] for entry in history.validation[other]}
-            before = scores.get(of_site.joins_at_round - 1)
-            others[other] = {"before": before, "after": scores[max(scores)]} if scores else {}
-        found.append({"site": site, "round": of_site.joins_at_round, "others": others})
+            others[other] = {"before": scores.get(joined - 1), "after": scores[max(scores)]} if scores else {}
+        found.append({"site": site, "round": joined, "others": others})
     return found
 
 

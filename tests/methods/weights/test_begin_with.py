@@ -12,7 +12,9 @@ from tiny_job import Federation, run_job
 from mucald.config.job import JobConfig
 from mucald.errors import CheckpointError, ConfigError
 from mucald.federation.in_process import run_in_process
+from mucald.federation.task import SiteTask
 from mucald.methods import family_of
+from mucald.training.whole_model import StepResult, WholeModel
 
 SITES = {"north": {"task": "liver"}, "south": {"task": "brain"}}
 MORE = SITES | {"east": {"task": "kidneys"}, "west": {"task": "heart"}}
@@ -92,6 +94,43 @@ def _site_checkpoint(folder: Path, run: str) -> dict[str, torch.Tensor]:
     saved = latest_of(folder / "home/north/runs" / run, "site")
     assert saved is not None
     return saved[0]
+
+
+def test_what_the_others_had_is_validated_before_and_may_stay_their_best(earlier, monkeypatch):
+    results, folder = earlier
+    found = run_on(job(MORE, 2, begin_with=results["run_id"]), folder, 2)
+    assert [(entry["site"], entry["round"]) for entry in found["joining"]] == [("east", 0), ("west", 0)]
+    for entry in found["joining"]:
+        assert set(entry["others"]) == set(SITES)
+        for site, scores in entry["others"].items():
+            validation = found["sites"][site]["validation"]
+            assert [each["round"] for each in validation] == [-1, 0, 1]
+            assert scores == {"before": validation[0]["dice"], "after": validation[-1]["dice"]}
+            # What the earlier run ended with, seen by itself.
+            assert validation[0]["dice"] == results["sites"][site]["validation"][-1]["dice"]
+    assert [each["round"] for each in found["sites"]["east"]["validation"]] == [0, 1]
+    monkeypatch.setattr(WholeModel, "train_step", _spoilt)
+    spoilt = run_on(job(MORE, 1, begin_with=results["run_id"]), folder, 3)
+    for site in SITES:
+        assert spoilt["sites"][site]["best_round"] == -1
+        assert spoilt["sites"][site]["test"] == results["sites"][site]["test"]
+
+
+def _spoilt(model, site, *_args, **_more):
+    """Train so that nothing is left of what was learnt."""
+    with torch.no_grad():
+        for parameter in model.networks[site].parameters():
+            parameter.zero_()
+    return StepResult({"segmentation": 1.0}, {})
+
+
+def test_a_site_whose_first_round_did_not_count_still_has_its_network(earlier):
+    results, folder = earlier
+    federation = Federation(job(MORE, 2, begin_with=results["run_id"]), folder)
+    next(federation.coordinator.tasks())
+    task = SiteTask("train", 1, federation.coordinator.run_id, newcomers=("north",))
+    validation = federation.report("north", task)["validation"]
+    assert validation["dice"] == results["sites"]["north"]["validation"][-1]["dice"]
 
 
 def test_a_stopped_run_that_began_so_is_resumed(earlier):

@@ -13,6 +13,7 @@ from mucald.methods.weights.joining import begin_with, take_in
 from mucald.methods.weights.outliers import too_large
 from mucald.methods.weights.parts import without_parts
 from mucald.methods.weights.shared_weights import shared_between
+from mucald.results.history import ADDED
 from mucald.state.checkpoint import with_prefix, without_prefix
 from mucald.wire.tensors import check_tensors
 
@@ -57,8 +58,7 @@ class WeightsServer(ServerMethod):
         """Return the weights that a site shares; a test gets the same, and the networks that it tests."""
         self._held[site] = ()
         if task.is_new(site):
-            added = self._known and site not in self._known
-            self._held[site] = self._config.held(site, bool(added))
+            self._held[site] = self._config.held(site, site in self._added())
         weights = {name: tensor.cpu() for name, tensor in self._weights_of(site).items()}
         return weights if task.kind == "train" else weights | self._networks.for_site(site)
 
@@ -86,7 +86,7 @@ class WeightsServer(ServerMethod):
         self._changes.pop(site, None)
         self._networks.forget(site)
 
-    def end_round(self, round_number: int, present: Mapping[str, Contributor]) -> dict[str, Any]:  # noqa: ARG002
+    def end_round(self, round_number: int, present: Mapping[str, Contributor]) -> dict[str, Any]:
         """Combine the changes; return how far each of the shared weights have moved, and who has parted."""
         moved = {}
         for shared in self._shared:
@@ -98,9 +98,16 @@ class WeightsServer(ServerMethod):
             if updates:
                 moved[shared.name] = shared.combine(updates)
         self._changes = {}
+        return {"update_norm": moved} | self._notes(round_number)
+
+    def _notes(self, round_number: int) -> dict[str, Any]:
+        """Return between whom weights have parted, and in the first round who was added, where that is so."""
         clusters = {shared.name: len(shared.clusters()) for shared in self._shared}
-        told = {name: number for name, number in clusters.items() if number > 1}
-        return {"update_norm": moved} | ({"clusters": told} if told else {})
+        notes = {
+            "clusters": {name: number for name, number in clusters.items() if number > 1},
+            ADDED: self._added() if round_number == 0 else [],
+        }
+        return {name: note for name, note in notes.items() if note}
 
     def state(self) -> State:
         """Return the shared weights and the algorithm's memory."""
@@ -124,6 +131,10 @@ class WeightsServer(ServerMethod):
                 yield shared.name, "", clusters[0][1]
             else:
                 yield from ((f"{shared.name}-{site}", "", state) for site, state in shared.weights.items())
+
+    def _added(self) -> list[str]:
+        """Return the sites that the earlier run which this one begins with had not; none without one."""
+        return sorted(self._config.sites.keys() - self._known) if self._known else []
 
     def _weights_of(self, site: str) -> State:
         return {

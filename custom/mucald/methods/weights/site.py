@@ -76,19 +76,22 @@ class WeightsSite(Resumable):
             MucaldError: see the steps; the next task then begins with the last complete round.
         """
         start = time.perf_counter()
-        self._restore(task.counted(self.name), task.is_new(self.name))
-        added = task.is_new(self.name) and self._begin_as_before(task.round)
+        is_new, earlier = task.is_new(self.name), self._config.begin_with
+        self._restore(task.counted(self.name), is_new)
+        goes_on = is_new and earlier is not None and self._begin_as_in(earlier)
         # Until the task is done, the state in memory is that of no complete round.
         self._completed = None
         report = data_report(self.name, self._data, task.round)
         down = byte_count(received)
         received, peers = split_off(received)
-        shared, tested = self._take(received, task.is_new(self.name)), self._models.tested
-        if task.round > 0:
+        shared, tested = self._take(received, is_new), self._models.tested
+        # What an earlier run has left may be better than all that comes, and tells what joining does to it.
+        if task.round > 0 or goes_on:
             report["validation"] = tested.validate(self.name, self._data, task.round)
         change: State = {}
         if task.kind == "train":
-            held = self._config.held(self.name, added) if task.is_new(self.name) else ()
+            added = earlier is not None and not goes_on
+            held = self._config.held(self.name, added) if is_new else ()
             shared = without_parts(shared, held)
             begun = {name: tensor.detach().clone() for name, tensor in shared.items()}
             report |= self._train(task.round, begun, held)
@@ -120,15 +123,12 @@ class WeightsSite(Resumable):
                 scores |= {} if score is None else {site: score}
         return {"cross_site": scores} if scores else {}
 
-    def _begin_as_before(self, round_number: int) -> bool:
-        """Take the network of an earlier run, if the job begins with one; return whether there is none."""
-        earlier = self._config.begin_with
-        if earlier is None:
-            return False
-        saved = latest_of(self._store.folder.parent / earlier, "site")
-        if saved is not None and round_number == 0:
+    def _begin_as_in(self, run: str) -> bool:
+        """Take the network that the site had in an earlier run; return whether it had one."""
+        saved = latest_of(self._store.folder.parent / run, "site")
+        if saved is not None:
             self._models.begin_as(saved[0])
-        return saved is None
+        return saved is not None
 
     @torch.no_grad()
     def _take(self, received: State, is_new: bool) -> State:
