@@ -103,6 +103,27 @@ def test_a_submitted_job_gives_the_numbers_of_one_process_and_listens_on_loopbac
 
 
 @pytest.fixture
+def open_policies(federation: Loopback) -> Iterator[None]:
+    """All sites let weights leave for the time of a test, which the policy of the kits refuses."""
+    files = [federation.kits / site / PROVISIONED_HOME / POLICY_FILE for site in SITES]
+    kept = [file.read_bytes() if file.exists() else None for file in files]
+    for file in files:
+        write_policy(file.parent)
+    yield
+    for file, before in zip(files, kept, strict=True):
+        file.unlink() if before is None else file.write_bytes(before)
+
+
+@pytest.mark.usefixtures("open_policies")
+def test_weights_of_volumes_give_the_numbers_of_one_process(federation, tmp_path):
+    job = write_main_job(tmp_path, METHODS["weights volumes"] | {"name": "volumes"})
+    process = submit(federation, job, tmp_path / "out")
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert_equal_to_one_process(job, results_of(tmp_path / "out"), tmp_path)
+
+
+@pytest.fixture
 def damaged_image(federation: Loopback) -> Iterator[Path]:
     """North has images of its own for the time of a test, one of which is damaged."""
     home = federation.kits / "north" / PROVISIONED_HOME
