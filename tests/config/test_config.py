@@ -114,7 +114,7 @@ def test_a_site_that_the_configuration_describes_twice_is_refused(tmp_path):
 
 
 def test_a_site_without_a_task_is_named():
-    with pytest.raises(ConfigError, match=r"site 'east' has no task; add \"east\""):
+    with pytest.raises(ConfigError, match=r"site 'east' has no task; add \"east\".*'deploy_map' in meta"):
         tiny_config().site("east")
 
 

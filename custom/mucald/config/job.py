@@ -71,7 +71,8 @@ class JobConfig(Section):
         """
         if name not in self.sites:
             raise ConfigError(
-                f"site '{name}' has no task; add \"{name}\": {{\"task\": ...}} to 'sites' in {CONFIG_FILE}"
+                f"site '{name}' has no task; add \"{name}\": {{\"task\": ...}} to 'sites' in {CONFIG_FILE}, "
+                "or take it out of 'deploy_map' in meta.json"
             )
         return self.sites[name]
 
