@@ -21,6 +21,10 @@ _FOLDER = "group_keys"
 _NONCE = 12
 
 
+class SealError(WireError):
+    """What came sealed was sealed with another key, or has changed on its way."""
+
+
 def key_file(home: Path, group: str) -> Path:
     """Return where a site keeps the key of a group.
 
@@ -89,7 +93,7 @@ def opened(key: bytes, sealed: bytes, context: str) -> bytes:
     """Return what :func:`seal` was given.
 
     Raises:
-        WireError: it was sealed with another key or for another context, or has changed on its way.
+        SealError: it was sealed with another key or for another context, or has changed on its way.
     """
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -97,6 +101,8 @@ def opened(key: bytes, sealed: bytes, context: str) -> bytes:
     try:
         return AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], context.encode())
     except (InvalidTag, ValueError):
-        raise WireError(
-            f"what came for '{context}' does not open with this site's group key: another key, or a change"
+        raise SealError(
+            f"what came for '{context}' does not open with this site's group key: it has another key, or it "
+            "was changed on its way; whichever site has another key than its group has to take its key anew "
+            "with 'mucald group-key'"
         ) from None

@@ -449,6 +449,17 @@ def test_sites_with_other_keys_share_nothing_and_say_so(tmp_path, caplog):
     assert caplog.text.count("does not open with this site's group key") == 2
 
 
+def test_a_site_with_another_key_is_left_out_alone(tmp_path, caplog):
+    three = {"sites": {name: {"task": "kvasir"} for name in ("north", "south", "west")}}
+    for site, key in (("north", bytes(32)), ("south", bytes(32)), ("west", bytes(range(32)))):
+        write_key(tmp_path / "home" / site, "kvasir", key)
+    results = run_job(sealing(three), tmp_path).results
+    assert {failure["site"] for failure in results["failures"]} == {"west"}
+    assert "take its key anew" in results["failures"][0]["reason"]
+    assert all(results["sites"][site]["test"] is not None for site in ("north", "south"))
+    assert "site 'north' goes on without the ends of 'west'" in caplog.text
+
+
 def test_sealed_ends_are_a_disclosure_of_their_own():
     family = family_of("split")
     (shared,) = (one for one in family.disclosures(sealing()) if one.kind == "weights")

@@ -1,5 +1,6 @@
 """The ends of a site whose group exchanges them sealed: the server relays, and every site averages."""
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +17,12 @@ from mucald.methods.split.algorithms import Algorithm
 from mucald.methods.split.config import SplitConfig
 from mucald.methods.split.model.ends import first_ends
 from mucald.methods.split.wire.sealed import SEALED, packed, unpacked
-from mucald.privacy.sealing import opened, run_key, seal
+from mucald.privacy.sealing import SealError, opened, run_key, seal
 from mucald.wire.tensors import check_tensors
 
 _NUMBERS = "numbers"
+
+log = logging.getLogger(__name__)
 
 
 class SealedEnds:
@@ -47,10 +50,12 @@ class SealedEnds:
     def take(self, task: SiteTask, received: Mapping[str, Tensor]) -> None:
         """Open what the group's sites have sealed, and put their mean in place.
 
-        Before any of them has, all begin with the ends that follow from the group's key.
+        Before any of them has, all begin with the ends that follow from the group's key. A site whose ends do
+        not open is left out of the mean, as if it had not come: its key is not the others' fault.
 
         Raises:
-            WireError: it does not open, is of another round than the last, or is not what the site shares.
+            WireError: the site's own or all others' do not open, they are of another round than the last, or
+                are not what the site shares.
         """
         state = self._mean(task, received) if received else {}
         if not received and task.is_new(self._site):
@@ -77,9 +82,22 @@ class SealedEnds:
         took_part = task.counted(self._site) == task.round and not task.is_new(self._site)
         if len(rounds) > 1 or (took_part and (rounds != {task.round - 1} or self._site not in pieces)):
             raise WireError("the server sent ends of another round than the last one")
-        key = run_key(self._key, task.run_id)
-        found = [self._read(site, opened(key, data, _context(site, n))) for site, (n, data) in pieces.items()]
+        found = self._opened(run_key(self._key, task.run_id), pieces)
         return weighted_mean([one.state for one in found], self._rule.weights(found))
+
+    def _opened(self, key: bytes, pieces: Mapping[str, tuple[int, bytes]]) -> list[Contribution]:
+        found, closed = [], {}
+        for site, (number, data) in pieces.items():
+            try:
+                found.append(self._read(site, opened(key, data, _context(site, number))))
+            except SealError as error:
+                closed[site] = error
+        # Who opens nothing but its own is the one with another key, or cannot know that it is not.
+        if self._site in closed or (closed and all(one.site == self._site for one in found)):
+            raise closed[min(closed)]
+        for site, why in closed.items():
+            log.warning("site '%s' goes on without the ends of '%s': %s", self._site, site, why)
+        return found
 
     def _read(self, site: str, content: bytes) -> Contribution:
         state = safetensors.torch.load(content)
