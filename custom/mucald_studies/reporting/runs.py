@@ -19,6 +19,8 @@ RESULTS_FILE = "results.json"
 SCORES = "scores"
 OF_IMAGES = ("latents", "weights")
 """Kinds of disclosure that are made of whole images."""
+_APART = ("splitfed", "fedem")
+"""Algorithms of split learning that let sites learn from each other by the aggregation rule alone."""
 _NEEDED = ("schema", "job", "run_id", "seed", "config", "sites", "mean", "wire", "timing", "privacy")
 
 
@@ -102,8 +104,9 @@ class Run:
     @property
     def alone(self) -> bool:
         """Whether every site learnt from its own images alone: nothing was combined, or nothing left."""
-        rule = self.settings.get("aggregation.rule")
-        return not self.pooled and (rule == "local" or not self.disclosures)
+        settings = self.settings
+        apart = settings.get("aggregation.rule") == "local" and settings.get("algorithm.name") in _APART
+        return not self.pooled and (apart or not self.disclosures)
 
 
 def decisive(config: dict[str, Any]) -> dict[str, Any]:

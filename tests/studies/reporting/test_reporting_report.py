@@ -203,6 +203,13 @@ def test_a_site_is_alone_where_nothing_is_combined_or_nothing_leaves(like):
     assert not method(of_family(like(), "pooled")).first.alone
 
 
+@pytest.mark.parametrize("algorithm", ["groups", "splitfed_v2", "mocha", "scaffold", "fedper"])
+def test_with_the_rule_local_sites_may_learn_from_each_other_by_the_algorithm(algorithm, like):
+    local = {"rule": "local", "args": {}, "statistics": False}
+    assert method(like(config__aggregation=local)).first.alone
+    assert not method(like(config__aggregation=local, config__algorithm__name=algorithm)).first.alone
+
+
 def test_methods_of_other_families_are_compared_where_data_and_budget_are_the_same(like):
     fedavg = method(of_family(like("fedavg"), "weights", disclosed("weights", "none")))
     assert "fedavg" in table(report(method(like()), fedavg), "Difference to mucald")[1]
