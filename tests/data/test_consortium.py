@@ -95,3 +95,13 @@ def test_too_few_images_and_wrong_numbers(
         assert error.startswith("error: ")
         assert error.count("\n") == 1
         assert message in error
+
+
+def test_where_a_set_is_wrong_no_site_is_written(
+    sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = shutil.copytree(sets, tmp_path / "part", ignore=shutil.ignore_patterns("wbc"))
+    assert deal(part, tmp_path / "home", *COUNTS) == 1
+    assert "part holds no wbc" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
+    assert deal(sets, tmp_path / "home", *COUNTS) == 0

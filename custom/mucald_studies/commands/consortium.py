@@ -9,6 +9,7 @@ no site trains on. Policies are open and noise secrets fixed: for public images 
 
 import argparse
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,25 +65,33 @@ def dealt(records: list[Record], sites: list[str], counts: Counts) -> dict[str, 
 
 
 def deal(sets: Path, home: Path, counts: Counts) -> None:
-    """Write every site's data list, site file and policy below ``home``.
+    """Write every site's data list, site file and policy below ``home``; where a set is wrong, of no site.
 
     Raises:
         MucaldError: a set is missing or wrong, or has too few images.
     """
-    for name, pattern in dict.fromkeys(SITES.values()):
-        if not (sets / name).is_dir():
-            raise ConfigError(
-                f"{sets} holds no {name}; it needs {', '.join(sorted({own for own, _ in SITES.values()}))}"
-            )
-        layout, task_name = KNOWN_SETS[name]
-        site_file = SiteFile(task=task_name, root=str((sets / name).resolve()), layout=layout)
-        records = [record for record in find_records(site_file) if re.search(pattern, record.case)]
-        names = [site for site, choice in SITES.items() if choice == (name, pattern)]
-        for site, splits in dealt(records, names, counts).items():
-            whole = {
-                split: [replace(record, split=split) for record in chosen] for split, chosen in splits.items()
-            }
-            write_share(home / site, task_name, name, whole)
+    choices = dict.fromkeys(SITES.values())
+    # All before the first is written, or a set that is missing would leave half a consortium.
+    shares = [share for choice in choices for share in _of_set(sets, *choice, counts)]
+    for site, task_name, name, splits in shares:
+        write_share(home / site, task_name, name, splits)
+
+
+def _of_set(
+    sets: Path, name: str, pattern: str, counts: Counts
+) -> Iterator[tuple[str, str, str, dict[str, list[Record]]]]:
+    """Yield for each site of a set its name, its task, the set, and its records by split."""
+    if not (sets / name).is_dir():
+        raise ConfigError(
+            f"{sets} holds no {name}; it needs {', '.join(sorted({own for own, _ in SITES.values()}))}"
+        )
+    layout, task_name = KNOWN_SETS[name]
+    site_file = SiteFile(task=task_name, root=str((sets / name).resolve()), layout=layout)
+    records = [record for record in find_records(site_file) if re.search(pattern, record.case)]
+    names = [site for site, choice in SITES.items() if choice == (name, pattern)]
+    for site, splits in dealt(records, names, counts).items():
+        whole = {split: [replace(record, split=split) for record in own] for split, own in splits.items()}
+        yield site, task_name, name, whole
 
 
 def describe() -> Parser:
