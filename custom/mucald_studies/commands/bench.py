@@ -275,8 +275,12 @@ def run(arguments: argparse.Namespace) -> Found:
     arguments.out.mkdir(parents=True, exist_ok=True)
     result = MEASURES[arguments.measure][0](arguments)
     print(result.text())
-    settings = {key: value for key, value in vars(arguments).items() if key not in _NO_SETTINGS}
-    settings |= {"job": arguments.job.name} if "job" in settings else {}
+    # Of a folder its name: where it lies is of no use elsewhere.
+    settings = {
+        key: value.name if isinstance(value, Path) else value
+        for key, value in vars(arguments).items()
+        if key not in _NO_SETTINGS
+    }
     written = result.write(arguments.out, settings)
     print(f"\nwritten: {written}")
     failed = arguments.strict and not all(check.passed for check in result.checks)

@@ -1,6 +1,9 @@
 import json
 import math
 
+import pytest
+from commands import load_tool
+
 from mucald_studies.benchmark.result import Check, Result, aligned, ratio
 from mucald_studies.reporting.page import Table
 
@@ -28,6 +31,17 @@ def test_the_file_says_what_passed_and_holds_no_number_that_json_lacks(tmp_path)
     assert content["machine"]["cores"] > 0
     assert content["figures"] == {"x": 1.0}
     assert content["settings"] == {"job": "tiny"}
+
+
+@pytest.mark.parametrize("home", [[], ["--home", "anywhere/sites"]])
+def test_the_command_writes_what_was_asked_for_and_of_folders_the_names(home, tmp_path, monkeypatch):
+    bench = load_tool("bench")
+    _, options = bench.MEASURES["plain"]
+    monkeypatch.setitem(bench.MEASURES, "plain", (lambda _: Result("plain", {}, {}), options))
+    assert bench.main(["plain", "--job", "anywhere/tiny", *home, "--out", str(tmp_path)]) == 0
+    settings = json.loads((tmp_path / "plain.json").read_text())["settings"]
+    expected = {"job": "tiny", "home": "sites" if home else None, "seeds": [7], "threads": None, "set": []}
+    assert settings == expected
 
 
 def test_a_failed_limit_is_printed_as_such():
