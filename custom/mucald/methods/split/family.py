@@ -49,6 +49,12 @@ class SplitFamily:
         groups = {algorithm.group(config, site) for site in config.sites} if ends else set()
         for members in sorted(groups - {()}):
             found.append(f"{ends} of {', '.join(members)} are shared: {known}")
+        if () in groups:
+            alone = sorted(site for site in config.sites if not algorithm.group(config, site))
+            found.append(
+                f"nobody shares ends with {', '.join(alone)}: each is alone in its group, which is its task "
+                "unless 'sites.<site>.group' names another"
+            )
         if algorithm.shares_front_end:
             found.append(
                 "front ends are shared: the server knows them, which helps to invert what they release"

@@ -202,6 +202,15 @@ def test_a_job_names_groups_across_tasks_of_equally_many_classes(tmp_path):
     assert len(algorithm_of(joined).group(joined, "west")) == 3
 
 
+def test_who_is_alone_in_its_group_is_named():
+    def said(config: SplitConfig) -> list[str]:
+        return [line for line in family_of("split").warnings(config) if "nobody shares ends" in line]
+
+    assert "with south: each is alone in its group" in said(grouped())[0]
+    assert "with north, south, west:" in said(grouped(sites(west="kvasri")))[0]
+    assert said(grouped(sites(south="kvasir"))) == said(tiny_config(PLAIN)) == []
+
+
 def test_a_site_that_misses_a_round_goes_on_with_what_its_group_has_learnt(tmp_path):
     federation = Federation(grouped(LOCAL), tmp_path)
     coordinator = federation.coordinator
