@@ -1,13 +1,15 @@
 """A run that begins with what an earlier one has left, with sites that were added."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 from families import config_of
-from tiny_job import Federation, run_job
+from tiny_job import REPOSITORY, Federation, run_job
 
 from mucald.config.job import JobConfig
 from mucald.errors import CheckpointError, ConfigError
@@ -99,6 +101,9 @@ def _site_checkpoint(folder: Path, run: str) -> dict[str, torch.Tensor]:
 def test_what_the_others_had_is_validated_before_and_may_stay_their_best(earlier, monkeypatch):
     results, folder = earlier
     found = run_on(job(MORE, 2, begin_with=results["run_id"]), folder, 2)
+    jsonschema.validate(
+        found, json.loads((REPOSITORY / "docs/results.schema.json").read_text(encoding="utf-8"))
+    )
     assert [(entry["site"], entry["round"]) for entry in found["joining"]] == [("east", 0), ("west", 0)]
     for entry in found["joining"]:
         assert set(entry["others"]) == set(SITES)
