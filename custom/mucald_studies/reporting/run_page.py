@@ -1,5 +1,6 @@
 """The results of one run as a page, written beside its ``results.json``."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from mucald.errors import ReportError
 from mucald.metrics.names import names_of
+from mucald.privacy.disclosure import KINDS
 from mucald.privacy.gaussian import VACUOUS_EPSILON
 from mucald.results.table import crossed
 from mucald_studies.reporting.figures import Curves, curve_panels, svg
@@ -89,9 +91,7 @@ def run_page(run: Run, own_pictures: bool = False) -> Page:
             "vacuous": VACUOUS_EPSILON,
             **_losses(run),
             "costs": _costs(run),
-            "settings": Table(
-                ["key", "value"], [[key, str(value)] for key, value in sorted(run.settings.items())], words=2
-            ),
+            "settings": _settings(run),
         },
     )
 
@@ -147,6 +147,8 @@ def _disclosures(run: Run) -> Table | None:
     rows = [
         [
             kind,
+            # A kind that a later version adds has no meaning here yet.
+            KINDS[kind].meaning if kind in KINDS else NOTHING,
             found["often"],
             found["noise"],
             disclosure_bounds(found),
@@ -154,7 +156,8 @@ def _disclosures(run: Run) -> Table | None:
         ]
         for kind, found in run.disclosures.items()
     ]
-    return Table(["what", "how often", "noise", "guarantee", "settings"], rows, words=5) if rows else None
+    columns = ["what", "what it is", "how often", "noise", "guarantee", "settings"]
+    return Table(columns, rows, words=6) if rows else None
 
 
 def _picture(name: str, curves: Mapping[str, Curves], caption: str) -> list[Picture]:
@@ -221,3 +224,11 @@ def _costs(run: Run) -> Table:
         ("work of the server", amount([timing["server_s"]], 1), "s"),
     ]
     return Table(["cost", "amount", "unit"], [list(row) for row in rows], words=1)
+
+
+def _settings(run: Run) -> Table:
+    """Return every setting as ``mucald.json`` writes it, so that it can be copied from the page."""
+    rows: list[list[Cell | str]] = [
+        [key, json.dumps(value, ensure_ascii=False)] for key, value in sorted(run.settings.items())
+    ]
+    return Table(["key", "value"], rows, words=2)

@@ -10,6 +10,7 @@ from tiny_job import REPOSITORY
 from mucald import commands
 from mucald.commands import main_of, write_page
 from mucald.errors import ReportError
+from mucald.privacy.disclosure import KINDS
 from mucald.privacy.gaussian import mu_of
 from mucald_studies.reporting import run_page as module
 from mucald_studies.reporting.page import Page
@@ -37,7 +38,8 @@ def test_every_score_loss_and_disclosure_is_shown(run):
         assert f"{entry['test']['dice']:.3f}" in row
         assert f"{entry['test']['hd95']:.1f}" in row
     table = text.split("## What left the sites")[1].split("##")[0]
-    assert all(f"| {kind} |" in table for kind in run.disclosures)
+    assert all(f"| {kind} | {KINDS[kind].meaning} |" in table for kind in run.disclosures)
+    assert table.lstrip().startswith("Images and labels stayed at the sites.")
     assert all(sentence in table for sentence in run.content["privacy"]["meaning"])
     known, parts = (page.pictures[name].data.decode() for name in ("loss.svg", "parts.svg"))
     losses = {
@@ -48,6 +50,22 @@ def test_every_score_loss_and_disclosure_is_shown(run):
     assert all(f">{site}<" in drawn for site in run.sites for drawn in (known, parts))
     assert all(f"| {plain_name(name)} |" in text for name in losses)
     assert "| training.rounds | 2 |" in text
+
+
+def test_settings_are_shown_as_the_job_writes_them(run):
+    rows = run_page(run).markdown().split("## Settings")[1]
+    shown = dict(re.findall(r"(?m)^\| ([a-z][\w.]*) \| (.*) \|$", rows))
+    shown.pop("key")
+    assert shown
+    assert {key: json.loads(text) for key, text in shown.items()} == run.settings
+
+
+def test_that_images_did_not_leave_is_said_of_no_pooled_run(run):
+    content = json.loads(json.dumps(run.content))
+    content["config"]["method"] = "pooled"
+    left = run_page(Run(run.path, content)).markdown().split("## What left the sites")[1].split("##")[0]
+    assert "All images and labels" in left
+    assert "stayed" not in left
 
 
 def test_sites_that_tested_each_others_networks_are_shown_as_a_matrix(run):
@@ -76,7 +94,7 @@ def test_an_epsilon_too_large_to_guarantee_anything_is_none(run):
         bounds = zip(("train", "validation", "test"), epsilons, strict=True)
         latents["bounds"] = {split: {"epsilon": epsilon} for split, epsilon in bounds}
         (row,) = re.findall(r"(?m)^\| latents \|.*$", run_page(Run(run.path, content)).markdown())
-        return row.split("|")[4].strip()
+        return row.split("|")[5].strip()
 
     assert guarantee(411.2, 411.2, 411.2) == "none (ε 411)"
     assert guarantee(9.99, 9.99, 9.99) == "ε 9.99"
