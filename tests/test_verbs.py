@@ -33,6 +33,7 @@ def test_help_has_an_example_that_the_verb_takes(verb, capsys):
     text = capsys.readouterr().out
     assert text.startswith(f"usage: mucald {verb} ")
     assert text.rstrip().endswith(STATUSES)
+    assert "``" not in text
     examples = re.findall(r"(?m)^    (mucald .+)$", text)
     assert examples
     for line in examples:
@@ -53,6 +54,7 @@ def test_the_overview_names_every_verb_and_loads_nothing_heavy():
     program = "import sys; from mucald.__main__ import main; main(['--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     *lines, modules = done.stdout.splitlines()
+    assert lines[0] == "Federated learning for hospitals: one command, 'mucald <verb>'."
     for group in groups():
         for verb, summary in group.verbs.items():
             assert any(line.split(maxsplit=1) == [verb, summary] for line in lines)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mucald import __version__
-from mucald.command_line import STATUSES, WRONG_USE, leave, program
+from mucald.command_line import STATUSES, WRONG_USE, leave, plain, program
 from mucald.commands import groups, main_of, verbs
 
 _HELP, _VERSION = ("-h", "--help"), ("--version",)
@@ -16,7 +16,8 @@ _HELP, _VERSION = ("-h", "--help"), ("--version",)
 def overview() -> str:
     """Return the help: every verb, and how to go on."""
     width = max(map(len, verbs()))
-    lines = [(__doc__ or "").strip(), "", "usage: mucald <verb> [arguments]; mucald <verb> --help tells more"]
+    usage = "usage: mucald <verb> [arguments]; mucald <verb> --help tells more"
+    lines = [plain(__doc__ or "").strip(), "", usage]
     for group in groups():
         lines += ["", group.title]
         lines += [f"  {verb:<{width}}  {summary}" for verb, summary in group.verbs.items()]

@@ -44,6 +44,10 @@ class Parser(argparse.ArgumentParser):
             self.register("type", kind, at_least(None, kind))
         self.register("type", Path, _path)
 
+    def format_help(self) -> str:
+        """Return the help, of which a docstring is a part, without the marks that Sphinx reads."""
+        return plain(super().format_help())
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end with the status 2."""
         _say(f"error: {message} (--help tells the use)")
@@ -102,6 +106,11 @@ def command(
 
     main.__module__ = run.__module__
     return program(main)
+
+
+def plain(docstring: str) -> str:
+    """Return a docstring as a terminal shows it: code stands in single quotes."""
+    return docstring.replace("``", "'")
 
 
 def _path(text: str) -> Path:
