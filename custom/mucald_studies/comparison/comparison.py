@@ -143,15 +143,19 @@ def _costs(method: Method) -> list[str]:
 
 def _plane(methods: Mapping[str, Method], attacks: Attacks, score: str) -> list[Picture]:
     """Return every attacked method by how well members are told from others, and by its score."""
-    dots = []
+    dots, unmeasured = [], []
     for name, method in methods.items():
         known = [one.metrics[_AUC] for one in attacks_on(method, attacks) if _AUC in one.metrics]
         if known:
             values = method.test_scores()
             attack = max(known, key=lambda one: one.value)
             dots.append(Dot(name, attack.value, (attack.low, attack.high), sum(values) / len(values)))
+        else:
+            unmeasured.append(name)
     if not dots:
         return []
     drawing = scatter(dots, "AUC of the strongest membership attack (0.5: guessing)", f"mean test {score}")
     caption = "Left is less given away, up is better; the line joins those that no other beats in both."
+    if unmeasured:
+        caption += f" Not drawn, as no attack on members was measured: {', '.join(unmeasured)}."
     return [Picture("plane.svg", svg(drawing, "plane"), caption)]

@@ -81,6 +81,8 @@ class Page:
         body = markdown(text, extensions=["tables", "md_in_html"])
         body = body.replace("<table>", _TABLE_BOX).replace("</table>", "</table></div>")
         body = _FIGURE.sub(lambda name: _figure(self.pictures[name[1]]), body)
+        # A mark stays on the line of what it marks.
+        body = body.replace(" †", "&nbsp;†")
         (title, *_) = re.findall("<h1>(.*)</h1>", body)
         return _environment().get_template("page.html").render(title=title, body=body)
 

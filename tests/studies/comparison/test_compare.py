@@ -75,6 +75,7 @@ def test_a_row_tells_what_is_achieved_and_what_it_costs(like):
     assert re.search(r"(?m)^north \(kvasir, phantoms, 4/\d+/\d+\);$", text), "where the images come from"
     assert ">good<" in page.pictures["plane.svg"].data.decode()
     assert ">local<" not in page.pictures["plane.svg"].data.decode(), "nobody attacked it"
+    assert "Not drawn, as no attack on members was measured: local." in text
 
 
 @pytest.mark.parametrize(
