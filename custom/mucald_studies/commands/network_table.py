@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import torch
 
 from mucald.command_line import Parser, at_least, command
+from mucald.errors import ConfigError
 from mucald.methods.jobs import load_job
-from mucald.nets import build_backbone, parameter_count
+from mucald.nets import BACKBONES, Backbone, build_backbone, parameter_count
 from mucald.wire.codec import FORMATS
 
 PUBLISHED_SIZE = 256
@@ -39,15 +40,43 @@ def published(image_size: int) -> list[Network]:
     """Return the backbones in the widths of MuCALD-SplitFed (ICIP 2026), at each cut that makes sense.
 
     The publication's own cuts are 0 for the U-Net, 1 for the UNet 3+ and 0 for the Swin-Unet, where cut 1 and
-    2 put levels of half the width before the Swin stages.
+    2 put levels of half the width before the Swin stages. A backbone of which it does not tell has the
+    U-Net's widths, at each cut that it takes.
     """
     unet, unet3plus, swin = (32, 64, 128, 256, 512), (64, 128, 256, 512, 1024), (32, 64, 128, 256)
     above = {0: (), 1: (16,), 2: (8, 16)}
-    return [
+    networks = [
         *(Network("unet", unet, cut, 32, image_size) for cut in range(len(unet))),
         *(Network("unet3plus", unet3plus, cut, 64, image_size) for cut in range(len(unet3plus) - 1)),
         *(Network("swin_unet", local + swin, cut, 32, image_size) for cut, local in above.items()),
     ]
+    told = {network.backbone for network in networks}
+    others = (Network(name, unet, cut, 32, image_size) for name in BACKBONES for cut in range(len(unet)))
+    return networks + [other for other in others if other.backbone not in told and _fits(other)]
+
+
+def _fits(network: Network) -> bool:
+    try:
+        plan_of(network).check_image_size(network.image_size)
+    except ConfigError:
+        # Not every cut makes sense for every backbone, which alone knows.
+        return False
+    return True
+
+
+def plan_of(network: Network) -> Backbone:
+    """Return the plan of one network.
+
+    Raises:
+        ConfigError: the backbone refuses its arguments.
+    """
+    return build_backbone(
+        network.backbone,
+        features=network.features,
+        cut=network.cut,
+        latent_channels=network.latent_channels,
+        norm=NORM,
+    )
 
 
 def of_job(job: Path, image_size: int | None) -> Network:
@@ -68,13 +97,7 @@ def row(network: Network, n_classes: int) -> list[str]:
     Raises:
         ConfigError: the backbone refuses its arguments or the image size.
     """
-    plan = build_backbone(
-        network.backbone,
-        features=network.features,
-        cut=network.cut,
-        latent_channels=network.latent_channels,
-        norm=NORM,
-    )
+    plan = plan_of(network)
     latent = plan.latent_shape(network.image_size)
     # Parameters that are counted need no memory and no first values.
     with torch.device("meta"):
