@@ -172,6 +172,13 @@ def test_a_wrong_table_is_named_with_its_fault(table, message, tmp_path):
         read_patients(tmp_path / "cases.csv", "file", "patient")
 
 
+def test_a_table_that_is_not_there_is_told_without_an_error_number(tmp_path):
+    with pytest.raises(
+        DataError, match=r"cases\.csv: it does not exist; give a table with the columns 'f' and 'p'$"
+    ):
+        read_patients(tmp_path / "cases.csv", "f", "p")
+
+
 def test_an_image_that_the_table_lacks_is_named(visits, capsys):
     (visits / "cases.csv").write_text("file,patient\np0_0,p0\n")
     assert prepare(visits, "--cases", str(visits / "cases.csv")) == 1

@@ -28,6 +28,11 @@ def read_patients(path: Path, file_column: str, case_column: str) -> dict[str, s
         reader = csv.DictReader(stream, restkey=_SURPLUS)
         columns = list(reader.fieldnames or [])
         table = list(reader)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: it does not exist; give a table with the columns '{file_column}' and '{case_column}'",
+            public=_PUBLIC,
+        ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})", public=_PUBLIC) from None
     for column in (file_column, case_column):
