@@ -121,6 +121,15 @@ def test_the_account_is_read_by_machines(capsys):
     assert {one["kind"] for one in content["disclosures"]} >= {"scores", "proxies"}
 
 
+def test_a_configuration_is_one_json_with_and_without_the_option(capsys):
+    said = []
+    for more in ([], ["--json"]):
+        assert __main__.main(["show-job", str(REPOSITORY / "jobs/mucald"), *more]) == 0
+        said.append(capsys.readouterr())
+    assert said[0] == said[1]
+    assert json.loads(said[0].out)["name"] == "mucald"
+
+
 @pytest.fixture(scope="module")
 def bash() -> str:
     """The script that bash reads."""

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mucald.command_line import Parser, command
+from mucald.command_line import Found, Parser, add_json_option, command
 from mucald.config.merge import differences
 from mucald.errors import ConfigError
 from mucald.methods.jobs import base_of, load_base, load_job
@@ -39,17 +39,20 @@ def describe() -> Parser:
     parser.add_argument(
         "--changed", nargs="?", const="", metavar="BASE", help="only what differs from a base; the job's own"
     )
+    add_json_option(parser)
     return parser
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Found:
     """Print the configuration."""
     if arguments.changed is None:
         content = load_job(arguments.job)[0].to_dict()
     else:
         content = changed(arguments.job, arguments.changed)
-    print(json.dumps(content, indent=2, ensure_ascii=False))
-    return 0
+    # People read JSON here as well; a machine is given it once, by the option that all its verbs have.
+    if not arguments.json:
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+    return Found(content)
 
 
 main = command(describe, run)
