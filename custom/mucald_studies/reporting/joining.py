@@ -18,7 +18,7 @@ COLUMNS = (
     "sites below alone",
     "strongest attack",
 )
-_METRICS = {"psnr_gain": "dB over the mean image", "dice": "Dice of masks", "auc": "AUC of membership"}
+_METRICS = {"psnr_gain": "dB over the mean image", "dice": "Dice of masks", "auc": "AUC"}
 """What an attack's strength is told by; only where it has no metric before it the next one counts."""
 
 Attacks = Mapping[str, Sequence[AttackResult]]

@@ -65,7 +65,7 @@ def test_a_row_tells_what_is_achieved_and_what_it_costs(like):
     (row,) = re.findall(r"(?m)^\| good \| weights \|.*$", text)
     cells = [cell.strip() for cell in row.split("|")[3:-1]]
     assert cells[:3] == ["weights (encoder, without noise)", "none", "yes: encoder"]
-    assert cells[3] == "0.70 AUC of membership<br>loss on south"
+    assert cells[3] == "0.70 AUC<br>loss on south"
     assert cells[5] == "0.400<br>south"
     assert cells[6].startswith("**+0.050**<br>[+0.0")
     assert cells[7:] == ["3.00", "12.0", "800"]
