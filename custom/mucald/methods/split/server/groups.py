@@ -30,6 +30,9 @@ class AveragedEnds:
         site: one of the group.
     """
 
+    n_clusters = 1
+    """All of the group share them."""
+
     def __init__(self, config: SplitConfig, algorithm: Algorithm, site: str):
         self.state = first_ends(config, algorithm, site)
 
@@ -102,6 +105,9 @@ class RelayedEnds:
 
     Arguments and methods are those of :class:`AveragedEnds`.
     """
+
+    n_clusters = 1
+    """All of the group share them."""
 
     def __init__(self, config: SplitConfig, algorithm: Algorithm, site: str):
         with torch.device("meta"):
@@ -203,7 +209,7 @@ class Groups:
         return {
             name: ends.n_clusters
             for name, ends in zip(self._names, self._ends, strict=True)
-            if isinstance(ends, PartingEnds) and ends.n_clusters > 1
+            if ends.n_clusters > 1
         }
 
     def state(self) -> State:
